@@ -1,0 +1,124 @@
+"""The values that flow through acquisition, and the letters of their shapes.
+
+N pool samples, L labelled samples, n rows of a block or shard, D embedding size, K classes, C classes that have a
+label, B budget of a round. A suffix names the shape: ``logits_nK`` is (n, K).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """What ``embed`` computed for n pool samples: only the columns that the strategy declares.
+
+    Attributes:
+        positions_n: (n,) int64, ascending, each once: indices into one snapshot's pool.
+        embeddings_nD: (n, D) float16 or float32, or None.
+        logits_nK: (n, K) float32, computed from the stored (rounded) embedding, or None.
+    """
+
+    positions_n: Tensor
+    embeddings_nD: Tensor | None = None
+    logits_nK: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions_n)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The features of the labelled samples: the record of a pool shard plus the label.
+
+    Attributes:
+        embeddings_LD: (L, D) float16 or float32; L may be 0.
+        logits_LK: (L, K) float32.
+        labels_L: (L,) int64 in [0, K).
+    """
+
+    embeddings_LD: Tensor
+    logits_LK: Tensor
+    labels_L: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_L)
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """The last layer of the model: logits = embedding @ weight_KD.T + bias_K.
+
+    Attributes:
+        weight_KD: (K, D) float32 or float64.
+        bias_K: (K,) of the same dtype.
+    """
+
+    weight_KD: Tensor
+    bias_K: Tensor
+
+    def __call__(self, embeddings_nD: Tensor) -> Tensor:
+        """Return the logits (n, K) of (n, D) embeddings, in the dtype of the embeddings."""
+        weight_KD = self.weight_KD.to(embeddings_nD.dtype)
+        return embeddings_nD @ weight_KD.T + self.bias_K.to(embeddings_nD.dtype)
+
+
+Head = LinearHead | Callable[[Tensor], Tensor]
+"""A linear head, or any differentiable function from (n, D) embeddings to (n, K) logits."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One score a sample, and the rows that a later choice may need.
+
+    Attributes:
+        positions_n: (n,) int64, ascending, each once.
+        scores_n: (n,) float32; higher is more informative; -inf is legal, NaN and +inf are not.
+        rows: more columns by name, each (n, …), such as ``embeddings`` for a clustering.
+    """
+
+    positions_n: Tensor
+    scores_n: Tensor
+    rows: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.positions_n)
+
+    def take(self, index_m: Tensor) -> "Scores":
+        """Return the rows at the given indices (not positions), in that order."""
+        return Scores(
+            self.positions_n[index_m],
+            self.scores_n[index_m],
+            {name: column[index_m] for name, column in self.rows.items()},
+        )
+
+    @staticmethod
+    def merge(parts: list["Scores"]) -> "Scores":
+        """Return the rows of all parts in position order; the parts' order does not matter.
+
+        Raises:
+            ValueError: there is no part, or the parts carry different columns.
+        """
+        if not parts:
+            raise ValueError("merge needs at least one part")
+        names = set(parts[0].rows)
+        if any(set(part.rows) != names for part in parts):
+            raise ValueError("the parts to be merged carry different columns")
+        positions = torch.cat([part.positions_n for part in parts])
+        order = positions.argsort(stable=True)
+        return Scores(
+            positions[order],
+            torch.cat([part.scores_n for part in parts])[order],
+            {name: torch.cat([part.rows[name] for part in parts])[order] for name in sorted(names)},
+        )
+
+
+@dataclass(frozen=True)
+class Query:
+    """A sample chosen for labelling: its place in the batch (0 is best), position and score."""
+
+    rank: int
+    position: int
+    score: float
