@@ -1,0 +1,14 @@
+"""champion.json: which round's model production serves."""
+
+from pydantic import Field
+
+from alfamix_core.records.record import Record
+
+
+class Champion(Record):
+    """The champion, or that there is none yet (``round`` None)."""
+
+    revision: int = Field(1, ge=1)
+    fence: int = Field(0, ge=0)
+    round: int | None = None
+    metrics: dict[str, float] = Field(default_factory=dict, description="on the test split, when it was promoted")

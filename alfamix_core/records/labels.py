@@ -1,0 +1,36 @@
+"""labels/<batch>.jsonl: what annotators said, as events that are only ever added."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+
+from alfamix_core.records.record import Record
+
+
+class LabelEvent(Record):
+    """One answer of one annotator about one sample.
+
+    An event_id counts once; of an annotator the event with the greatest (time, event_id) counts.
+    """
+
+    event_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="unique for ever")
+    sample_id: str = Field(description="a sample of any drop")
+    kind: Literal["label", "skip", "cannot_label", "withdraw"] = Field(
+        description="withdraw takes the annotator's earlier answer back"
+    )
+    label: str | None = Field(None, description="a class, for kind label alone")
+    annotator: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="who answered")
+    round: int = Field(0, ge=0, description="the round that asked; 0 when nobody asked")
+    time: AwareDatetime = Field(description="when, with its time zone")
+
+    @model_validator(mode="after")
+    def _label_with_kind_label_alone(self) -> Self:
+        if (self.kind == "label") != (self.label is not None):
+            raise ValueError(f'kind "{self.kind}" {"needs a" if self.kind == "label" else "has no"} label')
+        return self
+
+    @property
+    def order(self) -> tuple[datetime, str]:
+        """What decides which of an annotator's events is the last."""
+        return (self.time, self.event_id)

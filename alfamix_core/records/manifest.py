@@ -1,0 +1,31 @@
+"""drops/<drop>/manifest.jsonl: the samples of one delivery, one a line."""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from alfamix_core.records.record import Record
+
+Split = Literal["train", "val", "test", "audit"]
+
+
+class ManifestLine(Record):
+    """One sample as its deliverer names it."""
+
+    uri: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
+        description="of the file: relative to the manifest's folder, or absolute below one of the data prefixes"
+    )
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = Field(
+        None, description="stable for ever; by default made of the absolute uri"
+    )
+    label: str | None = Field(None, description="a class, where it is known")
+    split: Literal["train", "val", "test"] | None = Field(
+        None, description="what the sample is for once it has a label; train by default"
+    )
+    group: str | None = Field(None, max_length=200, description="patient, camera, video: what belongs together")
+
+
+def sample_id(absolute_uri: str) -> str:
+    """Return the default id: the first 16 hex digits of the SHA-256 of the absolute uri."""
+    return hashlib.sha256(absolute_uri.encode()).hexdigest()[:16]

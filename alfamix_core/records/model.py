@@ -1,0 +1,25 @@
+"""The model folder: model.json beside model.safetensors."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from alfamix_core.records.project import ImageSettings, ModelSettings
+from alfamix_core.records.record import Record
+
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class ModelCard(Record):
+    """What the weights belong to; a folder whose card differs from the project's settings is refused."""
+
+    format: Literal[1] = 1
+    classes: tuple[str, ...]
+    model: ModelSettings
+    image: ImageSettings
+    embedding_size: int = Field(ge=1, description="D")
+    round: int = Field(ge=0, description="that trained it")
+    trained: bool = Field(description="False: initial weights, because fewer than two classes have a label")
+    epochs: int = Field(0, ge=0)
+    stopped_because: str = ""

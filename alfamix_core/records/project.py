@@ -1,0 +1,157 @@
+"""project.json: what is learned, how, and within which limits."""
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from alfamix_core.errors import InputError
+from alfamix_core.records.record import Record
+
+SCHEMA_VERSION = 1
+
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class StrategySettings(Record):
+    """How queries are chosen."""
+
+    name: str = Field("alfamix", description="strategy, by the name of its file in alfamix_core/acquisition/strategies")
+    parameters: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="the strategy's own tunables; what is not named has its default"
+    )
+    cold_start: str = Field("typiclust", description="strategy while fewer than two classes have a label")
+
+
+class ImageSettings(Record):
+    """How a file becomes the model's input."""
+
+    size: int = Field(224, ge=8, le=2048, description="side of the square that the model sees, pixels")
+    channels: Literal["colour", "grey"] = Field("colour", description="what every image is converted to")
+
+
+class ModelSettings(Record):
+    """The network: an encoder and a linear head."""
+
+    backbone: str = Field("resnet18", description="small_cnn, mlp, or any torchvision classification model by name")
+    weights: str = Field(
+        "none",
+        description="initial weights: none, default (torchvision's, needs egress), a torchvision weights name, or the "
+        "uri of a safetensors file",
+    )
+    encoder: Literal["trained", "frozen"] = Field("trained", description="whether the encoder's weights are learned")
+    embedding_dtype: Literal["float16", "float32"] = Field("float16", description="how embeddings are stored")
+
+
+class TrainingSettings(Record):
+    """How a model is fitted in each round."""
+
+    optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="sgd has Nesterov momentum 0.9")
+    learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
+    weight_decay: float = Field(0.0, ge=0, description="per step, as the optimiser defines it")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over max_epochs")
+    batch_size: int = Field(64, ge=1, description="samples in a step")
+    max_epochs: int = Field(100, ge=1, description="passes over the labelled samples at most")
+    stop: Literal["train_accuracy", "val_accuracy", "never"] = Field(
+        "train_accuracy",
+        description="train_accuracy: after the first epoch at stop_accuracy, as in the paper; val_accuracy: when the "
+        "val split has not improved for patience epochs (the best epoch is kept)",
+    )
+    stop_accuracy: float = Field(0.99, gt=0, le=1, description="of the epoch's own batches, for stop train_accuracy")
+    patience: int = Field(10, ge=1, description="epochs, for stop val_accuracy")
+    augmentation: Literal["none", "flip", "crop", "flip_crop"] = Field("none", description="of the training images")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: inverse to the class's count")
+    start: Literal["initial", "champion"] = Field(
+        "initial", description="initial: the same initial weights every round, as in the paper; champion: warm start"
+    )
+    mixed_precision: bool = Field(True, description="bfloat16 autocast, on CUDA only")
+    loader_workers: int = Field(0, ge=0, le=64, description="processes that read and decode images")
+
+
+class RoundSettings(Record):
+    """When a round starts, how long it may hold the project, how it fans out."""
+
+    min_new_labels: int = Field(1, ge=0, description="labels since the last round that suffice for a new one")
+    min_new_samples: int = Field(1, ge=0, description="samples since the last round that suffice for a new one")
+    max_hours: float = Field(12.0, gt=0, le=720, description="a round's deadline, hours")
+    shard_size: int = Field(50_000, ge=1, description="pool samples in one shard, until max_shards is reached")
+    max_shards: int = Field(16, ge=1, le=16, description="parallel embed and score tasks at most")
+
+
+class QueueSettings(Record):
+    """The labelling queue."""
+
+    max_open: int = Field(1_000_000, ge=0, description="no round starts while more queries are open")
+    expires_after_days: float = Field(30.0, gt=0, description="an unanswered query is cancelled after this many days")
+    answers: int = Field(1, ge=1, description="annotators that are asked about a sample")
+    max_answers: int = Field(3, ge=1, description="answers after which a sample without a majority is disputed")
+
+
+class PromotionSettings(Record):
+    """When a round's model becomes the champion."""
+
+    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="on the test split, same for both models")
+    min_gain: float = Field(0.0, ge=-1, le=1, description="what the new model must gain at least")
+
+
+class LimitSettings(Record):
+    """What is refused, and how much of it a round bears."""
+
+    quarantine_share: float = Field(0.05, ge=0, le=1, description="of a round's samples that may be unreadable")
+    max_file_bytes: int = Field(50_000_000, ge=1, description="of one sample's file")
+    max_pixels: int = Field(50_000_000, ge=1, description="of one decoded image")
+
+
+class Project(Record):
+    """The whole of project.json. The copy in a round's record is what that round uses."""
+
+    schema_version: int = Field(SCHEMA_VERSION, ge=1, description="of this file")
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = Field(
+        description="lower-case letters, digits and hyphens; names runs, metrics and pods"
+    )
+    classes: tuple[ClassName, ...] = Field(min_length=2, description="what can be answered; the order is the model's")
+    budget: int = Field(100, ge=1, description="queries in a round")
+    modality: Literal["image"] = Field("image", description="what a sample is")
+    strategy: StrategySettings = StrategySettings()
+    image: ImageSettings = ImageSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    round: RoundSettings = RoundSettings()
+    queue: QueueSettings = QueueSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    limits: LimitSettings = LimitSettings()
+    data_prefixes: tuple[str, ...] = Field((), description="uris below which a manifest may point, beside its folder")
+    seed: int = Field(0, ge=0, lt=2**31, description="all randomness comes from it")
+
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        first: dict[str, int] = {}
+        for place, name in enumerate(self.classes, start=1):
+            if name in first:
+                raise ValueError(f'class "{name}" is named twice (places {first[name]} and {place})')
+            first[name] = place
+        return self
+
+    @model_validator(mode="after")
+    def _prefixes_are_uris(self) -> Self:
+        for prefix in self.data_prefixes:
+            if not prefix.startswith(("file:///", "s3://")) or not prefix.endswith("/"):
+                raise ValueError(
+                    f'data prefix "{prefix}" must be file:///folder/ or s3://bucket/prefix/, with the slash'
+                )
+        return self
+
+
+def read_project(data: bytes, where: str = "project.json") -> Project:
+    """Read project.json.
+
+    Raises:
+        InputError: of a newer schema, or not as ``Project`` says.
+    """
+    try:
+        version = json.loads(data).get("schema_version", SCHEMA_VERSION)
+    except (ValueError, AttributeError):
+        version = SCHEMA_VERSION
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise InputError(f"{where}: schema_version is {version}, this alfamix knows {SCHEMA_VERSION}: upgrade alfamix")
+    return Project.parse(data, where)

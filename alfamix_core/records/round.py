@@ -1,0 +1,107 @@
+"""rounds/<n>/round.json, promotion.json, and how rounds are named."""
+
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from alfamix_core.records.project import Project
+from alfamix_core.records.record import Record
+
+State = Literal["planned", "failed", "exported", "closed"]
+
+
+class FrozenInput(Record):
+    """A file of the project as it was when the round was planned."""
+
+    key: str = Field(description="below the project's uri")
+    sha256: str = Field(description="of its bytes, hex")
+
+
+class Counts(Record):
+    """The samples of the project, by what is known of them, when the round was planned."""
+
+    samples: int = 0
+    pool: int = 0
+    queried: int = 0
+    train: int = 0
+    val: int = 0
+    test: int = 0
+    audit: int = 0
+    skipped: int = 0
+    disputed: int = 0
+    quarantined: int = 0
+    withdrawn: int = 0
+
+    @property
+    def labelled(self) -> int:
+        """Labels of every split."""
+        return self.train + self.val + self.test + self.audit
+
+
+class Outcome(Record):
+    """What the round came to; written by export."""
+
+    queries: int = Field(description="asked in this round")
+    short_by: int = Field(0, description="queries fewer than the budget")
+    reason: str = Field("", description="why fewer, in words; empty when none are missing")
+    strategy: str = Field(description="that chose: the project's, or its cold start")
+    summary: dict[str, float | int | str] = Field(default_factory=dict, description="the strategy's own account")
+    metrics: dict[str, float] = Field(default_factory=dict, description="of the round's model on the test split")
+    promoted: bool = Field(False, description="whether the round's model became the champion")
+    quarantined: int = Field(0, description="samples that could not be read in this round")
+    seconds: dict[str, float] = Field(default_factory=dict, description="by stage, summed over shards")
+    exported_at: AwareDatetime
+
+
+class Round(Record):
+    """rounds/<n>/round.json: the round's state; each swap of it raises the revision."""
+
+    number: int = Field(ge=1)
+    revision: int = Field(ge=1, description="raised by each swap, so that equal bytes never come back")
+    fence: int = Field(ge=1, description="of the lock under which it was last written")
+    run_id: str = Field(description="the run that works on it, or last did")
+    state: State
+    reason: str = Field("", description="why it failed, one line")
+    planned_at: AwareDatetime
+    seed: int = Field(description="of this round's randomness, from the project's seed and the number")
+    inputs: tuple[FrozenInput, ...] = Field(description="manifests, label batches, queues, quarantine, the champion")
+    settings: Project
+    counts: Counts
+    shards: int = Field(ge=1, le=16)
+    digest: str = Field(description="of inputs, settings and seed: what the snapshot is a function of")
+    outcome: Outcome | None = None
+
+    @property
+    def key(self) -> str:
+        """What ``ingest`` hands to the later stages, such as ``000012-4be81f0c22aa``."""
+        return f"{folder(self.number)}-{self.digest[:12]}"
+
+
+class Promotion(Record):
+    """rounds/<n>/promotion.json: decided once; a resumed round applies what it says."""
+
+    promoted: bool
+    reason: str = Field(description="in words, with the numbers")
+    metrics: dict[str, float] = Field(description="of the round's model on the test split")
+    champion_round: int | None = Field(None, description="whose model it was compared with")
+    champion_metrics: dict[str, float] = Field(default_factory=dict, description="of that model, same test split")
+
+
+class Failure(Record):
+    """rounds/<n>/run/failures/<stage>-<shard>.json: the line that a stage stopped with."""
+
+    stage: str
+    shard: str = ""
+    run_id: str
+    status: int = Field(description="exit status: 2 wrong input, 3 storage or network")
+    line: str = Field(description="what a person should read")
+
+
+def folder(number: int) -> str:
+    """Return a round's name in keys: six digits."""
+    return f"{number:06d}"
+
+
+def number_of(key: str) -> int:
+    """Return the round of a key such as ``000012-4be81f0c22aa``."""
+    return int(key.split("-", 1)[0])

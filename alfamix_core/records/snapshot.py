@@ -1,0 +1,83 @@
+"""The snapshot folder: a round's frozen world, as tables.
+
+    round.json        the round's record, settings included
+    pool.parquet      the samples that may be asked: position, sample_id, uri, group
+    labelled.parquet  the samples with a decided label: sample_id, uri, label (class index), split, group, round
+    stage.json
+
+A position is a row number of pool.parquet; its rows are in order of sample_id. It never leaves the round.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alfamix_core.records.round import Round
+
+ROUND_FILE = "round.json"
+POOL_FILE = "pool.parquet"
+LABELLED_FILE = "labelled.parquet"
+_ROW_GROUP = 65_536
+
+POOL = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+    ]
+)
+LABELLED = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("round", pa.int32(), nullable=False),
+    ]
+)
+
+
+def write_table(path: Path, schema: pa.Schema, rows: Iterable[tuple[object, ...]]) -> int:
+    """Write rows, in order, block by block; return how many there were."""
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        block: list[tuple[object, ...]] = []
+        for row in rows:
+            block.append(row)
+            if len(block) == _ROW_GROUP:
+                writer.write_table(_table(schema, block))
+                count += len(block)
+                block = []
+        if block or not count:
+            writer.write_table(_table(schema, block))
+            count += len(block)
+    return count
+
+
+def _table(schema: pa.Schema, rows: list[tuple[object, ...]]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    return pa.Table.from_arrays([pa.array(c, t.type) for c, t in zip(columns, schema, strict=True)], schema=schema)
+
+
+def read_round(snapshot: Path) -> Round:
+    """Return the round that the snapshot was made for."""
+    return Round.parse((snapshot / ROUND_FILE).read_bytes(), f"snapshot {ROUND_FILE}")
+
+
+def read_pool(snapshot: Path) -> pa.Table:
+    """Return pool.parquet, memory-mapped; row i is position i."""
+    return pq.read_table(snapshot / POOL_FILE, memory_map=True)
+
+
+def read_labelled(snapshot: Path, split: str | None = None) -> pa.Table:
+    """Return labelled.parquet, of one split or of all, in order of sample_id."""
+    table = pq.read_table(snapshot / LABELLED_FILE, memory_map=True)
+    return table if split is None else table.filter(pa.compute.equal(table["split"], split))
+
+
+def shard_range(rows: int, shards: int, shard: int) -> range:
+    """Return the positions of one shard: contiguous, and as even as can be."""
+    return range(rows * shard // shards, rows * (shard + 1) // shards)

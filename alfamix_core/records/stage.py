@@ -1,0 +1,51 @@
+"""stage.json: what a stage and those before it did; and the reasons for quarantined samples."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from alfamix_core.records.record import Record
+
+FILE = "stage.json"
+
+
+class Quarantined(Record):
+    """A sample that could not be read."""
+
+    sample_id: str
+    uri: str
+    reason: str
+
+
+class StageRun(Record):
+    """One run of one stage."""
+
+    stage: str
+    shard: str = ""
+    seconds: float = Field(ge=0)
+    rows: int = Field(0, ge=0, description="samples it worked on")
+    bytes_read: int = Field(0, ge=0, description="of samples")
+    peak_memory_bytes: int = Field(0, ge=0, description="resident, of the process")
+    device: str = Field("", description="cpu or the GPU's name, where a model ran")
+
+
+class StageLog(Record):
+    """The whole of stage.json: this stage last, those whose output it consumed before it."""
+
+    runs: tuple[StageRun, ...]
+    quarantined: tuple[Quarantined, ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Write stage.json into an output folder."""
+        (folder / FILE).write_bytes(self.document())
+
+
+def read_logs(folders: list[Path]) -> StageLog:
+    """Return the logs of several folders as one: each run and each sample once, in order of stage and shard."""
+    logs = [StageLog.parse((folder / FILE).read_bytes(), str(folder / FILE)) for folder in folders]
+    runs = {(run.stage, run.shard): run for log in logs for run in log.runs}
+    quarantined = {sample.sample_id: sample for log in logs for sample in log.quarantined}
+    return StageLog(
+        runs=tuple(runs.values()),
+        quarantined=tuple(quarantined[key] for key in sorted(quarantined)),
+    )
