@@ -50,10 +50,10 @@ class FeatureWriter:
 
 
 def read_blocks(folder: Path, rows: int) -> Iterator[dict[str, Tensor]]:
-    """Yield the columns of a features folder in order, at most ``rows`` rows at a time, without loading a part whole."""
+    """Yield the columns of a features folder in order, at most ``rows`` rows at a time, never a whole part."""
     for path in sorted(folder.glob("part-*.safetensors")):
         with safe_open(path, framework="pt") as part:
-            columns = {name: part.get_slice(name) for name in part.keys()}  # noqa: SIM118: not a dict
+            columns = {name: part.get_slice(name) for name in part.keys()}  # noqa: SIM118
             total = next(iter(columns.values())).get_shape()[0]
             for start in range(0, total, rows):
                 yield {name: column[start : start + rows] for name, column in columns.items()}

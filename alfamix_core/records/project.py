@@ -41,6 +41,7 @@ class ModelSettings(Record):
     )
     encoder: Literal["trained", "frozen"] = Field("trained", description="whether the encoder's weights are learned")
     embedding_dtype: Literal["float16", "float32"] = Field("float16", description="how embeddings are stored")
+    embedding_batch: int = Field(256, ge=1, le=65_536, description="samples that go through the encoder at a time")
 
 
 class TrainingSettings(Record):
@@ -135,10 +136,8 @@ class Project(Record):
     @model_validator(mode="after")
     def _prefixes_are_uris(self) -> Self:
         for prefix in self.data_prefixes:
-            if not prefix.startswith(("file:///", "s3://")) or not prefix.endswith("/"):
-                raise ValueError(
-                    f'data prefix "{prefix}" must be file:///folder/ or s3://bucket/prefix/, with the slash'
-                )
+            if not prefix.startswith(("file:///", "s3://")):
+                raise ValueError(f'data prefix "{prefix}" must begin with file:/// or s3://')
         return self
 
 

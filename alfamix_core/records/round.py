@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from alfamix_core.records.champion import Champion
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import Record
 
@@ -30,7 +31,6 @@ class Counts(Record):
     skipped: int = 0
     disputed: int = 0
     quarantined: int = 0
-    withdrawn: int = 0
 
     @property
     def labelled(self) -> int:
@@ -49,6 +49,7 @@ class Outcome(Record):
     metrics: dict[str, float] = Field(default_factory=dict, description="of the round's model on the test split")
     promoted: bool = Field(False, description="whether the round's model became the champion")
     quarantined: int = Field(0, description="samples that could not be read in this round")
+    labels: dict[str, int] = Field(default_factory=dict, description="of every split, by class, when it was planned")
     seconds: dict[str, float] = Field(default_factory=dict, description="by stage, summed over shards")
     exported_at: AwareDatetime
 
@@ -64,8 +65,9 @@ class Round(Record):
     reason: str = Field("", description="why it failed, one line")
     planned_at: AwareDatetime
     seed: int = Field(description="of this round's randomness, from the project's seed and the number")
-    inputs: tuple[FrozenInput, ...] = Field(description="manifests, label batches, queues, quarantine, the champion")
+    inputs: tuple[FrozenInput, ...] = Field(description="manifests, label batches, queues, quarantine")
     settings: Project
+    champion: Champion = Field(description="as it was when the round was planned: what a warm start begins from")
     counts: Counts
     shards: int = Field(ge=1, le=16)
     digest: str = Field(description="of inputs, settings and seed: what the snapshot is a function of")

@@ -1,17 +1,19 @@
 """The snapshot folder: a round's frozen world, as tables.
 
     round.json        the round's record, settings included
-    pool.parquet      the samples that may be asked: position, sample_id, uri, group
+    pool.parquet      the samples that may be asked: sample_id, uri, group, on_map
     labelled.parquet  the samples with a decided label: sample_id, uri, label (class index), split, group, round
     stage.json
 
-A position is a row number of pool.parquet; its rows are in order of sample_id. It never leaves the round.
+``on_map`` marks the 2,000 samples with the smallest SHA-256 of their id, which the report's map shows. A position is a
+row number of pool.parquet; its rows are in order of sample_id. It never leaves the round.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alfamix_core.records.round import Round
@@ -26,6 +28,7 @@ POOL = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("uri", pa.string(), nullable=False),
         pa.field("group", pa.string()),
+        pa.field("on_map", pa.bool_(), nullable=False),
     ]
 )
 LABELLED = pa.schema(
@@ -75,7 +78,12 @@ def read_pool(snapshot: Path) -> pa.Table:
 def read_labelled(snapshot: Path, split: str | None = None) -> pa.Table:
     """Return labelled.parquet, of one split or of all, in order of sample_id."""
     table = pq.read_table(snapshot / LABELLED_FILE, memory_map=True)
-    return table if split is None else table.filter(pa.compute.equal(table["split"], split))
+    return table if split is None else table.filter(pc.equal(table["split"], split))
+
+
+def take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """Return rows of a table, in the order given; there may be none."""
+    return table.take(pa.array(rows, pa.int64()))
 
 
 def shard_range(rows: int, shards: int, shard: int) -> range:

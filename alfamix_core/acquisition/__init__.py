@@ -1,0 +1,1 @@
+"""Acquisition: which samples of the pool to ask people about. Tensors in, tensors out; no file, network or clock."""

@@ -1,0 +1,41 @@
+"""Anchors: the mean embedding of each class that has a label."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition.types import Labelled
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Where the labelled samples lie.
+
+    Attributes:
+        classes_C: (C,) int64, ascending: the classes that have a label.
+        means_CD: (C, D) float64: the mean embedding of each of them.
+        overall_D: (D,) float64: the mean of all labelled embeddings, the anchor of a class without labels.
+    """
+
+    classes_C: Tensor
+    means_CD: Tensor
+    overall_D: Tensor
+
+
+def class_means(labelled: Labelled) -> Anchors:
+    """Return the mean embedding of each labelled class, in float64.
+
+    Args:
+        labelled: L >= 1 labelled samples; only embeddings (L, D) and labels are read.
+
+    Returns:
+        The anchors, classes ascending.
+
+    Source:
+        Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022, section 3.1: z*_c.
+    """
+    embeddings_LD = labelled.embeddings_LD.to(torch.float64)
+    classes_C, owner_L, counts_C = torch.unique(labelled.labels_L, return_inverse=True, return_counts=True)
+    sums_CD = embeddings_LD.new_zeros((len(classes_C), embeddings_LD.shape[1])).index_add_(0, owner_L, embeddings_LD)
+    return Anchors(classes_C, sums_CD / counts_C[:, None], embeddings_LD.mean(dim=0))

@@ -1,0 +1,80 @@
+"""What a batch of queries must respect besides the strategy's order. A sample refused once is refused for good."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Constraint(Protocol):
+    """Judges one sample after another; remembers those that were taken into the batch.
+
+    Attributes:
+        words: the rule in a user's words, such as "at most 3 of a group".
+    """
+
+    @property
+    def words(self) -> str:
+        """The rule in a user's words."""
+
+    def accepts(self, index: int) -> bool:
+        """Tell whether the sample in that row may join the batch as it stands."""
+
+    def take(self, index: int) -> None:
+        """Count the sample in that row as part of the batch."""
+
+
+class AtMost:
+    """At most so many samples of each code: of a group, or of a predicted class."""
+
+    def __init__(self, codes_n: Tensor, limit: int | Mapping[int, int], what: str):
+        """Limit the samples of a code.
+
+        Args:
+            codes_n: (n,) int64, one a row of the scores.
+            limit: for every code, or by code; a code that is not named is not limited.
+            what: the name of such a code in the singular: "group", "class".
+        """
+        self._codes = codes_n.tolist()
+        self._limit = limit
+        self._taken: dict[int, int] = {}
+        self.words = f"at most {limit} of a {what}" if isinstance(limit, int) else f"the targets of each {what}"
+
+    def accepts(self, index: int) -> bool:
+        """Tell whether the sample's code has room."""
+        code = self._codes[index]
+        limit = self._limit if isinstance(self._limit, int) else self._limit.get(code)
+        return limit is None or self._taken.get(code, 0) < limit
+
+    def take(self, index: int) -> None:
+        """Count the sample under its code."""
+        self._taken[self._codes[index]] = self._taken.get(self._codes[index], 0) + 1
+
+
+class Apart:
+    """No two samples of the batch closer than a distance, nor any closer to a labelled sample."""
+
+    def __init__(self, embeddings_nD: Tensor, distance: float, labelled_LD: Tensor | None = None):
+        """Demand a Euclidean distance.
+
+        Args:
+            embeddings_nD: (n, D), one a row of the scores.
+            distance: in the unit of the embeddings, > 0.
+            labelled_LD: (L, D) of the labelled samples, if they count.
+        """
+        self._embeddings_nD = embeddings_nD
+        self._distance = distance
+        self._batch = [] if labelled_LD is None else list(labelled_LD.to(torch.float32))
+        self.words = f"at least {distance:g} apart"
+
+    def accepts(self, index: int) -> bool:
+        """Tell whether the sample is far enough from all that were taken."""
+        if not self._batch:
+            return True
+        gaps_mD = torch.stack(self._batch) - self._embeddings_nD[index].to(torch.float32)
+        return bool((gaps_mD.norm(dim=1) >= self._distance).all())
+
+    def take(self, index: int) -> None:
+        """Keep the sample's embedding."""
+        self._batch.append(self._embeddings_nD[index].to(torch.float32))

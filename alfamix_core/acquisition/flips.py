@@ -1,0 +1,199 @@
+"""Critical caps: how far the schedule must open before mixing changes a sample's prediction.
+
+Every anchor moves a sample along one and the same ray, so with a linear head the logits are lines, the predicted
+class loses the maximum once and for good, and the farthest anchor decides. One pass gives every cap at once; the
+loop over classes and caps, which this equals, is in ``mixing``.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import mixing
+from alfamix_core.acquisition.anchors import class_means
+from alfamix_core.acquisition.blocks import map_rows, products
+from alfamix_core.acquisition.types import Head, Labelled, LinearHead
+
+_EQUAL = 1e-13
+"""Squared lengths below this share of their terms are rounding of 0 in float64."""
+
+
+@dataclass(frozen=True)
+class LinearFlips:
+    """What critical caps need of the anchors and a linear head: K² + (K + C) D numbers.
+
+    Attributes:
+        centre_D: (D,) float64, subtracted from every sample before the products; exact in float32.
+        kernel_DX: (D, K + C) float64: the K rows of the head's weight, then the C anchors minus their mean.
+        offsets_X: (K + C,) float64: what the products lack after centring, and the bias.
+        mean_D: (D,) float64: the mean anchor minus the centre.
+        squares_C: (C,) float64: squared distances of the anchors from their mean.
+        gram_KK: (K, K) float64: products of the weight's rows, each minus the mean row.
+        same_KK: (K, K) bool: classes with equal weights, which cannot overtake each other; None if there are none.
+        smallest: squared gradients up to this are rounding of 0.
+    """
+
+    centre_D: Tensor
+    kernel_DX: Tensor
+    offsets_X: Tensor
+    mean_D: Tensor
+    squares_C: Tensor
+    gram_KK: Tensor
+    same_KK: Tensor | None
+    smallest: float
+
+
+def _coarse_centre(embeddings_LD: Tensor, mean_D: Tensor) -> Tensor:
+    """Return the mean rounded to a grid of 8 to 16 times the spread of the labelled embeddings.
+
+    An offset that dwarfs the spread would drown the logits in the rounding of float32, so it must go; an ordinary
+    one rounds to 0, which keeps logits that are exactly equal so.
+    """
+    spread = float((embeddings_LD - mean_D).square().mean().sqrt())
+    if spread == 0:
+        return torch.zeros_like(mean_D)
+    grid = 2.0 ** math.ceil(math.log2(8 * spread))
+    return (mean_D / grid).round() * grid
+
+
+def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
+    """Prepare the critical caps of a linear head, in float64.
+
+    The mean of all labelled samples, the paper's anchor of a class without labels, lies in the hull of the others:
+    it is never the farthest and is left out.
+
+    Args:
+        labelled: L >= 1 labelled samples.
+        head: K >= 2 classes.
+
+    Returns:
+        Small matrices, deterministic, independent of the pool.
+
+    Source:
+        docs: "The closed form collapses to one number per sample"; Parvaneh et al., CVPR 2022, equation 5.
+    """
+    anchors = class_means(labelled)
+    weight_KD = head.weight_KD.to(torch.float64)
+    mean_D = anchors.means_CD.mean(dim=0)
+    centred_CD = anchors.means_CD - mean_D
+    centre_D = _coarse_centre(labelled.embeddings_LD.to(torch.float64), mean_D)
+    mean_D = mean_D - centre_D
+    rows_KD = weight_KD - weight_KD.mean(dim=0)
+    gram_KK = rows_KD @ rows_KD.T
+    diagonal_K = gram_KK.diagonal()
+    sums_KK = diagonal_K[:, None] + diagonal_K
+    same_KK = sums_KK - 2 * gram_KK <= _EQUAL * sums_KK
+    return LinearFlips(
+        centre_D=centre_D,
+        kernel_DX=torch.cat([weight_KD, centred_CD]).T.contiguous(),
+        offsets_X=torch.cat([weight_KD @ centre_D + head.bias_K.to(torch.float64), -(centred_CD @ mean_D)]),
+        mean_D=mean_D,
+        squares_C=centred_CD.square().sum(dim=1),
+        gram_KK=gram_KK,
+        same_KK=same_KK if int(same_KK.sum()) > len(same_KK) else None,
+        smallest=_EQUAL * float(diagonal_K.max()),
+    )
+
+
+def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
+    """Return each sample's critical cap: it is a candidate at cap a exactly when its critical cap is below a.
+
+    The two products with the embeddings run in the embeddings' dtype (float32 for float16), in padded blocks; the
+    small matrices and quotients in float64.
+
+    Args:
+        embeddings_nD: (n, D) float16, float32 or float64, finite.
+        flips: from ``linear_flips``.
+
+    Returns:
+        (n,) float64 >= 0, without unit; +inf where no step flips the prediction; never NaN.
+
+    Source:
+        docs: a* = √D t*/R, t* the distance along the gradient at which the predicted class loses the maximum, R the
+        distance to the farthest anchor.
+    """
+    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
+    centre_D, mean_D, kernel_DX = (x.to(dtype) for x in (flips.centre_D, flips.mean_D, flips.kernel_DX))
+    root = math.sqrt(len(centre_D))
+    K = len(flips.gram_KK)
+
+    def block_caps(embeddings_nD: Tensor) -> Tensor:
+        rows_nD = embeddings_nD.to(dtype) - centre_D
+        products_nX = products(rows_nD, kernel_DX)
+        logits_nK = products_nX[:, :K].to(torch.float64) + flips.offsets_X[:K]
+        along_nC = products_nX[:, K:].to(torch.float64) + flips.offsets_X[K:]
+        farthest_n = (rows_nD - mean_D).square().sum(dim=1).to(torch.float64)
+        farthest_n = (farthest_n + (flips.squares_C - 2 * along_nC).amax(dim=1)).clamp(min=0)
+
+        predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
+        # r - e_y, not p - e_y = (1 - p_y)(r - e_y): this one does not vanish with confidence
+        pull_nK = logits_nK.scatter(1, predicted_n1, -torch.inf).softmax(dim=1).scatter_(1, predicted_n1, -1.0)
+        slope_nK = products(pull_nK, flips.gram_KK)
+        square_n = (pull_nK * slope_nK).sum(dim=1)
+        gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
+        rise_nK = slope_nK - slope_nK.gather(1, predicted_n1)
+        if flips.same_KK is not None:
+            rise_nK = rise_nK.masked_fill(flips.same_KK[predicted_n1[:, 0]], 0.0)
+        meeting_n = torch.where(rise_nK > 0, gap_nK / rise_nK, torch.inf).amin(dim=1)
+        caps_n = root * meeting_n * square_n.sqrt() / farthest_n.sqrt()
+        return torch.where((square_n > flips.smallest) & (farthest_n > 0), caps_n, torch.inf)
+
+    return map_rows(block_caps, embeddings_nD)
+
+
+def first_flipping_caps(
+    embeddings_nD: Tensor,
+    anchors_CD: Tensor,
+    head: Head,
+    caps: Sequence[float] = mixing.CAPS,
+    *,
+    farthest_only: bool = False,
+) -> Tensor:
+    """Return the first cap of the schedule at which a step towards any anchor flips the prediction, for any head.
+
+    Caps upwards, anchors from the farthest, samples that have flipped are skipped. Every anchor counts, since a
+    flip need not persist along the ray.
+
+    Args:
+        embeddings_nD: (n, D) float16, float32 or float64; the head sees at least float32.
+        anchors_CD: (C, D), with the mean of all labelled samples if some class has no label.
+        head: differentiable, in evaluation mode; each row of its output depends on that row alone.
+        caps: ascending.
+        farthest_only: try the farthest anchor alone, C times faster. Nearly always the same.
+
+    Returns:
+        (n,) float64: one of ``caps``, or +inf where none flips the prediction.
+
+    Source:
+        Parvaneh et al., CVPR 2022, algorithm 1 with the schedule of the released code.
+    """
+    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
+    embeddings_nD = embeddings_nD.to(dtype)
+    mean_D = anchors_CD.to(torch.float64).mean(dim=0)
+    centred_CD = anchors_CD.to(torch.float64) - mean_D
+
+    def predict(rows_nD: Tensor) -> Tensor:
+        with torch.no_grad():
+            return map_rows(lambda block_nD: head(block_nD).argmax(dim=1), rows_nD)
+
+    predicted_n = predict(embeddings_nD)
+    direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], embeddings_nD)
+    distances_nC = map_rows(
+        lambda block_nD: torch.cdist(block_nD.to(torch.float64) - mean_D, centred_CD), embeddings_nD
+    )
+    distances_nC = distances_nC.sort(dim=1, descending=True).values[:, : 1 if farthest_only else None].to(dtype)
+
+    first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=embeddings_nD.device)
+    left_m = torch.arange(len(first_n), device=embeddings_nD.device)
+    for cap in caps:
+        for distance_n in distances_nC.unbind(dim=1):
+            if not len(left_m):
+                return first_n
+            step_m1 = cap / math.sqrt(embeddings_nD.shape[1]) * distance_n[left_m, None]
+            flipped_m = predict(embeddings_nD[left_m] + step_m1 * direction_nD[left_m]) != predicted_n[left_m]
+            first_n[left_m[flipped_m]] = cap
+            left_m = left_m[~flipped_m]
+    return first_n

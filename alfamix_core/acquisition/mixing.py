@@ -1,0 +1,136 @@
+"""Feature mixing by the letter: step towards each anchor at each cap and look whether the prediction changes.
+
+Slow and plain. The tests hold ``flips`` against it, and the report explains single queries with it.
+
+The paper forms α = ε ‖d‖ g/‖g‖ ⊘ d with d = z*_c - z and mixes z + α ⊙ d. The division and the product cancel:
+z' = z + ε ‖d‖ g/‖g‖. Only this step is computed here, and nothing is divided by d. The released code divides by
+d + 1e-8 and so drops the step in every coordinate where z*_c equals z (10-20 % of them after a ReLU); we keep it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition.anchors import Anchors
+from alfamix_core.acquisition.types import Head, LinearHead
+
+CAPS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""The schedule of caps; a cap a bounds the step by a/√D of the distance to the anchor."""
+
+
+def direction(embeddings_nD: Tensor, head: Head) -> tuple[Tensor, Tensor]:
+    """Return the predicted class and the unit direction in which its loss grows fastest.
+
+    The gradient of the cross-entropy of the predicted class y is (1 - p_y) times the gradient of
+    LSE_{k≠y} l_k - l_y, which points the same way and never vanishes however confident the prediction is.
+
+    Args:
+        embeddings_nD: (n, D), floating point.
+        head: any differentiable head with K >= 2 classes; each row of its output depends on that row alone.
+
+    Returns:
+        The predicted class (n,) int64, the first where logits are equal, and the direction (n, D) of norm 1, or 0
+        where the gradient is 0.
+
+    Source:
+        Parvaneh et al., CVPR 2022, equation 5.
+    """
+    with torch.enable_grad():
+        leaf_nD = embeddings_nD.detach().clone().requires_grad_(True)
+        logits_nK = head(leaf_nD)
+        predicted_n = logits_nK.detach().argmax(dim=1)
+        others_nK = logits_nK.scatter(1, predicted_n[:, None], -torch.inf)
+        growth_n = others_nK.logsumexp(dim=1) - logits_nK.gather(1, predicted_n[:, None])[:, 0]
+        (gradient_nD,) = torch.autograd.grad(growth_n.sum(), leaf_nD)
+    norm_n1: Tensor = gradient_nD.norm(dim=1, keepdim=True)
+    return predicted_n, torch.where(norm_n1 > 0, gradient_nD / norm_n1, 0.0)
+
+
+def step_lengths(embeddings_nD: Tensor, anchor_D: Tensor, cap: float) -> Tensor:
+    """Return the length of the step towards one anchor: cap/√D of the distance to it.
+
+    Args:
+        embeddings_nD: (n, D).
+        anchor_D: (D,), the same dtype.
+        cap: of the schedule, >= 0.
+
+    Returns:
+        (n,) lengths in the unit of the embeddings.
+    """
+    distance_n: Tensor = (anchor_D - embeddings_nD).norm(dim=1)
+    return cap / math.sqrt(embeddings_nD.shape[1]) * distance_n
+
+
+def first_caps_by_loop(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps: Sequence[float] = CAPS) -> Tensor:
+    """Return the first cap at which mixing with any anchor changes the prediction: the loop of the paper.
+
+    Args:
+        embeddings_nD: (n, D), best in float64: everything is computed in this dtype.
+        anchors_CD: (C, D).
+        head: any head.
+        caps: ascending.
+
+    Returns:
+        (n,) float64: one of ``caps``, or +inf where no cap flips the prediction.
+
+    Source:
+        Parvaneh et al., CVPR 2022, equations 1, 4 and 5 and algorithm 1.
+    """
+    predicted_n, direction_nD = direction(embeddings_nD, head)
+    first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=embeddings_nD.device)
+    for cap in reversed(caps):
+        for anchor_D in anchors_CD.to(embeddings_nD.dtype):
+            mixed_nD = embeddings_nD + step_lengths(embeddings_nD, anchor_D, cap)[:, None] * direction_nD
+            first_n[head(mixed_nD).argmax(dim=1) != predicted_n] = cap
+    return first_n
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one sample was a candidate.
+
+    Attributes:
+        predicted: the class that the model predicts.
+        anchor: the class whose anchor was mixed in: the farthest one that flips; the farthest if none flips.
+        flips_to: the class predicted after mixing, or None where the prediction stays.
+        step: length of the step, in the unit of the embeddings.
+        distance: distance to that anchor, in the same unit.
+    """
+
+    predicted: int
+    anchor: int
+    flips_to: int | None
+    step: float
+    distance: float
+
+
+def explain(embedding_D: Tensor, anchors: Anchors, head: Head, cap: float) -> Explanation:
+    """Tell into which class one sample flips at a cap, and towards which anchor it had to go.
+
+    Args:
+        embedding_D: (D,) one pool sample.
+        anchors: of the labelled samples.
+        head: the head that scored the sample.
+        cap: any cap above the sample's critical cap shows its flip.
+
+    Returns:
+        The explanation; anchors are tried from the farthest to the nearest, equal distances by class.
+    """
+    dtype = torch.float64 if isinstance(head, LinearHead) else torch.promote_types(embedding_D.dtype, torch.float32)
+    sample_1D = embedding_D.to(dtype)[None]
+    means_CD = anchors.means_CD.to(dtype)
+    predicted_n, direction_nD = direction(sample_1D, head)
+    predicted = int(predicted_n)
+    distances_C = (means_CD - sample_1D).norm(dim=1)
+    tried = []
+    for index in distances_C.sort(descending=True, stable=True).indices.tolist():
+        step = float(step_lengths(sample_1D, means_CD[index], cap))
+        after = int(head(sample_1D + step * direction_nD).argmax(dim=1))
+        anchor, distance = int(anchors.classes_C[index]), float(distances_C[index])
+        tried.append(Explanation(predicted, anchor, None if after == predicted else after, step, distance))
+        if after != predicted:
+            return tried[-1]
+    return tried[0]

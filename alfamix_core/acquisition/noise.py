@@ -1,0 +1,114 @@
+"""Random numbers that belong to a sample: made from (seed, purpose, position), so no shard, block or order shows.
+
+A key is ``fold(seed, purpose, …)``; the numbers of a key are a hash of the position. Every purpose has its own
+constant here, so that two uses of one seed never meet.
+"""
+
+import torch
+from torch import Tensor
+
+RANDOM_ORDER = 1
+"""The ranking of the strategy ``random``."""
+KMEANS_START = 2
+"""The rows at which k-means starts."""
+KMEANS_DRAW = 3
+"""The draws of k-means++, one key a draw."""
+UNIFORM_CHOICE = 4
+"""A uniform choice among candidates."""
+
+_WRAP = 1 << 64
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+
+
+def _signed(unsigned: int) -> int:
+    """Return the int64 whose bits are those of a number in [0, 2^64): torch has no arithmetic on uint64."""
+    return unsigned - _WRAP if unsigned >= _WRAP // 2 else unsigned
+
+
+def _mix(x: int) -> int:
+    x = ((x ^ (x >> 30)) * _FIRST) % _WRAP
+    x = ((x ^ (x >> 27)) * _SECOND) % _WRAP
+    return x ^ (x >> 31)
+
+
+def _shift(x_n: Tensor, by: int) -> Tensor:
+    """Shift right and fill with zeros: ``>>`` on int64 copies the sign."""
+    return (x_n >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix_all(x_n: Tensor) -> Tensor:
+    x_n = (x_n ^ _shift(x_n, 30)) * _signed(_FIRST)
+    x_n = (x_n ^ _shift(x_n, 27)) * _signed(_SECOND)
+    return x_n ^ _shift(x_n, 31)
+
+
+def fold(*parts: int) -> int:
+    """Return one key from integers, such as a seed, a purpose and the number of a draw.
+
+    Args:
+        parts: integers of any size and sign; their order matters.
+
+    Returns:
+        A key in [0, 2^64).
+
+    Source:
+        The finaliser is that of Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+    """
+    key = 0
+    for part in parts:
+        key = _mix((key + _GOLDEN + part) % _WRAP)
+    return key
+
+
+def bits(key: int, positions_n: Tensor) -> Tensor:
+    """Return 64 random bits for each position, as int64 (the bits of an unsigned number).
+
+    Args:
+        key: from ``fold``.
+        positions_n: (n,) int64.
+
+    Returns:
+        (n,) int64 on the device of the positions.
+    """
+    return _mix_all(_mix_all(positions_n * _signed(_GOLDEN) + _signed(key)))
+
+
+def uniform(key: int, positions_n: Tensor) -> Tensor:
+    """Return a uniform number for each position.
+
+    Args:
+        key: from ``fold``.
+        positions_n: (n,) int64.
+
+    Returns:
+        (n,) float64 in (0, 1), never 0 or 1: multiples of 2^-53.
+    """
+    return (_shift(bits(key, positions_n), 12).to(torch.float64) + 0.5) * 2.0**-52
+
+
+def gumbel(key: int, positions_n: Tensor) -> Tensor:
+    """Return a standard Gumbel number for each position: argmax of ln w + gumbel draws with probability w / Σw.
+
+    Args:
+        key: from ``fold``.
+        positions_n: (n,) int64.
+
+    Returns:
+        (n,) float64, finite.
+    """
+    return -torch.log(-torch.log(uniform(key, positions_n)))
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    """Draw a seed for ``fold`` from a generator.
+
+    Args:
+        generator: on any device; one number is taken from it.
+
+    Returns:
+        A seed in [0, 2^63 - 1).
+    """
+    drawn = torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device, dtype=torch.int64)
+    return int(drawn.item())

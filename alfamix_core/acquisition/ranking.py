@@ -1,0 +1,56 @@
+"""The order of every choice: score descending, position ascending; and the keep and select of a plain ranking."""
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition.types import Scores
+
+
+def order(scores: Scores) -> Tensor:
+    """Return the indices of the rows from best to worst.
+
+    ``torch.topk`` promises nothing about ties, so this sorts, and stably: rows are in position order.
+
+    Args:
+        scores: n rows, positions ascending.
+
+    Returns:
+        (n,) int64 indices (not positions): score descending, ties by position ascending.
+    """
+    return torch.sort(scores.scores_n, descending=True, stable=True).indices
+
+
+def best(scores: Scores, count: int) -> Scores:
+    """Return the ``count`` best rows (all, if there are fewer), in position order."""
+    if count >= len(scores):
+        return scores
+    return scores.take(order(scores)[:count].sort().values)
+
+
+def keep(scores: Scores, state: object, reach: int) -> Scores:
+    """Return what a shard of a ranking must send: its ``reach`` best rows, exactly.
+
+    Args:
+        scores: n rows of one shard or of several merged.
+        state: not read.
+        reach: the greatest number of queries that can still be asked for, >= 0.
+
+    Returns:
+        min(reach, n) rows in position order.
+    """
+    return best(scores, reach)
+
+
+def select(scores: Scores, state: object, need: int, generator: torch.Generator) -> Tensor:
+    """Return the positions of the ``need`` best rows.
+
+    Args:
+        scores: n rows, positions ascending.
+        state: not read.
+        need: number of positions, >= 0.
+        generator: not read.
+
+    Returns:
+        (min(need, n),) int64 positions, best first.
+    """
+    return scores.positions_n[order(scores)[:need]]

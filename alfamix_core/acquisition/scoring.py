@@ -1,0 +1,70 @@
+"""The map side: score one shard block by block and keep only what the choice can need."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from alfamix_core.acquisition.strategy import Strategy
+from alfamix_core.acquisition.types import Features, Scores
+
+PREDICTED = "predicted"
+"""The row that holds each sample's predicted class; where it is present, rows are kept class by class."""
+
+_LEAST_ROWS = 65_536
+
+
+def keep(strategy: Strategy, scores: Scores, state: Any, reach: int) -> Scores:
+    """Return what is needed to choose up to ``reach`` queries, of each predicted class if the scores carry it.
+
+    Args:
+        strategy: the strategy that scored.
+        scores: n rows of one shard or of several merged.
+        state: the strategy's.
+        reach: queries that can be asked for, from ``policy.reach``.
+
+    Returns:
+        Rows in position order. Keeping the parts of a pool and then their merge gives the same as keeping the pool.
+    """
+    if PREDICTED not in scores.rows or not len(scores):
+        return strategy.keep(scores, state, reach)
+    predicted_n = scores.rows[PREDICTED]
+    classes = [scores.take((predicted_n == k).nonzero()[:, 0]) for k in torch.unique(predicted_n)]
+    return Scores.merge([strategy.keep(part, state, reach) for part in classes])
+
+
+def score_shard(
+    strategy: Strategy, blocks: Iterable[Features], state: Any, reach: int, *, each_class: bool = False
+) -> Scores:
+    """Score the blocks of one shard; memory holds about twice what is kept, and one block.
+
+    Args:
+        strategy: the strategy.
+        blocks: at least one, of any sizes, in any order, without a position twice; 0 rows are fine.
+        state: from ``strategy.prepare``.
+        reach: queries that can be asked for, from ``policy.reach``.
+        each_class: keep the best of each predicted class, for targets by class; needs the logits.
+
+    Returns:
+        What the shard must send, in position order: the same for any cut into blocks.
+
+    Raises:
+        InputError: a value is not finite, or a column is missing.
+        ValueError: there is no block.
+    """
+    kept: list[Scores] = []
+    rows, limit = 0, _LEAST_ROWS
+    for block in blocks:
+        scored = strategy.score(block, state)
+        if each_class:
+            if block.logits_nK is None:
+                raise ValueError("to keep the best of each class, blocks must hold logits")
+            predicted_n = block.logits_nK.argmax(dim=1)
+            scored = Scores(scored.positions_n, scored.scores_n, scored.rows | {PREDICTED: predicted_n})
+        kept.append(scored)
+        rows += len(scored)
+        if rows > limit:
+            kept = [keep(strategy, Scores.merge(kept), state, reach)]
+            rows = len(kept[0])
+            limit = max(_LEAST_ROWS, 2 * rows)
+    return keep(strategy, Scores.merge(kept), state, reach)

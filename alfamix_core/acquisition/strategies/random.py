@@ -1,0 +1,40 @@
+"""Random sampling: what every other strategy has to beat."""
+
+from dataclasses import dataclass
+
+import torch
+
+from alfamix_core.acquisition import noise, ranking
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+
+COLUMNS: frozenset[str] = frozenset()
+NEEDS_LABELS = False
+USES_HEAD = False
+
+keep = ranking.keep
+select = ranking.select
+
+
+@dataclass(frozen=True)
+class State:
+    """The key of the ranking's noise."""
+
+    key: int
+
+
+def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
+    """Return the key; labelled samples and head are not read."""
+    return State(noise.fold(seed, noise.RANDOM_ORDER))
+
+
+def score(block: Features, state: State) -> Scores:
+    """Score each sample by a random number of its own.
+
+    Args:
+        block: n pool samples; only the positions are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n in [-1, 0): minus a uniform number of seed and position.
+    """
+    return Scores(block.positions_n, -noise.uniform(state.key, block.positions_n).to(torch.float32))

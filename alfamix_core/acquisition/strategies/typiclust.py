@@ -1,0 +1,171 @@
+"""TypiClust: query the most typical sample of each cluster; the start when no label exists yet."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.clustering import Init, kmeans
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"embeddings"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+_BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class State:
+    """What is clustered beside the pool, and how.
+
+    Attributes:
+        embeddings_LD: (L, D) of the labelled samples; L may be 0.
+        max_clusters: at most so many clusters.
+        neighbours: typicality looks at so many neighbours at most.
+        min_size: clusters must have at least so many members, unless none has.
+        init: start of the k-means.
+    """
+
+    embeddings_LD: Tensor
+    max_clusters: int
+    neighbours: int
+    min_size: int
+    init: Init
+
+
+def prepare(
+    labelled: Labelled,
+    head: Head,
+    *,
+    seed: int,
+    max_clusters: int = 500,
+    neighbours: int = 20,
+    min_size: int = 6,
+    init: Init = "random",
+) -> State:
+    """Keep the labelled embeddings: clusters that hold few of them come first.
+
+    Args:
+        labelled: L >= 0 labelled samples; only the embeddings are read.
+        head: not read.
+        seed: not read: nothing is random before ``select``.
+        max_clusters: clusters are L + B, but at most so many, >= 1.
+        neighbours: nearest neighbours of which the mean distance is taken, >= 1.
+        min_size: smaller clusters are passed over, unless all are, >= 1.
+        init: start of the k-means.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: a number is below 1.
+    """
+    for name, value in (("max_clusters", max_clusters), ("neighbours", neighbours), ("min_size", min_size)):
+        if value < 1:
+            raise InputError(f'strategy "typiclust": {name} must be at least 1, not {value}')
+    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, init)
+
+
+def score(block: Features, state: State) -> Scores:
+    """Pass the embeddings on: a sample's worth depends on the whole pool and is only known in ``select``.
+
+    Args:
+        block: n pool samples; only positions and embeddings (n, D) are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n = 0 for every sample, with the row ``embeddings``.
+    """
+    assert block.embeddings_nD is not None
+    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
+    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return all rows: any of them can be the most typical of its cluster."""
+    return scores
+
+
+def typicalities(rows_uD: Tensor, neighbours: int) -> Tensor:
+    """Return how close each row is to its nearest others.
+
+    The distance is Euclidean, as in the paper; the reference code averages squared distances.
+
+    Args:
+        rows_uD: (u, D), u >= 2.
+        neighbours: number of nearest others, 1 <= neighbours < u.
+
+    Returns:
+        (u,) float64: 1 / (mean distance to the nearest others + 1e-5).
+
+    Source:
+        Hacohen, Dekel, Weinshall, "Active learning on a budget: opposite strategies suit high and low budgets",
+        ICML 2022, equation 1.
+    """
+    rows_uD = rows_uD.to(torch.float64)
+    squares_u = rows_uD.square().sum(dim=1)
+    means = []
+    for start in range(0, len(rows_uD), _BLOCK_ROWS):
+        block_mD = rows_uD[start : start + _BLOCK_ROWS]
+        squares_mu = squares_u[start : start + _BLOCK_ROWS, None] + squares_u - 2 * block_mD @ rows_uD.T
+        distances_mu = squares_mu.clamp(min=0).sqrt()
+        itself_m = torch.arange(len(block_mD), device=rows_uD.device)
+        distances_mu[itself_m, itself_m + start] = torch.inf
+        means.append(distances_mu.topk(neighbours, dim=1, largest=False).values.mean(dim=1))
+    return 1 / (torch.cat(means) + 1e-5)
+
+
+def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+    """Visit the clusters with the fewest labelled members first, the largest first among these, and take of each the
+    most typical sample, cyclically.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``.
+        state: from ``prepare``.
+        need: number of queries.
+        generator: gives the seed of the k-means.
+
+    Returns:
+        (min(need, n),) positions in the order of the visits. Rows of clusters too small to be visited come last, by
+        position.
+
+    Source:
+        Hacohen, Dekel, Weinshall, ICML 2022, algorithm 1.
+    """  # noqa: D205
+    seed = noise.draw_seed(generator)
+    n, need = len(scores), min(need, len(scores))
+    if not need:
+        return scores.positions_n[:0]
+    pool_nD = scores.rows["embeddings"]
+    rows_mD = torch.cat([pool_nD, state.embeddings_LD.to(pool_nD)]).to(torch.float32)
+    rows_mD = torch.nn.functional.normalize(rows_mD, dim=1)
+    # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's
+    below_L = -1 - torch.arange(len(rows_mD) - n, device=rows_mD.device)
+    count = min(len(rows_mD) - n + need, state.max_clusters)
+    owner_m = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.init).owner_n
+
+    sizes_B = owner_m.bincount(minlength=count)
+    labelled_B = owner_m[n:].bincount(minlength=count).tolist()
+    pool_sizes = owner_m[:n].bincount(minlength=count).tolist()
+    members = dict(enumerate(torch.split(owner_m[:n].sort(stable=True).indices, pool_sizes)))
+    sizes = sizes_B.tolist()
+    least = state.min_size if max(sizes) >= state.min_size else 1
+    visited = [cluster for cluster, left_u in members.items() if sizes[cluster] >= least and len(left_u)]
+    visited.sort(key=lambda cluster: (labelled_B[cluster], -sizes[cluster], int(members[cluster][0])))
+
+    chosen: list[int] = []
+    while len(chosen) < need and visited:
+        for cluster in visited[: need - len(chosen)]:
+            left_u = members[cluster]
+            neighbours = max(1, min(state.neighbours, len(left_u) // 2))
+            best = int(typicalities(rows_mD[left_u], neighbours).argmax()) if len(left_u) > 1 else 0
+            chosen.append(int(left_u[best]))
+            members[cluster] = torch.cat([left_u[:best], left_u[best + 1 :]])
+        visited = [cluster for cluster in visited if len(members[cluster])]
+    taken_n = torch.zeros(n, dtype=torch.bool, device=rows_mD.device)
+    picked_m = torch.tensor(chosen, dtype=torch.int64, device=rows_mD.device)
+    taken_n[picked_m] = True
+    return scores.positions_n[torch.cat([picked_m, (~taken_n).nonzero()[:, 0]])[:need]]

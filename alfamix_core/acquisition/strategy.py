@@ -1,0 +1,137 @@
+"""A strategy: the module that holds its arithmetic, with its parameters and the checks that all strategies share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+_WORDS = {"embeddings": "embedding", "logits": "logits"}
+
+
+class StrategyModule(Protocol):
+    """What a file below ``strategies/`` defines.
+
+    ``prepare`` takes its tunables as further keyword-only arguments with a default and an annotation. A module may
+    also define ``summary(scores, state, need)``, numbers for the report.
+    """
+
+    COLUMNS: frozenset[str]
+    NEEDS_LABELS: bool
+    USES_HEAD: bool
+
+    def prepare(self, labelled: Labelled, head: Head, *, seed: int, **tunables: Any) -> Any:
+        """Return what every shard needs: small, deterministic, frozen; the tunables are in it."""
+
+    def score(self, block: Features, state: Any) -> Scores:
+        """Score each sample by itself: its bits do not depend on the block."""
+
+    def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
+        """Return what is needed to choose up to ``reach`` queries. Keeping parts, then their merge, loses nothing."""
+
+    def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
+        """Return min(need, n) distinct positions, best first."""
+
+
+def _first_bad_row(column_nX: Tensor) -> int | None:
+    """Return the index of the first row with a value that is not finite."""
+    # one cheap pass: a sum is finite unless a term is not, or it overflows; only such rows are looked at closely
+    suspects_m = (~column_nX.sum(dim=1, dtype=torch.float32).isfinite()).nonzero()[:, 0]
+    bad_m = suspects_m[~column_nX[suspects_m].isfinite().all(dim=1)]
+    return int(bad_m[0]) if len(bad_m) else None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy with its parameters, ready to be used; ``strategies.load`` makes it.
+
+    Attributes:
+        name: the name of its file.
+        module: its arithmetic.
+        parameters: the tunables that differ from their defaults.
+    """
+
+    name: str
+    module: StrategyModule
+    parameters: Mapping[str, Any]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of ``Features`` that it reads."""
+        return self.module.COLUMNS
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it is undefined without a labelled sample."""
+        return self.module.NEEDS_LABELS
+
+    @property
+    def uses_head(self) -> bool:
+        """Whether it reads the head itself, beyond the logits."""
+        return self.module.USES_HEAD
+
+    def prepare(self, labelled: Labelled, head: Head, seed: int) -> Any:
+        """Return what every shard needs.
+
+        Args:
+            labelled: L labelled samples.
+            head: of the model that computed the features.
+            seed: of the noise that belongs to positions.
+
+        Returns:
+            The strategy's state.
+
+        Raises:
+            InputError: no sample is labelled where labels are needed, or an embedding is not finite.
+        """
+        if self.needs_labels and not len(labelled):
+            raise InputError(f'strategy "{self.name}" needs at least one labelled sample, and there is none')
+        bad = _first_bad_row(labelled.embeddings_LD)
+        if bad is not None:
+            raise InputError(f"labelled sample {bad}: embedding has a value that is not finite")
+        return self.module.prepare(labelled, head, seed=seed, **self.parameters)
+
+    def score(self, block: Features, state: Any) -> Scores:
+        """Score the samples of one block.
+
+        Args:
+            block: n >= 0 samples with at least the strategy's columns.
+            state: from ``prepare``.
+
+        Returns:
+            One score a sample, in position order, and the rows that ``select`` needs.
+
+        Raises:
+            InputError: a column is missing, or a value is not finite; the message names the position.
+        """
+        for name in sorted(self.columns):
+            column_nX = {"embeddings": block.embeddings_nD, "logits": block.logits_nK}.get(name)
+            if column_nX is None:
+                raise InputError(f'strategy "{self.name}" needs the column "{name}", which was not computed')
+            bad = _first_bad_row(column_nX)
+            if bad is not None:
+                position = int(block.positions_n[bad])
+                raise InputError(f"sample at position {position}: {_WORDS[name]} has a value that is not finite")
+        scores = self.module.score(block, state)
+        wrong_m = (~(scores.scores_n < torch.inf)).nonzero()[:, 0]
+        if len(wrong_m):
+            position, value = int(scores.positions_n[wrong_m[0]]), float(scores.scores_n[wrong_m[0]])
+            raise InputError(f"sample at position {position}: score is {value}; its features or the head are too large")
+        return scores
+
+    def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
+        """Return what is needed of these rows to choose up to ``reach`` queries."""
+        return self.module.keep(scores, state, reach)
+
+    def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
+        """Return min(need, n) distinct positions, best first."""
+        return self.module.select(scores, state, need, generator)
+
+    def summary(self, scores: Scores, state: Any, need: int) -> dict[str, float | int]:
+        """Return the strategy's own numbers for the report; most have none."""
+        summarise = getattr(self.module, "summary", None)
+        return cast(dict[str, float | int], summarise(scores, state, need)) if summarise else {}

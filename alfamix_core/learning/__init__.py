@@ -1,0 +1,1 @@
+"""From image files to a trained model and its embeddings."""

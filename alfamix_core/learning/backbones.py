@@ -1,0 +1,87 @@
+"""Backbones by name: two small ones of our own, and every classification model of torchvision.
+
+torchvision is imported for its own models only: that takes as long as importing torch.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from alfamix_core.learning.images import channels
+from alfamix_core.learning.network import Network
+from alfamix_core.records.project import ImageSettings, ModelSettings
+
+OWN = ("small_cnn", "mlp")
+
+
+def initial(model: ModelSettings, image: ImageSettings, classes: int, seed: int) -> Network:
+    """Return a network with random weights on the CPU, in evaluation mode.
+
+    The same seed gives the same weights, and the global random state is as it was.
+
+    Args:
+        model: its backbone's name is read, and nothing else.
+        image: the model's input.
+        classes: K.
+        seed: of the initial weights.
+
+    Raises:
+        InputError: the backbone is not known, or cannot take such images.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the GPUs, too
+        torch.default_generator.manual_seed(seed)
+        return skeleton(model, image, classes).eval()
+
+
+def skeleton(model: ModelSettings, image: ImageSettings, classes: int) -> Network:
+    """Return a network whose weights are drawn from the global state, or on the meta device not at all.
+
+    Raises:
+        InputError: the backbone is not known, or cannot take such images.
+    """
+    if model.backbone == "small_cnn":
+        encoder: nn.Module = _SmallCNN(channels(image), image.size)
+        return Network(encoder, _SmallCNN.embedding_size, classes, repeat_grey=False)
+    if model.backbone == "mlp":
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(channels(image) * image.size**2, 256), nn.ReLU())
+        return Network(encoder, 256, classes, repeat_grey=False)
+
+    from alfamix_core.learning.torchvision_encoders import encoder_of
+
+    encoder, embedding_size = encoder_of(model.backbone, image.size)
+    return Network(encoder, embedding_size, classes, repeat_grey=True)
+
+
+class _SmallCNN(nn.Module):
+    """Four convolutions for images of about 8 to 64 pixels; an embedding of 2 x 2 cells of 64 numbers, all positive.
+
+    Group normalisation: in the first rounds there are few labels, so few and small batches, too few for the running
+    statistics of batch normalisation to mean anything.
+    """
+
+    embedding_size = 256
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__()
+        # halve the maps until they are about 8 wide, soon for the sake of speed; at least once
+        halvings = {2} if size < 16 else set(range(1, 1 + min(4, round(math.log2(size / 8)))))
+        layers: list[nn.Module] = []
+        for place, (wide_in, wide_out) in enumerate(pairwise((count, 32, 32, 64, 64)), start=1):
+            layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False), nn.GroupNorm(8, wide_out), nn.ReLU()]
+            if place in halvings:
+                layers.append(nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images_nCSS: Tensor) -> Tensor:
+        maps: Tensor = self.layers(images_nCSS)
+        # cells by means of slices: adaptive pooling has no deterministic gradient on CUDA
+        rows, columns = maps.shape[2] // 2, maps.shape[3] // 2
+        cells = [
+            maps[:, :, vertical, horizontal].mean(dim=(2, 3))
+            for vertical in (slice(None, rows), slice(rows, None))
+            for horizontal in (slice(None, columns), slice(columns, None))
+        ]
+        return torch.cat(cells, dim=1)

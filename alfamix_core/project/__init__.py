@@ -1,0 +1,1 @@
+"""The project: what survives from round to round, and the rules by which it changes (docs/project-layout.md)."""

@@ -1,0 +1,20 @@
+"""Making a project."""
+
+from alfamix_core.errors import InputError, ObjectExistsError
+from alfamix_core.project import catalogue, layout
+from alfamix_core.records.project import Project
+from alfamix_core.storage import Store
+
+
+def initialise(store: Store, project: Project) -> None:
+    """Write project.json, once.
+
+    Raises:
+        InputError: there is a project already, its strategy is unknown, or the store cannot write conditionally.
+    """
+    catalogue.check(project.strategy)
+    store.check_conditional_writes()
+    try:
+        store.create(layout.PROJECT, project.document())
+    except ObjectExistsError:
+        raise InputError(f"{store.uri} is a project already; edit its project.json instead") from None

@@ -1,0 +1,117 @@
+"""Where everything is below the project's uri: the one place that spells a key.
+
+project.json                         drops/<drop>/manifest.jsonl      labels/<batch>.jsonl
+champion.json  lock.json             drops/<drop>/files/…             queue/<n>.jsonl
+rounds/<n>/round.json                rounds/<n>/queries.jsonl         quarantine/<n>.jsonl
+rounds/<n>/promotion.json            rounds/<n>/report.html           models/<n>/…
+rounds/<n>/evaluation.json           rounds/<n>/thumbnails/…          rounds/<n>/run/…
+failures/<run id>.json
+"""
+
+import re
+
+from alfamix_core.errors import InputError
+from alfamix_core.records.round import folder
+
+PROJECT = "project.json"
+CHAMPION = "champion.json"
+LOCK = "lock.json"
+DROPS = "drops/"
+LABELS = "labels/"
+ROUNDS = "rounds/"
+QUEUE = "queue/"
+QUARANTINE = "quarantine/"
+MANIFEST_FILE = "manifest.jsonl"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def name(text: str, what: str) -> str:
+    """Return the text when it can name a drop or a batch.
+
+    Raises:
+        InputError: it has other characters than letters, digits, dot, hyphen and underscore.
+    """
+    if not _NAME.fullmatch(text):
+        raise InputError(f'{what} "{text}" must be letters, digits, ".", "-" and "_", beginning with a letter or digit')
+    return text
+
+
+def drop(drop_name: str) -> str:
+    """The folder of a drop, with its slash."""
+    return f"{DROPS}{name(drop_name, 'drop')}/"
+
+
+def manifest(drop_name: str) -> str:
+    """The manifest of a drop; its presence says that the drop is complete."""
+    return drop(drop_name) + MANIFEST_FILE
+
+
+def labels(batch: str) -> str:
+    """A batch of label events."""
+    return f"{LABELS}{name(batch, 'label batch')}.jsonl"
+
+
+def queue(number: int) -> str:
+    """What a round asks people."""
+    return f"{QUEUE}{folder(number)}.jsonl"
+
+
+def quarantine(number: int) -> str:
+    """The samples that a round could not read."""
+    return f"{QUARANTINE}{folder(number)}.jsonl"
+
+
+def model(number: int) -> str:
+    """The folder of a promoted model, with its slash."""
+    return f"models/{folder(number)}/"
+
+
+def round_folder(number: int) -> str:
+    """The folder of a round, with its slash."""
+    return f"{ROUNDS}{folder(number)}/"
+
+
+def round_file(number: int) -> str:
+    """A round's record."""
+    return round_folder(number) + "round.json"
+
+
+def queries(number: int) -> str:
+    """What a round chose, and why."""
+    return round_folder(number) + "queries.jsonl"
+
+
+def promotion(number: int) -> str:
+    """Whether a round's model became the champion, decided once."""
+    return round_folder(number) + "promotion.json"
+
+
+def evaluation(number: int) -> str:
+    """The metrics of a round's model, whole."""
+    return round_folder(number) + "evaluation.json"
+
+
+def report(number: int) -> str:
+    """A round's page for people."""
+    return round_folder(number) + "report.html"
+
+
+def thumbnail(number: int, sample_id: str) -> str:
+    """A queried sample, small."""
+    return f"{round_folder(number)}thumbnails/{sample_id}.webp"
+
+
+def run(number: int) -> str:
+    """What a round leaves only while it is worked on, with its slash."""
+    return round_folder(number) + "run/"
+
+
+def failure(number: int, stage: str, shard: str) -> str:
+    """The line with which a stage of a round stopped."""
+    return f"{run(number)}failures/{stage}{'-' + shard if shard else ''}.json"
+
+
+def early_failure(run_id: str) -> str:
+    """The line with which a run stopped before it had a round."""
+    return f"failures/{name(run_id, 'run')}.json"

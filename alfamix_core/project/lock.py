@@ -1,0 +1,153 @@
+"""The lock: one run at a time writes to the project, and a run that died is taken over.
+
+A take-over raises the fence and re-signs the round's record, so that a late writer's swap fails.
+"""
+
+import os
+import socket
+from datetime import datetime
+from pathlib import Path
+
+from alfamix_core.errors import LockedError, MissingObjectError, ObjectChangedError, ObjectExistsError
+from alfamix_core.project import layout
+from alfamix_core.records.lock import Holder, Lock
+from alfamix_core.storage import Store
+
+DRIVER = "ALFAMIX_DRIVER"
+"""The environment variable in which a local engine names the process that drives the run: its pid."""
+
+
+def driver(run_id: str) -> Holder:
+    """Return the holder for a run: with its process where the engine named one, without on a cluster."""
+    pid = int(os.environ.get(DRIVER, "0"))
+    if not pid:
+        return Holder(run_id=run_id)
+    return Holder(run_id=run_id, host=socket.gethostname(), pid=pid, started=_started(pid))
+
+
+def read(store: Store) -> tuple[Lock, str] | None:
+    """Return the lock and its tag, or None before the first run."""
+    try:
+        stored = store.read(layout.LOCK)
+    except MissingObjectError:
+        return None
+    return Lock.parse(stored.data, layout.LOCK), stored.tag
+
+
+def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
+    """Say who keeps a run from the project; empty when nobody does."""
+    if lock is None or lock.holder is None or lock.holder.run_id == run_id or not is_alive(lock, now):
+        return ""
+    holder = lock.holder
+    process = f" (process {holder.pid} on {holder.host})" if holder.pid else ""
+    return (
+        f"the project is locked by run {holder.run_id}{process} until {lock.until:%Y-%m-%d %H:%M:%S} UTC; "
+        "wait for it, or run `alfamix unlock` if it is dead"
+    )
+
+
+def is_alive(lock: Lock, now: datetime) -> bool:
+    """Whether the holder may still write: before its deadline, and not a dead process of this host."""
+    holder = lock.holder
+    if holder is None or lock.until is None or now >= lock.until:
+        return False
+    if holder.pid and holder.host == socket.gethostname():
+        return _started(holder.pid) == holder.started != ""
+    return True
+
+
+def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Lock:
+    """Take the lock for a run.
+
+    Returns:
+        The lock as written; its fence is higher than any before it, but the same when this run holds it already.
+
+    Raises:
+        LockedError: another run is alive, or was quicker.
+    """
+    found = read(store)
+    if found is None:
+        lock = Lock(revision=1, fence=1, holder=holder, until=until)
+        try:
+            store.create(layout.LOCK, lock.document())
+        except ObjectExistsError:
+            raise LockedError("another run took the project's lock at the same moment") from None
+        return lock
+    old, tag = found
+    reason = blocked_by(old, holder.run_id, now)
+    if reason:
+        raise LockedError(reason)
+    held = old.holder is not None and old.holder.run_id == holder.run_id
+    lock = Lock(revision=old.revision + 1, fence=old.fence if held else old.fence + 1, holder=holder, until=until)
+    try:
+        store.swap(layout.LOCK, lock.document(), tag)
+    except ObjectChangedError:
+        raise LockedError("another run took the project's lock at the same moment") from None
+    return lock
+
+
+def require(store: Store, run_id: str, now: datetime) -> Lock:
+    """Return the lock, which the run must hold to write to the project.
+
+    Raises:
+        LockedError: it was taken over or released.
+    """
+    found = read(store)
+    if found is not None and found[0].holder is not None and found[0].holder.run_id == run_id:
+        if found[0].until is not None and now < found[0].until:
+            return found[0]
+        raise LockedError(f"run {run_id} is past its deadline {found[0].until}; run the round again")
+    holder = found[0].holder if found is not None else None
+    raise LockedError(
+        f"run {run_id} no longer holds the project: " + (f"run {holder.run_id} took it over" if holder else "unlocked")
+    )
+
+
+def release(store: Store, run_id: str) -> bool:
+    """Let go of the lock if this run holds it; return whether it did. Releasing twice is harmless."""
+    found = read(store)
+    if found is None or found[0].holder is None or found[0].holder.run_id != run_id:
+        return False
+    return _let_go(store, *found)
+
+
+def unlock(store: Store) -> Lock | None:
+    """Take the lock from whoever holds it; return what was held, or None.
+
+    The fence is raised by the next run, so that the old holder cannot commit any more.
+    """
+    found = read(store)
+    if found is None or found[0].holder is None:
+        return None
+    return found[0] if _let_go(store, *found) else None
+
+
+def _let_go(store: Store, lock: Lock, tag: str) -> bool:
+    try:
+        store.swap(layout.LOCK, Lock(revision=lock.revision + 1, fence=lock.fence).document(), tag)
+    except ObjectChangedError:
+        return False
+    return True
+
+
+def _started(pid: int) -> str:
+    """When a process began, in clock ticks since boot, or '' when there is none (field 22 of proc_pid_stat(5))."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return ""
+        return "alive" if _answers(pid) else ""
+    state, *fields = text[text.rindex(")") + 2 :].split()
+    return "" if state in "ZX" else fields[18]
+
+
+def _answers(pid: int) -> bool:
+    """Whether a process exists, where there is no /proc."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Labelling queues: where questions go, and how answers come back as label events."""

@@ -1,0 +1,111 @@
+"""Questions out and answers in as CSV, so that people can label with any tool from the first day.
+
+Out:  sample_id, uri, thumbnail, suggestion, round, label (empty: to be filled in)
+In:   sample_id, and label (a class; or empty with kind skip or cannot_label); optional kind, annotator, time, round
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from alfamix_core.errors import InputError
+from alfamix_core.project.ledger import Ledger, check_event
+from alfamix_core.records.labels import LabelEvent
+from alfamix_core.records.query import Question
+from alfamix_core.records.record import explain
+
+COLUMNS = ("sample_id", "uri", "thumbnail", "suggestion", "round", "label")
+_KNOWN = {*COLUMNS, "kind", "annotator", "time"}
+
+
+def questions_csv(questions: Iterable[Question], thumbnail_uri: str) -> str:
+    """Return open questions as CSV, best first within a round.
+
+    Args:
+        questions: to be asked.
+        thumbnail_uri: of the folder below which thumbnail keys are, with its slash.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for question in sorted(questions, key=lambda question: (question.round, question.rank)):
+        thumbnail = thumbnail_uri + question.thumbnail if question.thumbnail else ""
+        writer.writerow((question.sample_id, question.uri, thumbnail, question.suggestion, question.round, ""))
+    return out.getvalue()
+
+
+def answers_from_csv(
+    data: bytes, where: str, ledger: Ledger, classes: Sequence[str], annotator: str, now: datetime
+) -> tuple[str, list[LabelEvent]]:
+    """Read answers; rows without an answer are left out.
+
+    Args:
+        data: UTF-8 CSV with a header.
+        where: what the user calls the file.
+        ledger: of the project: its samples and open questions.
+        classes: that may be answered.
+        annotator: of rows that do not name one.
+        now: the time of rows that do not say when, UTC.
+
+    Returns:
+        The name of the batch, made of the file's content so that importing it again has no effect, and the events.
+
+    Raises:
+        InputError: an unknown column, sample or class, or a row that is no answer, with its line.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} must be UTF-8 text: {error.reason} at byte {error.start}") from None
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    header = reader.fieldnames or ()
+    for needed in ("sample_id", "label"):
+        if needed not in header:
+            raise InputError(f'{where}: the column "{needed}" is missing; it has {", ".join(header) or "none"}')
+    for column in header:
+        if column not in _KNOWN:
+            raise InputError(f'{where}: unknown column "{column}"; known are {", ".join(sorted(_KNOWN))}')
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    names = frozenset(classes)
+    events = []
+    try:
+        for row in reader:
+            place = f"{where} line {reader.line_num}"
+            if None in row or None in row.values():
+                raise InputError(f"{place} has another number of fields than the header's {len(header)}")
+            event = _event(row, place, ledger, annotator, now, f"{digest}-{reader.line_num}")
+            if event is not None:
+                check_event(event, ledger.samples, names, place)
+                events.append(event)
+    except csv.Error as error:
+        raise InputError(f"{where} line {reader.line_num}: {error}") from None
+    return f"import-{digest}", events
+
+
+def _event(
+    row: dict[str, str], place: str, ledger: Ledger, annotator: str, now: datetime, event_id: str
+) -> LabelEvent | None:
+    label = row["label"].strip() or None
+    kind = row.get("kind", "").strip() or ("label" if label else "")
+    if not kind:
+        return None
+    question = ledger.open_queries.get(row["sample_id"])
+    try:
+        return LabelEvent.model_validate(
+            {
+                "event_id": event_id,
+                "sample_id": row["sample_id"],
+                "kind": kind,
+                "label": label,
+                "annotator": row.get("annotator", "").strip() or annotator,
+                "round": row.get("round", "").strip() or (question.round if question else 0),
+                "time": row.get("time", "").strip() or now,
+            },
+            strict=False,
+        )
+    except ValidationError as error:
+        raise InputError(f"{place}: {explain(error)}") from None

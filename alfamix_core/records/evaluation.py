@@ -1,0 +1,30 @@
+"""evaluation.json: how good the round's model is, beside the champion's, and what was decided."""
+
+from pydantic import Field
+
+from alfamix_core.records.record import Record
+from alfamix_core.records.round import Promotion
+
+FILE = "evaluation.json"
+
+
+class ClassMetrics(Record):
+    """One class on the test split."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int = Field(ge=0, description="test samples of the class")
+
+
+class Evaluation(Record):
+    """The whole of evaluation.json."""
+
+    classes: tuple[str, ...]
+    metrics: dict[str, float] = Field(description="of the round's model; empty without test labels")
+    per_class: tuple[ClassMetrics, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = Field((), description="row = label, column = prediction")
+    promotion: Promotion
+    epochs: int = Field(0, description="of the training")
+    stopped_because: str = ""

@@ -1,0 +1,29 @@
+"""The scores folder: what one shard sends to ``select``.
+
+scores.safetensors   positions (n,) int64 ascending, scores (n,) float32, and the strategy's rows by name
+slice.safetensors    the shard's rows of the map, see ``records.features``
+stage.json
+"""
+
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from alfamix_core.acquisition.types import Scores
+
+FILE = "scores.safetensors"
+_ROW = "row."
+
+
+def write_scores(folder: Path, scores: Scores) -> None:
+    """Write a shard's scores."""
+    columns = {"positions": scores.positions_n, "scores": scores.scores_n}
+    columns |= {_ROW + name: column for name, column in scores.rows.items()}
+    save_file({name: column.cpu().contiguous() for name, column in columns.items()}, folder / FILE)
+
+
+def read_scores(folder: Path) -> Scores:
+    """Read a shard's scores, on the CPU."""
+    columns = load_file(folder / FILE)
+    rows = {name.removeprefix(_ROW): column for name, column in columns.items() if name.startswith(_ROW)}
+    return Scores(columns["positions"], columns["scores"], rows)

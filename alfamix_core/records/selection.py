@@ -1,0 +1,38 @@
+"""The queries folder: what ``select`` chose and what the report shows of it.
+
+queries.jsonl       a ChosenSample a line, best first
+thumbnails/<id>.webp
+selection.json      the rest
+stage.json
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from alfamix_core.records.record import Record
+
+QUERIES_FILE = "queries.jsonl"
+SELECTION_FILE = "selection.json"
+THUMBNAILS = "thumbnails"
+
+
+class PlacedSample(Record):
+    """A sample on the map."""
+
+    sample_id: str
+    kind: Literal["pool", "labelled", "queried"]
+    x: float
+    y: float
+    name: str = Field("", description="its class: the label of a labelled sample, else what the model predicts")
+
+
+class Selection(Record):
+    """selection.json."""
+
+    strategy: str = Field(description="that chose: the project's, or its cold start")
+    short_by: int = Field(ge=0, description="queries fewer than the budget")
+    reason: str = Field(description="why fewer; empty when none are missing")
+    summary: dict[str, float | int] = Field(default_factory=dict, description="the strategy's own account")
+    candidate_scores: tuple[float, ...] = Field((), description="of the samples among which was chosen; finite")
+    map: tuple[PlacedSample, ...] = Field((), description="principal components of the embeddings")

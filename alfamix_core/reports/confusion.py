@@ -1,0 +1,78 @@
+"""What a confusion matrix says of each class, and which classes are taken for which."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class on the test split; None where a ratio has no denominator.
+
+    Attributes:
+        support: test samples with this label.
+        predicted: test samples that the model says are of this class.
+        precision: share of ``predicted`` that is right.
+        recall: share of ``support`` that is found.
+        f1: their harmonic mean; 0 when neither is above 0, None when the class is neither labelled nor predicted.
+    """
+
+    name: str
+    support: int
+    predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A label taken for another class: how often, and which share of that label."""
+
+    label: str
+    prediction: str
+    count: int
+    share: float
+
+
+def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
+    """Return one row a class, in the order of ``classes``; ``confusion`` is (K, K), row = label."""
+    columns = [sum(column) for column in zip(*confusion, strict=True)]
+    return [
+        ClassScore(
+            name=name,
+            support=sum(row),
+            predicted=columns[k],
+            precision=row[k] / columns[k] if columns[k] else None,
+            recall=row[k] / sum(row) if sum(row) else None,
+            f1=2 * row[k] / (sum(row) + columns[k]) if sum(row) + columns[k] else None,
+        )
+        for k, (name, row) in enumerate(zip(classes, confusion, strict=True))
+    ]
+
+
+def mistakes(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 10) -> list[Mistake]:
+    """Return the most frequent confusions, most first, ties in the order of the classes."""
+    found = [
+        Mistake(classes[label], classes[prediction], count, count / sum(row))
+        for label, row in enumerate(confusion)
+        for prediction, count in enumerate(row)
+        if label != prediction and count
+    ]
+    return sorted(found, key=lambda mistake: -mistake.count)[:most]
+
+
+def accuracy_interval(confusion: Sequence[Sequence[int]]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the accuracy that so many test samples allow; None without samples.
+
+    Source:
+        Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """
+    total = sum(map(sum, confusion))
+    if not total:
+        return None
+    share = sum(row[k] for k, row in enumerate(confusion)) / total
+    z = 1.959964
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return centre - half, centre + half

@@ -1,0 +1,86 @@
+"""What the pages show, gathered from the project's files."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from alfamix_core.project import champion, layout, rounds
+from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.records.evaluation import Evaluation
+from alfamix_core.records.query import ChosenSample
+from alfamix_core.records.round import Outcome, Round
+from alfamix_core.records.selection import Selection
+from alfamix_core.records.stage import StageLog
+from alfamix_core.reports import project_report, round_report
+from alfamix_core.reports.charts import MapPoint
+from alfamix_core.reports.curve import CurvePoint, point_of
+from alfamix_core.reports.project_report import ProjectReport
+from alfamix_core.reports.round_report import RoundReport
+from alfamix_core.storage import Store
+
+
+def round_page(
+    store: Store,
+    record: Round,
+    outcome: Outcome,
+    chosen: Sequence[ChosenSample],
+    account: Selection,
+    quality: Evaluation,
+    log: StageLog,
+    thumbnails: Path,
+) -> str:
+    """Return a round's page as HTML.
+
+    Args:
+        store: the project, for the earlier rounds' points of the learning curve.
+        record: the round as it was planned.
+        outcome: what it came to.
+        chosen: its queries, best first.
+        account: how they were chosen.
+        quality: of its model.
+        log: of all its stages.
+        thumbnails: folder of its queries' pictures.
+    """
+    present = record.model_copy(update={"state": "exported", "outcome": outcome})
+    earlier = [point_of(other) for other in rounds.read_all(store) if other.number < record.number]
+    pictures = {path.stem: path.read_bytes() for path in sorted(thumbnails.glob("*.webp"))}
+    return round_report.render(
+        RoundReport(
+            round=present,
+            promotion=quality.promotion,
+            curve=(*earlier, point_of(present)),
+            queries=tuple(chosen),
+            thumbnails=pictures,
+            label_counts=outcome.labels,
+            confusion=quality.confusion,
+            map_points=tuple(MapPoint(p.sample_id, p.kind, p.x, p.y, p.name) for p in account.map),
+            candidate_scores=account.candidate_scores,
+            log=log,
+        )
+    )
+
+
+def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[CurvePoint]] | None = None) -> str:
+    """Return the project's page as HTML.
+
+    Args:
+        store: the project.
+        now: the moment at which queries are judged to have expired.
+        campaigns: curves to compare, by name.
+    """
+    settings = rounds.read_settings(store)
+    ledger = derive(store, settings, freeze(store), now)
+    records = tuple(rounds.read_all(store))
+    serving, _ = champion.read(store)
+    return project_report.render(
+        ProjectReport(
+            settings=settings,
+            rounds=records,
+            champion=serving,
+            counts=ledger.counts(),
+            open_queries=len(ledger.open_queries),
+            label_counts={record.number: record.outcome.labels for record in records if record.outcome},
+            campaigns=campaigns or {},
+            pages={record.number: store.uri_of(layout.report(record.number)) for record in records if record.outcome},
+        )
+    )

@@ -1,0 +1,139 @@
+"""The page of one round: what it learned, what it asks and why, and what it cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from alfamix_core.records.query import ChosenSample
+from alfamix_core.records.round import Promotion, Round
+from alfamix_core.records.stage import StageLog
+from alfamix_core.reports.balance import balance_in_words, class_balance
+from alfamix_core.reports.charts import MapPoint, histogram, learning_curve, place
+from alfamix_core.reports.confusion import accuracy_interval, class_scores, mistakes
+from alfamix_core.reports.curve import CurvePoint, measured
+from alfamix_core.reports.page import plural, points, render_page
+from alfamix_core.reports.readings import reading_of
+from alfamix_core.reports.settings import setting_rows
+from alfamix_core.reports.timings import stage_times
+
+MAX_THUMBNAILS = 300
+MAX_QUARANTINED = 50
+MAX_MATRIX = 30
+NO_TEST = "No test labels yet: give labelled samples the split test, and the next round measures its model on them."
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """Everything that the page shows; a section whose field is empty says so.
+
+    Attributes:
+        round: the record, with its outcome once there is one.
+        promotion: the decision about its model; None before it, or without test labels.
+        curve: all rounds so far, this one included; any order.
+        queries: what this round asks, best first; the first 300 are shown.
+        thumbnails: PNG, JPEG or WebP bytes by sample_id, as ``thumbnail`` returns them.
+        label_counts: labels of every split so far, by class name; a class that is missing has none.
+        confusion: (K, K) counts on the test split, row = label, column = prediction, in the order of the settings'
+            classes; empty without test labels.
+        map_points: a slice of pool, labelled and queried samples in two dimensions; drawn to one scale.
+        map_method: how the coordinates were made.
+        candidate_scores: scores of the samples among which the strategy chose, as ``ChosenSample.score``; finite.
+        log: timings and quarantined samples of all stages.
+        project_page: relative address of the project's page; no link when empty.
+    """
+
+    round: Round
+    promotion: Promotion | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    queries: tuple[ChosenSample, ...] = ()
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    label_counts: Mapping[str, int] = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
+    map_points: tuple[MapPoint, ...] = ()
+    map_method: str = "PCA of the embeddings"
+    candidate_scores: tuple[float, ...] = ()
+    log: StageLog | None = None
+    project_page: str = ""
+
+
+def render(report: RoundReport) -> str:
+    """Return the page as one HTML file; equal reports give equal text."""
+    record = report.round
+    settings, outcome = record.settings, record.outcome
+    strategy = outcome.strategy if outcome else settings.strategy.name
+    reading = reading_of(strategy)
+    queries = sorted(report.queries, key=lambda query: query.rank)
+    shown = queries[:MAX_THUMBNAILS]
+    candidates = [reading.of(score) for score in report.candidate_scores]
+    asked = [reading.of(query.score) for query in queries if query.score is not None]
+    cap = outcome.summary.get("cap") if outcome else None
+    runs = report.log.runs if report.log else ()
+    quarantined = report.log.quarantined if report.log else ()
+    return render_page(
+        "round.html",
+        report=report,
+        record=record,
+        settings=settings,
+        outcome=outcome,
+        strategy=strategy,
+        reading=reading,
+        headline=headline(report),
+        gain=_gain(report),
+        interval=accuracy_interval(report.confusion),
+        tested=sum(map(sum, report.confusion)) or record.counts.test,
+        curve=learning_curve({settings.name: report.curve}, here=record.number),
+        curve_points=sorted(report.curve, key=lambda point: point.round),
+        queries=shown,
+        unshown=len(queries) - len(shown),
+        suggestions=[name for name in settings.classes if any(query.suggestion == name for query in shown)],
+        balance=class_balance(settings.classes, report.label_counts, (query.suggestion for query in queries)),
+        balance_words=balance_in_words({name: report.label_counts.get(name, 0) for name in settings.classes}),
+        unsuggested=sum(query.suggestion not in settings.classes for query in queries),
+        marks=place(report.map_points),
+        ranks={query.sample_id: query.rank for query in shown},
+        class_numbers={name: number for number, name in enumerate(settings.classes)},
+        scores=histogram(candidates, asked, reading.name, cap if isinstance(cap, (int, float)) else None),
+        class_scores=class_scores(settings.classes, report.confusion) if report.confusion else [],
+        mistakes=mistakes(settings.classes, report.confusion) if report.confusion else [],
+        matrix=report.confusion if len(settings.classes) <= MAX_MATRIX else (),
+        stages=stage_times(runs),
+        quarantined=quarantined[:MAX_QUARANTINED],
+        unshown_quarantined=max(len(quarantined), outcome.quarantined if outcome else 0) - MAX_QUARANTINED,
+        all_quarantined=max(len(quarantined), outcome.quarantined if outcome else 0),
+        setting_rows=setting_rows(settings),
+    )
+
+
+def headline(report: RoundReport) -> list[str]:
+    """Return the round in a few plain sentences: what it asks, how good its model is, what became of it."""
+    record, outcome = report.round, report.round.outcome
+    if record.state == "failed":
+        return [f"This round failed: {record.reason or 'no reason was recorded'}."]
+    if outcome is None:
+        return ["This round is planned; it has not asked anything yet."]
+    first = f"Asks {plural(outcome.queries, 'query', 'queries')}, chosen by {outcome.strategy}"
+    if outcome.strategy != record.settings.strategy.name:
+        first += f" (the cold start of {record.settings.strategy.name})"
+    if outcome.short_by:
+        first += f"; {outcome.short_by:,} fewer than the budget: {outcome.reason or 'no reason was recorded'}"
+    sentences = [first + "."]
+    accuracy = outcome.metrics.get("accuracy")
+    if accuracy is None:
+        sentences.append(NO_TEST)
+    else:
+        gain = _gain(report)
+        since = f", {points(gain[1])} since round {gain[0]}" if gain else ""
+        sentences.append(f"Its model is right on {accuracy:.1%} of the test split{since}.")
+    if report.promotion:
+        verb = "Promoted" if report.promotion.promoted else "Not promoted"
+        sentences.append(f"{verb}: {report.promotion.reason.rstrip('.')}.")
+    elif outcome.promoted:
+        sentences.append("Its model became the champion.")
+    return sentences
+
+
+def _gain(report: RoundReport) -> tuple[int, float] | None:
+    accuracy = report.round.outcome.metrics.get("accuracy") if report.round.outcome else None
+    earlier = [(p.round, before) for p, before in measured(report.curve) if p.round < report.round.number]
+    if accuracy is None or not earlier:
+        return None
+    return earlier[-1][0], accuracy - earlier[-1][1]

@@ -1,0 +1,51 @@
+"""Where a project and its samples are kept: one interface, two implementations, a folder and S3.
+
+Everything else opens a store by its uri and never asks which of the two it got.
+"""
+
+from alfamix_core.errors import InputError
+from alfamix_core.storage.folder import FolderStore
+from alfamix_core.storage.s3 import S3Store
+from alfamix_core.storage.samples import SampleReader, list_uri
+from alfamix_core.storage.store import Entry, Store, Stored
+from alfamix_core.storage.uris import (
+    absolute_uri,
+    bucket_and_key,
+    file_uri,
+    is_below,
+    normalise_folder_uri,
+    normalise_uri,
+    path_of,
+)
+
+__all__ = [
+    "Entry",
+    "SampleReader",
+    "Store",
+    "Stored",
+    "absolute_uri",
+    "file_uri",
+    "is_below",
+    "list_uri",
+    "normalise_folder_uri",
+    "normalise_uri",
+    "open_store",
+    "path_of",
+]
+
+
+def open_store(uri: str) -> Store:
+    """Return the store of everything below a uri; nothing is read or written yet.
+
+    Args:
+        uri: ``file:///absolute/path`` or ``s3://bucket/prefix``; a slash at the end makes no difference.
+
+    Raises:
+        InputError: another scheme, a relative path, or a bucket name that cannot exist.
+    """
+    uri = normalise_folder_uri(uri)
+    if uri.startswith("s3://"):
+        return S3Store(*bucket_and_key(uri))
+    if uri == "file:///":
+        raise InputError(f"{uri}: the root of the file system cannot be a store; name a folder")
+    return FolderStore(path_of(uri))

@@ -1,0 +1,318 @@
+"""The way to S3: a client, its errors in the user's words, and downloads that survive a broken connection.
+
+Endpoint, region, credentials, CA and retries come from where boto3 looks for them: AWS_ENDPOINT_URL_S3, AWS_REGION,
+AWS_ACCESS_KEY_ID, AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS, a profile, the identity of the pod. A server that does not take
+the newer checksum headers is served with AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Behind an endpoint that is
+not Amazon's the bucket goes into the path, unless the profile says ``s3 = addressing_style = virtual``.
+
+boto3 is imported when a client is made, so a project in a folder does without it.
+"""
+
+import hashlib
+import io
+import os
+import random
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, StorageError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+SHA256 = "sha256"  # of the metadata: what whoever reads the object to its end verifies
+
+_ATTEMPTS = 5  # unless AWS_MAX_ATTEMPTS or the profile says otherwise; about 10 s of waiting in all
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 60  # without a byte
+_AMAZON = re.compile(r"\.amazonaws\.com(\.cn)?$|\.amazonaws\.eu$")
+
+# what a person must set right, by the error codes of S3
+_FOR_A_PERSON = {
+    "NoSuchBucket": "the bucket does not exist",
+    "InvalidBucketName": "the bucket's name is not allowed",
+    "InvalidAccessKeyId": "the access key is not known there; check the credentials",
+    "SignatureDoesNotMatch": "the secret key is wrong; check the credentials",
+    "InvalidToken": "the session token is not valid; check the credentials",
+    "ExpiredToken": "the credentials have expired",
+    "TokenRefreshRequired": "the credentials have expired",
+    "AccessDenied": "access is denied; check permissions, and whether it exists",
+    "AllAccessDisabled": "all access is disabled",
+    "AccountProblem": "there is a problem with the account",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong by more than the store allows; set it right",
+    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION",
+    "IllegalLocationConstraintException": "the bucket is in another region; set AWS_REGION",
+    "NotImplemented": "the store does not offer what is needed",
+    "MethodNotAllowed": "the store does not offer what is needed",
+    "InvalidObjectState": "the object is archived; restore it first",
+    "QuotaExceeded": "the quota is used up",
+    # answers without a body have the HTTP status as code
+    "301": "the bucket is in another region; set AWS_REGION",
+    "400": "the request was not understood; check region and credentials",
+    "403": "access is denied; check credentials and permissions",
+    "501": "the store does not offer what is needed",
+}
+
+
+class Place(TypedDict):
+    """Where an object is, as the calls of boto3 name it."""
+
+    Bucket: str
+    Key: str
+
+
+class _Rest(TypedDict, total=False):
+    """The rest of the same version of an object."""
+
+    Range: str
+    IfMatch: str
+
+
+class Connection:
+    """One boto3 client a process, made when first used; threads share it, a fork or a pickle makes its own."""
+
+    def __init__(self) -> None:
+        self._client: S3Client | None = None
+        self._pid = 0
+
+    def __reduce__(self) -> tuple[type["Connection"], tuple[()]]:
+        return Connection, ()
+
+    def client(self) -> "S3Client":
+        """Return the client of this process.
+
+        Raises:
+            InputError: profile, endpoint or another setting of boto3 is wrong.
+        """
+        client = self._client
+        if client is None or self._pid != os.getpid():
+            # without a lock, which a fork could copy in its locked state; two threads at once make two clients
+            client = _connect()
+            self._client, self._pid = client, os.getpid()
+        return client
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        if self._client is not None and self._pid == os.getpid():
+            self._client.close()
+        self._client = None
+
+
+class Download(io.RawIOBase):
+    """The bytes of one object as it was at the start, read in order and verified at the end.
+
+    A connection that breaks is opened again where it broke, for the same version of the object.
+
+    Raises:
+        MissingObjectError: on construction: there is none.
+        InputError, StorageError: as ``explained``.
+    """
+
+    def __init__(self, client: "S3Client", bucket: str, key: str) -> None:
+        super().__init__()
+        self._client = client
+        self._place = Place(Bucket=bucket, Key=key)
+        self._uri = f"s3://{bucket}/{key}"
+        self._attempts = attempts(client)
+        self._offset = 0
+        self._answer: GetObjectOutputTypeDef | None = None
+        answer = self._request(_Rest())
+        self._answer = answer
+        self.size = answer["ContentLength"]
+        self.tag = answer["ETag"]
+        self._expected = answer.get("Metadata", {}).get(SHA256)
+        self._hash = hashlib.sha256() if self._expected else None
+        self._is_verified = False
+
+    def readable(self) -> bool:
+        """Return True: it can be read, in order only."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the next bytes into a buffer and return how many; 0 at the verified end.
+
+        Raises:
+            ObjectChangedError: the object was replaced while it was read.
+            StorageError: the network, tried again; or the bytes are not those that were written.
+        """
+        wanted = len(buffer)
+        if not wanted:
+            return 0
+        chunk = self._next(wanted)
+        if chunk:
+            buffer[: len(chunk)] = chunk
+            self._offset += len(chunk)
+            if self._hash:
+                self._hash.update(chunk)
+        elif self._hash and not self._is_verified:
+            if self._hash.hexdigest() != self._expected:
+                raise StorageError(f"{self._uri} is damaged: its SHA-256 is not the one it was written with")
+            self._is_verified = True
+        return len(chunk)
+
+    def read_whole(self) -> bytes:
+        """Return all bytes in one piece; for a fresh download of an object that fits in memory."""
+        data = bytearray(self.size + 1)  # the last one is for seeing the end
+        view = memoryview(data)
+        while count := self.readinto(view[self._offset :]):
+            if self._offset > self.size:
+                raise StorageError(f"{self._uri}: more than {count} bytes came")
+        return bytes(view[: self._offset])
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if not self.closed:
+            self._drop()
+        super().close()
+
+    def _next(self, wanted: int) -> bytes:
+        from botocore.exceptions import BotoCoreError
+
+        for attempt in range(1, self._attempts + 1):
+            try:
+                if self._answer is None:
+                    if self._offset == self.size:
+                        return b""
+                    self._answer = self._request(_Rest(Range=f"bytes={self._offset}-", IfMatch=self.tag))
+                chunk: bytes = self._answer["Body"].read(wanted)
+                if chunk or self._offset == self.size:
+                    return chunk
+                reason = f"ended after {self._offset} of {self.size} bytes"
+            except BotoCoreError as error:
+                reason = one_line(error)
+                if self._offset == self.size:  # boto3 compared the checksum at the end
+                    raise StorageError(f"{self._uri} is damaged: {reason}") from error
+            self._drop()
+            if attempt < self._attempts:
+                pause(attempt)
+        raise StorageError(f"{self._uri}: the download broke off {self._attempts} times: {reason}")
+
+    def _request(self, rest: _Rest) -> "GetObjectOutputTypeDef":
+        from botocore.exceptions import ClientError
+
+        with explained(self._uri, self._client):
+            try:
+                return self._client.get_object(**self._place, **rest)
+            except ClientError as error:
+                if code_of(error) == "NoSuchKey":
+                    raise MissingObjectError(f"{self._uri} does not exist") from None
+                if code_of(error) in ("PreconditionFailed", "412"):
+                    raise ObjectChangedError(f"{self._uri} was changed while it was read") from None
+                raise
+
+    def _drop(self) -> None:
+        if self._answer is not None:
+            self._answer["Body"].close()
+            self._answer = None
+
+
+@contextmanager
+def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
+    """Turn an error of boto3 into one line of ours: InputError where a person must act, else StorageError.
+
+    Args:
+        where: uri of what was asked for; the message begins with it.
+        client: for the endpoint's name in the message.
+    """
+    from botocore import exceptions
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    endpoint = f" (at {client.meta.endpoint_url})" if client else ""
+    try:
+        yield
+    except ClientError as error:
+        code = code_of(error)
+        if code in _FOR_A_PERSON:
+            raise InputError(f"{where}: {_FOR_A_PERSON[code]}{endpoint}") from error
+        raise StorageError(f"{where}: {one_line(error)}{endpoint}") from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
+        raise InputError(
+            f"{where}: no credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or the "
+            "identity of the pod"
+        ) from error
+    except (
+        exceptions.ProfileNotFound,
+        exceptions.ConfigNotFound,
+        exceptions.ConfigParseError,
+        exceptions.InvalidConfigError,
+        exceptions.InvalidRegionError,
+        exceptions.InvalidRetryConfigurationError,
+        exceptions.SSOError,
+        exceptions.TokenRetrievalError,
+        exceptions.UnknownCredentialError,
+    ) as error:
+        raise InputError(f"{where}: {one_line(error)}") from error
+    except BotoCoreError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise InputError(
+                f"{where}: the certificate is not trusted; set AWS_CA_BUNDLE to the file of its CA{endpoint}"
+            ) from error
+        raise StorageError(f"{where}: {one_line(error)}{endpoint}") from error
+
+
+def code_of(error: "ClientError") -> str:
+    """Return the error code of S3, or the HTTP status as text when the answer had no body."""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def attempts(client: "S3Client") -> int:
+    """Return how often the client tries."""
+    return int(client.meta.config.retries["total_max_attempts"])  # type: ignore[attr-defined]
+
+
+def pause(attempt: int) -> None:
+    """Wait before trying again: after the first attempt up to 1 s, then 2, 4, ... 20, by chance."""
+    time.sleep(random.uniform(0, min(20, 2 ** (attempt - 1))))
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of a foreign error without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def _connect() -> "S3Client":
+    import boto3
+    import botocore.session
+    from botocore.config import Config
+
+    with explained("S3"):
+        session = botocore.session.get_session()
+        options = session.get_scoped_config().get("s3", {})
+        config = Config(
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={
+                "mode": "standard",
+                "total_max_attempts": session.get_config_variable("max_attempts") or _ATTEMPTS,
+            },
+            max_pool_connections=32,
+            tcp_keepalive=True,
+        )
+        maker = boto3.Session(botocore_session=session)
+        try:
+            client = maker.client("s3", config=config)
+            if not ("addressing_style" in options or _is_amazon(client.meta.endpoint_url)):
+                client.close()
+                client = maker.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
+        except ValueError as error:  # of AWS_ENDPOINT_URL
+            raise InputError(f"S3: {one_line(error)}; check AWS_ENDPOINT_URL") from error
+    # boto3's transfers know no conditions yet; this is the last step of a large upload
+    client.meta.events.register(
+        "provide-client-params.s3.CompleteMultipartUpload",
+        _only_where_none_is,  # type: ignore[arg-type]  # the stubs know no handlers that answer
+    )
+    return client
+
+
+def _only_where_none_is(params: dict[str, object], **_: object) -> dict[str, object]:
+    return {**params, "IfNoneMatch": "*"}
+
+
+def _is_amazon(endpoint: str) -> bool:
+    return bool(_AMAZON.search(endpoint.split("://", 1)[-1].split("/", 1)[0].split(":", 1)[0]))

@@ -1,0 +1,276 @@
+"""A store in a folder of a local file system.
+
+A tag is the SHA-256 of the content. An object is created by linking a complete temporary file to its name, which
+fails when the name is taken; it is swapped by a rename under a lock that all writers of this machine respect. So a
+process may be killed at any instruction and leaves at most a temporary file, which no reader ever sees.
+
+Not for NFS or other file systems that several machines share: neither lock nor link is dependable there. Use S3.
+"""
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from alfamix_core.errors import InputError, StorageError
+from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, is_valid_key
+from alfamix_core.storage.uris import file_uri
+
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+_LEFTOVER_SECONDS = 24 * 3600  # a temporary file that nobody has written to for so long is of a dead process
+
+
+class FolderStore(Store):
+    """Everything in one folder, which is made by the first write."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(file_uri(root))
+        self._root = root
+        self._swept = False
+
+    def __reduce__(self) -> tuple[type["FolderStore"], tuple[Path]]:
+        return FolderStore, (self._root,)
+
+    def _close(self) -> None:
+        pass  # nothing is held open
+
+    def _uri_of(self, key: str) -> str:
+        return file_uri(self._root / key)
+
+    def _read(self, key: str) -> Stored:
+        with self._open(key) as stream, _explained(self._uri_of(key)):
+            data = stream.read()
+        return Stored(data, _tag(data))
+
+    def _create(self, key: str, data: bytes) -> str:
+        with _explained(self._uri_of(key)), self._temporary() as temporary:
+            _write(temporary, data)
+            if not self._link(temporary, key):
+                raise self._exists(key)
+        return _tag(data)
+
+    def _create_from(self, key: str, path: Path) -> str:
+        with _explained(self._uri_of(key)), self._temporary() as temporary:
+            _copy(path, temporary)
+            digest = _digest(temporary)
+            if not self._link(temporary, key):
+                with self._open(key) as stream:
+                    if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+                        raise self._is_other(key)
+        return digest
+
+    def _swap(self, key: str, data: bytes, tag: str) -> str:
+        target = self._root / key
+        with _explained(self._uri_of(key)), self._swapping():
+            try:
+                current = _tag(target.read_bytes())
+            except _ABSENT:
+                raise self._changed(key) from None
+            if current != tag:
+                raise self._changed(key)
+            with self._temporary() as temporary:
+                _write(temporary, data)
+                temporary.replace(target)
+                _sync_folder(target.parent)
+        return _tag(data)
+
+    def _open(self, key: str) -> io.BufferedReader:
+        with _explained(self._uri_of(key)):
+            try:
+                return (self._root / key).open("rb")
+            except _ABSENT:
+                raise self._missing(key) from None
+
+    def _fetch(self, key: str, path: Path) -> None:
+        with self._open(key) as stream, _explained(str(path)), landing(path) as temporary, temporary.open("wb") as out:
+            shutil.copyfileobj(stream, out, BUFFER)
+
+    def _size(self, key: str) -> int | None:
+        with _explained(self._uri_of(key)):
+            try:
+                status = (self._root / key).stat()
+            except _ABSENT:
+                return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        for name, size in walk(self._root / folder):
+            if is_valid_key(folder + name):
+                yield Entry(folder + name, size)
+
+    def _folders(self, folder: str) -> list[str]:
+        with _explained(self._uri_of(folder)):
+            try:
+                found = [path.name for path in (self._root / folder).iterdir() if path.is_dir()]
+            except _ABSENT:
+                return []
+        return sorted((name for name in found if is_valid_key(folder + name)), key=os.fsencode)
+
+    def _delete(self, key: str) -> None:
+        target = self._root / key
+        with _explained(self._uri_of(key)):
+            try:
+                target.unlink()
+            except _ABSENT:
+                return
+            for folder in target.parents:
+                if folder == self._root:
+                    break
+                try:
+                    folder.rmdir()
+                except OSError:  # not empty, or someone was faster: either way it is not ours to remove
+                    break
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """Give a name for a temporary file on the file system of the store, gone afterwards."""
+        folder = self._root / RESERVED
+        if not self._swept:
+            self._sweep(folder)
+        path = folder / f"{uuid.uuid4().hex}.tmp"
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _sweep(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        oldest = time.time() - _LEFTOVER_SECONDS
+        for leftover in folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):  # its owner, or another sweeper
+                if leftover.stat().st_mtime < oldest:
+                    leftover.unlink()
+        self._swept = True
+
+    @contextmanager
+    def _swapping(self) -> Iterator[None]:
+        folder = self._root / RESERVED
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "swap.lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # let go by closing, so also by a kill
+            yield
+
+    def _link(self, temporary: Path, key: str) -> bool:
+        """Give the complete file its name; False when the name is taken."""
+        target = self._root / key
+        while True:
+            try:
+                _make_folder(target.parent)
+                target.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+            except NotADirectoryError:
+                raise StorageError(f"{self._uri_of(key)} cannot be made below an object of a shorter name") from None
+            except FileNotFoundError:
+                if not temporary.exists():
+                    raise
+                continue  # a delete removed the folder, empty at that moment
+            except OSError as error:
+                if error.errno == errno.EXDEV:
+                    raise InputError(f"{self.uri} must be one file system, but {target.parent} is another") from None
+                if error.errno in _NO_LINKS and not isinstance(error, PermissionError):
+                    raise InputError(f"{self.uri} must be on a file system with hard links: {error.strerror}") from None
+                raise
+            _sync_folder(target.parent)
+            return True
+
+
+def walk(root: Path) -> Iterator[tuple[str, int]]:
+    """Yield (name relative to root, size in bytes) of every file below a folder, in the order of the names' bytes.
+
+    Links to files are followed, links to folders are not; what vanishes meanwhile is left out, and so is a folder
+    that does not exist.
+
+    Raises:
+        InputError: a folder may not be read.
+        StorageError: the file system failed.
+    """
+    with _explained(str(root)):
+        try:
+            found = list(os.scandir(root))
+        except _ABSENT:
+            return
+    named = ((os.fsencode(item.name) + b"/" * item.is_dir(follow_symlinks=False), item) for item in found)
+    for _, item in sorted(named, key=lambda pair: pair[0]):
+        if item.is_dir(follow_symlinks=False):
+            yield from ((f"{item.name}/{name}", size) for name, size in walk(root / item.name))
+        else:
+            with _explained(item.path):
+                try:
+                    status = item.stat()
+                except FileNotFoundError:
+                    continue
+            if stat.S_ISREG(status.st_mode):
+                yield item.name, status.st_size
+
+
+@contextmanager
+def landing(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to, which becomes ``path`` at the end, or nothing when that fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """Turn an error of the operating system into one line of ours."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(f"{where}: permission denied ({error.filename})") from error
+    except OSError as error:
+        named = f" ({error.filename})" if error.filename else ""
+        raise StorageError(f"{where}: {error.strerror or error}{named}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as stream, target.open("wb") as out:
+        shutil.copyfileobj(stream, out, BUFFER)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _tag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,231 @@
+"""A store in a bucket of S3, or of a server that speaks its protocol.
+
+A tag is the ETag. Every write carries a token of its own in the metadata: when a condition fails, the token of the
+object found tells a write that succeeded but whose answer was lost from the write of somebody else.
+
+What create_from wrote carries its SHA-256 in the metadata, which every full read verifies; the rest has the checksums
+of boto3. A killed upload of a large file leaves its parts behind, invisible but paid for; a lifecycle rule
+AbortIncompleteMultipartUpload removes them.
+"""
+
+import hashlib
+import io
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from alfamix_core.errors import StorageError
+from alfamix_core.storage.connection import (
+    SHA256,
+    Connection,
+    Download,
+    Place,
+    attempts,
+    code_of,
+    explained,
+    one_line,
+    pause,
+)
+from alfamix_core.storage.folder import landing
+from alfamix_core.storage.store import BUFFER, Entry, Store, Stored, is_valid_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
+_TOKEN = "write"  # of the metadata: a name of this one write
+_PART_BYTES = 16 * 2**20  # a file below that goes up in one request; S3 takes 10,000 parts, boto3 enlarges them
+
+
+class S3Store(Store):
+    """Everything below one prefix of one bucket."""
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        super().__init__(f"s3://{bucket}/{prefix}".removesuffix("/"))
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._connection = Connection()
+        self._is_checked = False
+
+    def __reduce__(self) -> tuple[type["S3Store"], tuple[str, str]]:
+        return S3Store, (self._bucket, self._prefix.removesuffix("/"))
+
+    def _close(self) -> None:
+        self._connection.close()
+
+    def _uri_of(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def _read(self, key: str) -> Stored:
+        with self._download(key) as download:
+            return Stored(download.read_whole(), download.tag)
+
+    def _create(self, key: str, data: bytes) -> str:
+        client, token = self._client(), _new_token()
+        tag = self._write(
+            key,
+            token,
+            lambda: client.put_object(**self._place(key), Body=data, Metadata={_TOKEN: token}, IfNoneMatch="*")["ETag"],
+        )
+        if tag is None:
+            raise self._exists(key)
+        return tag
+
+    def _swap(self, key: str, data: bytes, tag: str) -> str:
+        client, token = self._client(), _new_token()
+        new = self._write(
+            key,
+            token,
+            lambda: client.put_object(**self._place(key), Body=data, Metadata={_TOKEN: token}, IfMatch=tag)["ETag"],
+        )
+        if new is None:
+            raise self._changed(key)
+        return new
+
+    def _create_from(self, key: str, path: Path) -> str:
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                size = stream.tell()
+                # of a large file, see first whether it is there, so that a repetition costs nothing
+                if size < _PART_BYTES or (head := self._head(key)) is None:
+                    if self._upload(key, stream, digest, size):
+                        return digest
+                    head = self._head(key)
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror or one_line(error)}") from error
+        if head is None:
+            raise StorageError(f"{self._uri_of(key)} was removed while it was written")
+        if head["ContentLength"] != size or (head["Metadata"].get(SHA256) or self._digest(key)) != digest:
+            raise self._is_other(key)
+        return digest
+
+    def _upload(self, key: str, stream: BinaryIO, digest: str, size: int) -> bool:
+        """Send a file under a name that is free; False when it is taken."""
+        from boto3.s3.transfer import TransferConfig
+
+        client, token = self._client(), _new_token()
+        metadata = {_TOKEN: token, SHA256: digest}
+
+        def put() -> str:
+            stream.seek(0)
+            return client.put_object(**self._place(key), Body=stream.read(), Metadata=metadata, IfNoneMatch="*")["ETag"]
+
+        def put_parts() -> str:
+            stream.seek(0)
+            client.upload_fileobj(
+                stream,
+                **self._place(key),
+                ExtraArgs={"Metadata": metadata},
+                Config=TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES),
+            )
+            return ""
+
+        return self._write(key, token, put if size < _PART_BYTES else put_parts) is not None
+
+    def _open(self, key: str) -> io.BufferedReader:
+        return io.BufferedReader(self._download(key), BUFFER)
+
+    def _fetch(self, key: str, path: Path) -> None:
+        with self._open(key) as stream:
+            try:
+                with landing(path) as temporary, temporary.open("wb") as out:
+                    shutil.copyfileobj(stream, out, BUFFER)
+            except OSError as error:
+                raise StorageError(f"{path}: {error.strerror or one_line(error)}") from error
+
+    def _size(self, key: str) -> int | None:
+        head = self._head(key)
+        return None if head is None else head["ContentLength"]
+
+    def _list(self, folder: str) -> Iterator[Entry]:
+        objects = list_objects(self._client(), self._bucket, self._prefix + folder)
+        entries = (Entry(key.removeprefix(self._prefix), size) for key, size in objects)
+        yield from (entry for entry in entries if is_valid_key(entry.key))
+
+    def _folders(self, folder: str) -> list[str]:
+        client, prefix = self._client(), self._prefix + folder
+        with explained(self._uri_of(folder), client):
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
+            found = [item["Prefix"][len(prefix) : -1] for page in pages for item in page.get("CommonPrefixes", [])]
+        return sorted((name for name in found if is_valid_key(folder + name)), key=str.encode)
+
+    def _delete(self, key: str) -> None:
+        client = self._client()
+        with explained(self._uri_of(key), client):
+            client.delete_object(**self._place(key))
+
+    def _client(self) -> "S3Client":
+        """Return the client, after the first use has shown that the bucket is there and may be listed.
+
+        A HEAD could not say why not, and some servers make a missing bucket at the first write.
+        """
+        client = self._connection.client()
+        if not self._is_checked:
+            with explained(self.uri, client):
+                client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+            self._is_checked = True
+        return client
+
+    def _place(self, key: str) -> Place:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _download(self, key: str) -> Download:
+        return Download(self._client(), self._bucket, self._prefix + key)
+
+    def _write(self, key: str, token: str, write: Callable[[], str]) -> str | None:
+        """Do a conditional write and return its tag; None when the condition did not hold."""
+        from botocore.exceptions import ClientError
+
+        client = self._client()
+        with explained(self._uri_of(key), client):
+            for attempt in range(1, attempts(client) + 1):
+                try:
+                    return write()
+                except ClientError as error:
+                    code = code_of(error)
+                    if code == "ConditionalRequestConflict" and attempt < attempts(client):
+                        pause(attempt)  # another write was going on; S3 asks to try again
+                    elif code in ("PreconditionFailed", "412", "NoSuchKey", "NoSuchUpload"):
+                        return self._tag_of_own(key, token)
+                    else:
+                        raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _tag_of_own(self, key: str, token: str) -> str | None:
+        head = self._head(key)
+        return head["ETag"] if head and head["Metadata"].get(_TOKEN) == token else None
+
+    def _head(self, key: str) -> "HeadObjectOutputTypeDef | None":
+        from botocore.exceptions import ClientError
+
+        client = self._client()
+        with explained(self._uri_of(key), client):
+            try:
+                return client.head_object(**self._place(key))
+            except ClientError as error:
+                if code_of(error) in ("404", "NoSuchKey"):
+                    return None
+                raise
+
+    def _digest(self, key: str) -> str:
+        with self._open(key) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield (key, size in bytes) of the objects below a prefix, in the order of the keys' UTF-8 bytes.
+
+    Markers of folders (keys with a slash at the end) are left out. The whole listing is read before the first is
+    given out, about 0.3 kB a key: servers disagree about the order.
+    """
+    with explained(f"s3://{bucket}/{prefix}", client):
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        found = [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
+    yield from sorted((pair for pair in found if not pair[0].endswith("/")), key=lambda pair: pair[0].encode())
+
+
+def _new_token() -> str:
+    return uuid.uuid4().hex

@@ -1,0 +1,113 @@
+"""Reading samples by their absolute uris, wherever they lie, and listing a folder of them."""
+
+import errno
+import stat
+from collections.abc import Iterator
+
+from alfamix_core.errors import InputError, MissingObjectError, SampleError, StorageError
+from alfamix_core.storage.connection import Connection, Download
+from alfamix_core.storage.folder import walk
+from alfamix_core.storage.s3 import list_objects
+from alfamix_core.storage.uris import bucket_and_key, file_uri, normalise_folder_uri, normalise_uri, path_of
+
+# what is wrong with this one file and not with the disk
+_OF_THE_FILE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+
+
+class SampleReader:
+    """Reads samples whole. May be pickled and forked, as loader workers need; each process gets its own client.
+
+    Args:
+        max_bytes: of a sample, at least 1; a larger one is refused unread.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._connection = Connection()
+
+    def read(self, uri: str) -> bytes:
+        """Return the bytes of a sample, at least one.
+
+        Args:
+            uri: absolute, as ``absolute_uri`` returns it.
+
+        Raises:
+            SampleError: it is missing, empty, too large or not for us to read; the message is the reason alone.
+            InputError: bucket, credentials or clock are wrong, for all samples alike.
+            StorageError: disk or network failed although it was tried again.
+        """
+        data = self._read_object(uri) if uri.startswith("s3://") else self._read_file(uri)
+        if not data:
+            raise SampleError("empty file")
+        return data
+
+    def close(self) -> None:
+        """Close the connections; new ones are opened when it is used again."""
+        self._connection.close()
+
+    def _read_file(self, uri: str) -> bytes:
+        path = path_of(uri)
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise SampleError("not a file")
+            self._check(status.st_size)
+            with path.open("rb") as stream:
+                data = stream.read(self._max_bytes + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            raise SampleError("missing") from None
+        except PermissionError:
+            raise SampleError("access denied") from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno in _OF_THE_FILE:
+                raise SampleError(reason) from None
+            raise StorageError(f"{uri}: {reason}") from error
+        self._check(len(data))
+        return data
+
+    def _read_object(self, uri: str) -> bytes:
+        bucket, key = bucket_and_key(uri)
+        try:
+            with Download(self._connection.client(), bucket, key) as download:
+                self._check(download.size)
+                return download.read_whole()
+        except MissingObjectError:
+            raise SampleError("missing") from None
+
+    def _check(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise SampleError(f"larger than {self._max_bytes} bytes ({size})")
+
+
+def list_uri(uri: str) -> Iterator[tuple[str, int]]:
+    """Yield (canonical uri, size in bytes) of all files below a folder or prefix, in the order of the names' bytes.
+
+    In a folder, links to files are followed, links to folders are not.
+
+    Raises:
+        InputError: the folder does not exist or may not be read; a key of S3 that no uri can name.
+        StorageError: disk or network failed although it was tried again.
+    """
+    folder = normalise_folder_uri(uri)
+    if folder.startswith("s3://"):
+        yield from _list_bucket(folder)
+        return
+    path = path_of(folder)
+    if not path.is_dir():
+        raise InputError(f"{path} must be a folder that exists")
+    for name, size in walk(path):
+        yield file_uri(path / name), size
+
+
+def _list_bucket(folder: str) -> Iterator[tuple[str, int]]:
+    bucket, prefix = bucket_and_key(folder)
+    connection = Connection()
+    try:
+        for key, size in list_objects(connection.client(), bucket, f"{prefix}/" if prefix else ""):
+            uri = f"s3://{bucket}/{key}"
+            if normalise_uri(uri) != uri:
+                raise InputError(f"{uri} cannot be a sample: its key has a part that is a dot")
+            yield uri, size
+    finally:
+        connection.close()

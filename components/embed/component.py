@@ -1,0 +1,31 @@
+"""What Kubeflow sees of embed."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("embed"), install_kfp_package=False)
+def embed(
+    project_uri: str,
+    key: str,
+    shard: str,
+    snapshot: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    features: dsl.Output[dsl.Dataset],
+):
+    """Compute the columns that the strategy needs for one shard of the pool.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        shard: its name.
+        snapshot: the round's frozen world.
+        model: of this round.
+        features: parts with positions, embeddings and logits.
+    """
+    from alfamix_core.project.failures import reported
+    from components.embed import stage
+
+    with reported("embed", project_uri, key, shard):
+        stage.run(shard, snapshot.path, model.path, features.path)

@@ -1,0 +1,127 @@
+"""Measure the round's model on the test split, and promote it if it passes the gate."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from alfamix_core.evaluation.metrics import Metrics, measure
+from alfamix_core.learning import device, model_folder
+from alfamix_core.learning.batches import SampleImages
+from alfamix_core.learning.embedding import embed
+from alfamix_core.learning.network import Network
+from alfamix_core.learning.samples import images
+from alfamix_core.project import champion, layout, lock
+from alfamix_core.records import evaluation
+from alfamix_core.records.evaluation import ClassMetrics, Evaluation
+from alfamix_core.records.project import Project
+from alfamix_core.records.round import number_of
+from alfamix_core.records.snapshot import read_labelled, read_round
+from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.storage import Store, open_store
+from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
+
+
+def run(
+    project_uri: str,
+    key: str,
+    run_id: str,
+    snapshot_path: str,
+    champion_path: str,
+    model_path: str,
+    evaluation_path: str,
+) -> Evaluation:
+    """Write evaluation.json, decide about the champion once, and apply the decision.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        run_id: of this run, which must hold the project's lock.
+        snapshot_path: the round's frozen world.
+        champion_path: the champion that was frozen in the round.
+        model_path: folder of the round's model.
+        evaluation_path: folder to be written.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InputError: a model is not of the project's architecture or classes.
+        LockedError: another run has taken the project over.
+        StorageError: the store does not answer.
+    """
+    watch = Stopwatch()
+    place = device.choose()
+    snapshot, model = Path(snapshot_path), Path(model_path)
+    record = read_round(snapshot)
+    settings = record.settings
+    table = read_labelled(snapshot, "test")
+    labels_n = torch.tensor(table["label"].to_pylist(), dtype=torch.int64)
+    samples = images(table, settings, keep=True)
+    network, card = model_folder.load(model, settings)
+    ours = _measure(network, samples, labels_n, settings, place)
+    theirs = None
+    if record.champion.round is not None and ours is not None:
+        rival, _ = model_folder.load(Path(champion_path), settings)
+        theirs = _measure(rival, samples, labels_n, settings, place)
+    store, number = open_store(project_uri), number_of(key)
+    promotion = champion.decide(
+        record, ours.summary() if ours else {}, theirs.summary() if theirs else {}, card.trained
+    )
+    fence = lock.require(store, run_id, datetime.now(UTC)).fence
+    promotion = champion.record_decision(store, number, promotion)
+    if promotion.promoted:
+        _copy_model(store, model, layout.model(number))
+        champion.promote(store, number, promotion.metrics, fence)
+    found = Evaluation(
+        classes=settings.classes,
+        metrics=ours.summary() if ours else {},
+        per_class=tuple(
+            ClassMetrics(name=name, precision=one.precision, recall=one.recall, f1=one.f1, support=one.support)
+            for name, one in zip(settings.classes, ours.per_class if ours else (), strict=False)
+        ),
+        confusion=ours.confusion if ours else (),
+        promotion=promotion,
+        epochs=card.epochs,
+        stopped_because=card.stopped_because,
+    )
+    folder = Path(evaluation_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / evaluation.FILE).write_bytes(found.document())
+    before = read_logs([model])
+    this = StageRun(
+        stage="evaluate",
+        seconds=watch.seconds,
+        rows=len(samples),
+        bytes_read=samples.bytes_read,
+        peak_memory_bytes=peak_memory_bytes(),
+        device=device.name(place),
+    )
+    StageLog(runs=(*before.runs, this), quarantined=(*before.quarantined, *samples.quarantined())).write(folder)
+    return found
+
+
+def _measure(
+    network: Network, samples: SampleImages, labels_n: torch.Tensor, settings: Project, place: torch.device
+) -> Metrics | None:
+    """Return the metrics on the samples that can be read."""
+    blocks = list(
+        embed(
+            network,
+            samples,
+            batch_size=settings.model.embedding_batch,
+            dtype=settings.model.embedding_dtype,
+            device=place,
+        )
+    )
+    if not blocks:
+        return None
+    index_n = torch.cat([block.index_n for block in blocks])
+    return measure(torch.cat([block.logits_nK for block in blocks]), labels_n[index_n])
+
+
+def _copy_model(store: Store, model: Path, prefix: str) -> None:
+    """Copy a model's files into the project, once."""
+    for path in sorted(model.iterdir()):
+        if path.name.startswith("model."):
+            store.create_from(prefix + path.name, path)

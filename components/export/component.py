@@ -1,0 +1,33 @@
+"""What Kubeflow sees of export."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("export"), install_kfp_package=False)
+def export(
+    project_uri: str,
+    key: str,
+    run_id: str,
+    snapshot: dsl.Input[dsl.Dataset],
+    queries: dsl.Input[dsl.Dataset],
+    evaluation: dsl.Input[dsl.Dataset],
+    report: dsl.Output[dsl.HTML],
+):
+    """Send the queries to the labelling queue, write the report, and commit the round.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        run_id: of this pipeline run.
+        snapshot: the round's frozen world.
+        queries: what was chosen.
+        evaluation: of the round's model.
+        report: the round's page.
+    """
+    from alfamix_core.project.failures import reported
+    from components.export import stage
+
+    with reported("export", project_uri, key):
+        stage.run(project_uri, key, run_id, snapshot.path, queries.path, evaluation.path, report.path)

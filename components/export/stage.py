@@ -1,0 +1,142 @@
+"""Send the queries to the labelling queue, write the report, and commit the round."""
+
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+from alfamix_core.errors import InputError
+from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project.once import write_once
+from alfamix_core.queues import builtin
+from alfamix_core.records import evaluation, selection
+from alfamix_core.records.evaluation import Evaluation
+from alfamix_core.records.query import ChosenSample, Question
+from alfamix_core.records.record import read_lines
+from alfamix_core.records.round import Outcome, Round, number_of
+from alfamix_core.records.selection import Selection
+from alfamix_core.records.snapshot import read_labelled, read_round
+from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.reports.gather import round_page
+from alfamix_core.storage import Store, open_store
+from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
+
+_NAMED = 3
+
+
+def run(
+    project_uri: str,
+    key: str,
+    run_id: str,
+    snapshot_path: str,
+    queries_path: str,
+    evaluation_path: str,
+    report_path: str,
+) -> None:
+    """Ask the round's questions and commit the round; repeating it changes nothing.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        run_id: of this run, which must hold the project's lock.
+        snapshot_path: the round's frozen world.
+        queries_path: what was chosen, see ``records.selection``.
+        evaluation_path: of the round's model.
+        report_path: file to be written: the round's page.
+
+    Raises:
+        InputError: more samples could not be read than the project bears; nothing was asked.
+        LockedError: another run has taken the project over; nothing was asked.
+        StorageError: the store does not answer.
+    """
+    watch = Stopwatch()
+    store, number = open_store(project_uri), number_of(key)
+    lock.require(store, run_id, datetime.now(UTC))
+    queries, measured = Path(queries_path), Path(evaluation_path)
+    record = read_round(Path(snapshot_path))
+    log = read_logs([queries, measured])
+    _check_quarantine(record, log)
+    chosen = _read_queries(queries)
+    account = Selection.parse((queries / selection.SELECTION_FILE).read_bytes(), selection.SELECTION_FILE)
+    quality = Evaluation.parse((measured / evaluation.FILE).read_bytes(), evaluation.FILE)
+    thumbnails = _copy_thumbnails(store, number, queries, chosen)
+    write_once(store, layout.queries(number), (queries / selection.QUERIES_FILE).read_bytes())
+    write_once(store, layout.evaluation(number), quality.document())
+    if log.quarantined:
+        write_once(store, layout.quarantine(number), b"".join(bad.json_line() for bad in log.quarantined))
+    asked = builtin.submit(store, number, [_question(record, sample, thumbnails) for sample in chosen])
+    log = StageLog(
+        runs=(
+            *log.runs,
+            StageRun(stage="export", seconds=watch.seconds, rows=len(asked), peak_memory_bytes=peak_memory_bytes()),
+        ),
+        quarantined=log.quarantined,
+    )
+    labels = Counter(read_labelled(Path(snapshot_path))["label"].to_pylist())
+    outcome = Outcome(
+        queries=len(asked),
+        short_by=account.short_by,
+        reason=account.reason,
+        strategy=account.strategy,
+        summary=dict(account.summary),
+        metrics=quality.metrics,
+        promoted=quality.promotion.promoted,
+        quarantined=len(log.quarantined),
+        labels={name: labels[index] for index, name in enumerate(record.settings.classes)},
+        seconds=_seconds(log),
+        exported_at=datetime.now(UTC),
+    )
+    page = round_page(store, record, outcome, chosen, account, quality, log, queries / selection.THUMBNAILS).encode()
+    page = write_once(store, layout.report(number), page)
+    rounds.mark_exported(store, number, run_id, outcome, datetime.now(UTC))
+    Path(report_path).parent.mkdir(parents=True, exist_ok=True)
+    Path(report_path).write_bytes(page)
+
+
+def _check_quarantine(record: Round, log: StageLog) -> None:
+    """Stop the round when more than the project's share of its samples cannot be read."""
+    bad = log.quarantined
+    total = record.counts.pool + record.counts.labelled
+    share = record.settings.limits.quarantine_share
+    if len(bad) > share * total:
+        named = "; ".join(f"{sample.uri}: {sample.reason}" for sample in bad[:_NAMED])
+        more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+        raise InputError(
+            f"{len(bad)} of {total} samples cannot be read, more than limits.quarantine_share {share:g} allows: "
+            f"{named}{more}"
+        )
+
+
+def _read_queries(folder: Path) -> list[ChosenSample]:
+    with (folder / selection.QUERIES_FILE).open("rb") as stream:
+        return [sample for _, sample in read_lines(ChosenSample, stream, selection.QUERIES_FILE)]
+
+
+def _copy_thumbnails(store: Store, number: int, queries: Path, chosen: list[ChosenSample]) -> dict[str, str]:
+    """Copy the thumbnails into the project; return their keys by sample."""
+    keys = {}
+    for sample in chosen:
+        path = queries / selection.THUMBNAILS / f"{sample.sample_id}.webp"
+        if path.exists():
+            keys[sample.sample_id] = layout.thumbnail(number, sample.sample_id)
+            store.create_from(keys[sample.sample_id], path)
+    return keys
+
+
+def _question(record: Round, sample: ChosenSample, thumbnails: dict[str, str]) -> Question:
+    return Question(
+        sample_id=sample.sample_id,
+        uri=sample.uri,
+        round=record.number,
+        rank=sample.rank,
+        suggestion=sample.suggestion,
+        thumbnail=thumbnails.get(sample.sample_id, ""),
+        # not the present moment: a resumed round asks the very same questions
+        asked_at=record.planned_at,
+    )
+
+
+def _seconds(log: StageLog) -> dict[str, float]:
+    found: Counter[str] = Counter()
+    for run_of in log.runs:
+        found[run_of.stage] += run_of.seconds  # type: ignore[assignment]
+    return {stage: round(float(seconds), 3) for stage, seconds in found.items()}

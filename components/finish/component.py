@@ -1,0 +1,23 @@
+"""What Kubeflow sees of finish."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("finish"), install_kfp_package=False)
+def finish(project_uri: str, run_id: str) -> str:
+    """Tidy up after a run, however it ended: record a failure, release the lock.
+
+    Args:
+        project_uri: of the project.
+        run_id: of this pipeline run.
+
+    Returns:
+        exported, failed, lost or idle, as the project's files say.
+    """
+    from alfamix_core.project.failures import reported
+    from components.finish import stage
+
+    with reported("finish", project_uri, run_id=run_id):
+        return stage.run(project_uri, run_id)

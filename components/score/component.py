@@ -1,0 +1,35 @@
+"""What Kubeflow sees of score."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("score"), install_kfp_package=False)
+def score(
+    project_uri: str,
+    key: str,
+    shard: str,
+    snapshot: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    labelled: dsl.Input[dsl.Dataset],
+    features: dsl.Input[dsl.Dataset],
+    scores: dsl.Output[dsl.Dataset],
+):
+    """Score one shard, and keep what the whole round's choice may need of it.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        shard: its name.
+        snapshot: the round's frozen world.
+        model: of this round.
+        labelled: features of the training samples.
+        features: of the shard.
+        scores: positions, scores and the strategy's rows.
+    """
+    from alfamix_core.project.failures import reported
+    from components.score import stage
+
+    with reported("score", project_uri, key, shard):
+        stage.run(shard, snapshot.path, model.path, labelled.path, features.path, scores.path)

@@ -1,0 +1,73 @@
+"""Score one shard of the pool, and keep what the whole round's choice may need of it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from alfamix_core.acquisition import policy
+from alfamix_core.acquisition.scoring import score_shard
+from alfamix_core.acquisition.types import Features
+from alfamix_core.learning import device
+from alfamix_core.learning.decision import load_decision
+from alfamix_core.records.features import SLICE_FILE, read_blocks
+from alfamix_core.records.scores import write_scores
+from alfamix_core.records.snapshot import read_pool, read_round, shard_range
+from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.telemetry.events import Progress
+from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
+
+_BLOCK_ROWS = 8_192
+
+
+def run(
+    shard: str,
+    snapshot_path: str,
+    model_path: str,
+    labelled_path: str,
+    features_path: str,
+    scores_path: str,
+    block_rows: int = _BLOCK_ROWS,
+) -> None:
+    """Write the shard's scores.
+
+    Args:
+        shard: its name.
+        snapshot_path: the round's frozen world.
+        model_path: folder of the round's model.
+        labelled_path: features of the training samples.
+        features_path: of the shard.
+        scores_path: folder to be written, see ``records.scores``.
+        block_rows: rows in memory at a time; changes nothing but memory.
+
+    Raises:
+        InputError: an unknown strategy or parameter, or a feature that is not finite.
+    """
+    watch = Stopwatch()
+    record = read_round(Path(snapshot_path))
+    decision = load_decision(record, Path(model_path), Path(labelled_path), device.choose())
+    progress = Progress("score", shard, "samples")
+    total = len(shard_range(read_pool(Path(snapshot_path)).num_rows, record.shards, int(shard)))
+
+    def blocks() -> Iterator[Features]:
+        done = 0
+        for columns in read_blocks(Path(features_path), block_rows):
+            yield decision.features(columns)
+            done += len(columns["positions"])
+            progress(done, total)
+        yield decision.no_features()
+
+    scores = score_shard(decision.strategy, blocks(), decision.state, policy.reach(record.settings.budget))
+    folder = Path(scores_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_scores(folder, scores)
+    shutil.copyfile(Path(features_path) / SLICE_FILE, folder / SLICE_FILE)
+    before = read_logs([Path(features_path)])
+    this = StageRun(
+        stage="score",
+        shard=shard,
+        seconds=watch.seconds,
+        rows=total,
+        peak_memory_bytes=peak_memory_bytes(),
+        device=device.name(decision.device),
+    )
+    StageLog(runs=(*before.runs, this), quarantined=before.quarantined).write(folder)

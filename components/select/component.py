@@ -1,0 +1,35 @@
+"""What Kubeflow sees of select."""
+
+from typing import List
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("select"), install_kfp_package=False)
+def select(
+    project_uri: str,
+    key: str,
+    snapshot: dsl.Input[dsl.Dataset],
+    model: dsl.Input[dsl.Model],
+    labelled: dsl.Input[dsl.Dataset],
+    scores: dsl.Input[List[dsl.Dataset]],
+    queries: dsl.Output[dsl.Dataset],
+):
+    """Choose the samples to be labelled in this round.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        snapshot: the round's frozen world.
+        model: of this round.
+        labelled: features of the training samples.
+        scores: of every shard, in any order.
+        queries: queries.jsonl, their thumbnails, and what the report shows.
+    """
+    from alfamix_core.project.failures import reported
+    from components.select import stage
+
+    with reported("select", project_uri, key):
+        stage.run(snapshot.path, model.path, labelled.path, [part.path for part in scores], queries.path)

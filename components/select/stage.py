@@ -1,0 +1,174 @@
+"""Choose the samples to be labelled in this round."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from alfamix_core.acquisition import policy
+from alfamix_core.acquisition.policy import Choice
+from alfamix_core.acquisition.types import Scores
+from alfamix_core.errors import SampleError
+from alfamix_core.learning import device, model_folder
+from alfamix_core.learning.decision import Decision, load_decision
+from alfamix_core.learning.embedding import embed
+from alfamix_core.learning.map import principal_plane
+from alfamix_core.learning.samples import images, reader
+from alfamix_core.records import selection
+from alfamix_core.records.features import SLICE_FILE
+from alfamix_core.records.project import Project
+from alfamix_core.records.query import ChosenSample
+from alfamix_core.records.scores import read_scores
+from alfamix_core.records.selection import PlacedSample, Selection
+from alfamix_core.records.snapshot import read_labelled, read_pool, read_round, take
+from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.reports.thumbnails import thumbnail
+from alfamix_core.telemetry.events import Progress
+from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
+
+_LABELLED_ON_MAP = 2_000
+_SCORES_SHOWN = 10_000
+
+
+def run(
+    snapshot_path: str, model_path: str, labelled_path: str, scores_paths: Sequence[str], queries_path: str
+) -> None:
+    """Write the round's queries and what the report shows of them.
+
+    Args:
+        snapshot_path: the round's frozen world.
+        model_path: folder of the round's model.
+        labelled_path: features of the training samples.
+        scores_paths: of all shards, in any order.
+        queries_path: folder to be written, see ``records.selection``.
+
+    Raises:
+        InputError: an unknown strategy or parameter.
+    """
+    watch = Stopwatch()
+    place = device.choose()
+    snapshot, folder = Path(snapshot_path), Path(queries_path)
+    shards = [Path(path) for path in scores_paths]
+    record = read_round(snapshot)
+    settings = record.settings
+    decision = load_decision(record, Path(model_path), Path(labelled_path), place)
+    scores = _on(place, Scores.merge([read_scores(path) for path in shards]))
+    generator = torch.Generator().manual_seed(record.seed)
+    choice = policy.choose(decision.strategy, scores, decision.state, settings.budget, generator)
+    chosen = _describe(choice, snapshot, Path(model_path), decision, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / selection.QUERIES_FILE).write_bytes(b"".join(sample.json_line() for sample, _ in chosen))
+    _write_thumbnails(folder / selection.THUMBNAILS, [sample for sample, _ in chosen], settings)
+    finite_n = scores.scores_n[scores.scores_n.isfinite()].sort(descending=True).values[:_SCORES_SHOWN]
+    account = Selection(
+        strategy=decision.strategy.name,
+        short_by=choice.short_by,
+        reason=choice.reason,
+        summary=decision.strategy.summary(scores, decision.state, settings.budget),
+        candidate_scores=tuple(finite_n.tolist()),
+        map=_map(shards, chosen, snapshot, decision, settings),
+    )
+    (folder / selection.SELECTION_FILE).write_bytes(account.document())
+    before = read_logs(shards)
+    this = StageRun(
+        stage="select",
+        seconds=watch.seconds,
+        rows=len(scores),
+        peak_memory_bytes=peak_memory_bytes(),
+        device=device.name(place),
+    )
+    StageLog(runs=(*before.runs, this), quarantined=before.quarantined).write(folder)
+
+
+def _on(place: torch.device, scores: Scores) -> Scores:
+    rows = {name: column.to(place) for name, column in scores.rows.items()}
+    return Scores(scores.positions_n.to(place), scores.scores_n.to(place), rows)
+
+
+def _describe(
+    choice: Choice, snapshot: Path, model: Path, decision: Decision, settings: Project
+) -> list[tuple[ChosenSample, Tensor]]:
+    """Return the chosen samples, best first, with what the model makes of each, and their embeddings (D,)."""
+    rows = take(read_pool(snapshot), [query.position for query in choice.queries])
+    network, _ = model_folder.load(model, settings)
+    predicted: dict[int, tuple[Tensor, Tensor]] = {}
+    for block in embed(
+        network,
+        images(rows, settings),
+        batch_size=settings.model.embedding_batch,
+        dtype=settings.model.embedding_dtype,
+        device=decision.device,
+    ):
+        for place, index in enumerate(block.index_n.tolist()):
+            predicted[index] = block.embeddings_nD[place], block.logits_nK[place]
+    described = []
+    for index, query in enumerate(choice.queries):
+        # a file may have become unreadable since it was embedded
+        embedding_D, logits_K = predicted.get(index, (torch.zeros(network.embedding_size), None))
+        suggestion, confidence = "", None
+        if logits_K is not None and decision.trained:
+            best = int(logits_K.argmax())
+            suggestion, confidence = settings.classes[best], float(logits_K.double().softmax(0)[best])
+        sample = ChosenSample(
+            rank=query.rank,
+            position=query.position,
+            sample_id=rows["sample_id"][index].as_py(),
+            uri=rows["uri"][index].as_py(),
+            score=query.score if query.score > float("-inf") else None,
+            suggestion=suggestion,
+            confidence=confidence,
+            explanation=decision.explain(embedding_D, query.score, settings.classes) if suggestion else "",
+        )
+        described.append((sample, embedding_D))
+    return described
+
+
+def _write_thumbnails(folder: Path, chosen: Sequence[ChosenSample], settings: Project) -> None:
+    folder.mkdir(exist_ok=True)
+    source = reader(settings)
+    progress = Progress("select", "", "thumbnails")
+    for done, sample in enumerate(chosen, start=1):
+        try:
+            picture = thumbnail(source.read(sample.uri), max_pixels=settings.limits.max_pixels)
+        except SampleError:
+            continue
+        (folder / f"{sample.sample_id}.webp").write_bytes(picture)
+        progress(done, len(chosen))
+
+
+def _map(
+    shards: Sequence[Path],
+    chosen: Sequence[tuple[ChosenSample, Tensor]],
+    snapshot: Path,
+    decision: Decision,
+    settings: Project,
+) -> tuple[PlacedSample, ...]:
+    """Place a slice of the pool, of the labelled samples, and all queries on one plane."""
+    pool, table = read_pool(snapshot), read_labelled(snapshot)
+    queried = {sample.position for sample, _ in chosen}
+    parts = [load_file(path / SLICE_FILE) for path in shards]
+    positions_n = torch.cat([part["positions"] for part in parts])
+    slice_nD = torch.cat([part["embeddings"] for part in parts])
+    order_n = positions_n.argsort(stable=True)
+    order_n = order_n[torch.tensor([int(positions_n[row]) not in queried for row in order_n], dtype=torch.bool)]
+    step = -(-max(len(decision.labelled), 1) // _LABELLED_ON_MAP)
+    labelled_nD = decision.labelled.embeddings_LD[::step].cpu()
+    names = [settings.classes[label] for label in decision.labelled.labels_L[::step].tolist()]
+    labelled_ids = [table["sample_id"][row].as_py() for row in decision.labelled_rows_L[::step].tolist()]
+    dtype = slice_nD.dtype
+    embeddings_nD = torch.cat([slice_nD[order_n], labelled_nD.to(dtype), *(e[None].to(dtype) for _, e in chosen)])
+    plane_n2 = principal_plane(embeddings_nD).tolist()
+    predicted = decision.head(slice_nD[order_n].float().to(decision.device)).argmax(dim=1).tolist()
+    points: list[tuple[str, Literal["pool", "labelled", "queried"], str]] = [
+        (pool["sample_id"][int(position)].as_py(), "pool", settings.classes[best] if decision.trained else "")
+        for position, best in zip(positions_n[order_n].tolist(), predicted, strict=True)
+    ]
+    points += [(key, "labelled", name) for key, name in zip(labelled_ids, names, strict=True)]
+    points += [(sample.sample_id, "queried", sample.suggestion) for sample, _ in chosen]
+    return tuple(
+        PlacedSample(sample_id=key, kind=kind, x=round(x, 6), y=round(y, 6), name=name)
+        for (key, kind, name), (x, y) in zip(points, plane_n2, strict=True)
+    )

@@ -1,0 +1,29 @@
+"""What Kubeflow sees of snapshot."""
+
+from typing import List
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("snapshot"), install_kfp_package=False)
+def snapshot(
+    project_uri: str, key: str, snapshot: dsl.Output[dsl.Dataset], champion: dsl.Output[dsl.Model]
+) -> List[str]:
+    """Write down the round's frozen world: the pool, the labelled samples, the settings, the champion.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        snapshot: tables of the pool and of the labelled samples, and the round's record.
+        champion: champion.json, and the champion's model if there is one.
+
+    Returns:
+        The names of the pool's shards.
+    """
+    from alfamix_core.project.failures import reported
+    from components.snapshot import stage
+
+    with reported("snapshot", project_uri, key):
+        return stage.run(project_uri, key, snapshot.path, champion.path)

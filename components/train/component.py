@@ -1,0 +1,31 @@
+"""What Kubeflow sees of train."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.component(base_image=image("train"), install_kfp_package=False)
+def train(
+    project_uri: str,
+    key: str,
+    snapshot: dsl.Input[dsl.Dataset],
+    champion: dsl.Input[dsl.Model],
+    model: dsl.Output[dsl.Model],
+    labelled: dsl.Output[dsl.Dataset],
+):
+    """Fit the round's model on the labelled samples, and compute their features.
+
+    Args:
+        project_uri: of the project.
+        key: of the round.
+        snapshot: the round's frozen world.
+        champion: what a warm start begins from.
+        model: model.json and model.safetensors.
+        labelled: embeddings, logits and labels of the training samples.
+    """
+    from alfamix_core.project.failures import reported
+    from components.train import stage
+
+    with reported("train", project_uri, key):
+        stage.run(snapshot.path, champion.path, model.path, labelled.path)

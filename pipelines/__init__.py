@@ -1,0 +1,1 @@
+"""The round's pipeline, the engines that run it, and the `alfamix` command."""

@@ -1,0 +1,475 @@
+"""The `alfamix` command."""
+
+import functools
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from alfamix_core import __version__
+from alfamix_core.errors import AlfamixError, InputError
+from alfamix_core.records.project import Project
+from alfamix_core.storage import Store, file_uri, open_store
+
+app = typer.Typer(
+    help="Active learning in rounds: data drops in, a few hundred questions to people out, again and again.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+queue_app = typer.Typer(help="The questions that wait for people.", no_args_is_help=True)
+labels_app = typer.Typer(help="The answers that people gave.", no_args_is_help=True)
+DAILY, OPERATIONS = "Daily", "Operations"
+app.add_typer(queue_app, name="queue", rich_help_panel=DAILY)
+app.add_typer(labels_app, name="labels", rich_help_panel=DAILY)
+
+ProjectArgument = Annotated[
+    str, typer.Argument(metavar="PROJECT", help="The project: a folder, file:///… or s3://bucket/prefix.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+out = Console(highlight=False)
+
+
+def _deliberate(command: Callable[P, R]) -> Callable[P, R]:
+    """End a command that meets a deliberate error with its one line and its exit status."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except AlfamixError as error:
+            typer.echo(f"alfamix: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(error.exit_status) from None
+
+    return wrapped
+
+
+def _open(project: str) -> Store:
+    return open_store(_uri(project))
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _columns(title: str, *names: tuple[str, bool]) -> Table:
+    """Return a table whose columns are named; True aligns a column right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for name, right in names:
+        table.add_column(name, justify="right" if right else "left", header_style="dim")
+    return table
+
+
+@app.command(rich_help_panel=DAILY)
+@_deliberate
+def init(
+    project: ProjectArgument,
+    classes: Annotated[str, typer.Option(help="What can be answered, separated by commas: cat,dog,other.")],
+    name: Annotated[str, typer.Option(help="Of the project; by default the last part of its place.")] = "",
+    budget: Annotated[int, typer.Option(help="Questions in a round.")] = 100,
+    strategy: Annotated[str, typer.Option(help="How they are chosen.")] = "alfamix",
+    backbone: Annotated[str, typer.Option(help="small_cnn, mlp, or a torchvision classification model.")] = "resnet18",
+    image_size: Annotated[int, typer.Option(help="Side of the square that the model sees, pixels.")] = 224,
+    data_prefix: Annotated[
+        list[str] | None, typer.Option(help="A folder or s3://bucket/prefix/ that may be referred to in place.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting: training.max_epochs=30. Repeat it."),
+    ] = None,
+) -> None:
+    """Make a project.
+
+    Everything is in one file, project.json, which you may edit at any time; a round uses the copy it was planned with.
+    """
+    from alfamix_core.project.initialise import initialise
+
+    store = _open(project)
+    fields: dict[str, Any] = {
+        "name": name or store.uri.rstrip("/").rsplit("/", 1)[-1].lower().replace("_", "-"),
+        "classes": [part.strip() for part in classes.split(",")],
+        "budget": budget,
+        "strategy": {"name": strategy},
+        "model": {"backbone": backbone},
+        "image": {"size": image_size},
+        "data_prefixes": [_uri(text) for text in data_prefix or ()],
+    }
+    for text in setting or ():
+        _set(fields, text)
+    initialise(store, Project.parse(json.dumps(fields), "the project"))
+    out.print(f"made the project {store.uri}")
+
+
+def _uri(text: str) -> str:
+    """Return the uri of a place that a person may also give as a path."""
+    return text if "://" in text else file_uri(Path(text).expanduser().resolve())
+
+
+def _set(fields: dict[str, Any], text: str) -> None:
+    """Put ``training.max_epochs=30`` in its place; the value is JSON, or else text."""
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text}: must be NAME=VALUE, such as training.max_epochs=30")
+    *sections, last = path.split(".")
+    for section in sections:
+        fields = fields.setdefault(section, {})
+        if not isinstance(fields, dict):
+            raise InputError(f"--set {text}: {section} is not a section")
+    try:
+        fields[last] = json.loads(value)
+    except ValueError:
+        fields[last] = value
+
+
+@app.command(rich_help_panel=DAILY)
+@_deliberate
+def drop(
+    project: ProjectArgument,
+    source: Annotated[
+        str, typer.Argument(help="A folder of images, a manifest.jsonl, or s3://bucket/prefix/ (listed, not copied).")
+    ],
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="The first folder below the source names each image's class.")
+    ] = False,
+    test_share: Annotated[float, typer.Option(min=0, max=1, help="Of labelled samples, for the test split.")] = 0.0,
+    val_share: Annotated[float, typer.Option(min=0, max=1, help="Of labelled samples, for the val split.")] = 0.0,
+    name: Annotated[str, typer.Option(help="Of the drop; by default made of the source and its content.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Register a delivery of data. What the project knows already is left out and counted.
+
+    A folder below one of the project's data prefixes is referred to in place; any other is copied into the project.
+    """
+    from alfamix_core.project.drops import register
+
+    store = _open(project)
+    done = register(store, _uri(source), name=name, labelled=labelled, test_share=test_share, val_share=val_share)
+    if as_json:
+        _print_json(done.__dict__)
+    elif not done.added:
+        out.print(f"nothing new: all {done.known:,} samples are registered already")
+    else:
+        known = f", {done.known:,} known already" if done.known else ""
+        out.print(f"drop {done.name}: {done.added:,} samples {done.how}{known}")
+
+
+@app.command("round", rich_help_panel=DAILY)
+@_deliberate
+def round_(
+    project: ProjectArgument,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what a round would do; start nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Start a round even if too little is new.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever is cached.")] = False,
+    engine: Annotated[str, typer.Option(help="Where it runs: local, on this machine.")] = "local",
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for outputs and cache; by default in your cache folder.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all that the stages print.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one round: train, embed, score, select, ask. A round that was interrupted goes on.
+
+    Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
+    """
+    from alfamix_core.project import lock, rounds
+    from pipelines import local, watch, work_folder
+
+    if engine != "local":
+        raise InputError(f'--engine: must be local, not "{engine}"')
+    store = _open(project)
+    now = datetime.now(UTC)
+    found = lock.read(store)
+    reason = lock.blocked_by(found[0] if found else None, "", now)
+    if reason and not plan:
+        raise InputError(reason)
+    intended = rounds.consider(store, now, force)
+    if plan:
+        _show_plan(store, intended, reason, as_json)
+        return
+    if intended.decision == "idle":
+        _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
+        return
+    folder = work if work is not None else work_folder.default(store.uri)
+    if fresh:
+        local.forget(folder)
+    log = folder / "logs" / f"round-{intended.number:06d}-{now:%Y%m%dT%H%M%S}.log"
+    if not as_json:
+        budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
+        out.print(f"[bold]round {intended.number}[/] · {intended.text} · {budget} · {intended.project.strategy.name}")
+    child = watch.start(store.uri, folder, log, force)
+    run = watch.follow(child, log, Console(stderr=True, highlight=False) if as_json else out, verbose)
+    _conclude(store, run, child.returncode, intended.number, log, as_json)
+
+
+def _conclude(store: Store, run: Any, returncode: int, number: int, log: Path, as_json: bool) -> None:
+    """Say what became of a run, and end with its exit status."""
+    from alfamix_core.project import layout, rounds
+
+    if run.failures:
+        stage, status, line = run.failures[0]
+        typer.echo(f"alfamix: round {number}, {stage}: {line}", err=True)
+        raise typer.Exit(status)
+    if run.state in ("idle", "refused"):
+        typer.echo(f"alfamix: no round: {run.text}", err=True)
+        raise typer.Exit(2 if run.state == "refused" else 0)
+    known = rounds.numbers(store)
+    record = rounds.read(store, number)[0] if number in known else None
+    if record is None or record.outcome is None or returncode:
+        typer.echo(f"alfamix: round {number} ended without saying why; its log is {log}", err=True)
+        raise typer.Exit(1)
+    outcome = record.outcome
+    if as_json:
+        _print_json(record.model_dump(mode="json"))
+        return
+    metrics = " · ".join(f"{name} {value:.4f}" for name, value in outcome.metrics.items() if name == "accuracy")
+    promoted = " · new champion" if outcome.promoted else ""
+    out.print(f"asked {outcome.queries} queries{' · ' + metrics if metrics else ''}{promoted}")
+    if outcome.short_by:
+        out.print(f"{outcome.short_by} fewer than the budget: {outcome.reason}")
+    if outcome.quarantined:
+        out.print(f"{outcome.quarantined} samples could not be read: {store.uri_of(layout.quarantine(number))}")
+    out.print(f"report {store.uri_of(layout.report(number))}")
+
+
+def _show_plan(store: Store, plan: Any, locked: str, as_json: bool) -> None:
+    from pipelines.estimate import minutes
+
+    estimate = minutes(store, plan)
+    facts = {
+        "round": plan.number,
+        "decision": "refused" if locked else plan.decision,
+        "because": locked or plan.text,
+        "samples": plan.counts.samples,
+        "pool": plan.counts.pool,
+        "labelled": plan.counts.labelled,
+        "open_queries": plan.counts.queried,
+        "budget": min(plan.project.budget, plan.counts.pool),
+        "strategy": plan.project.strategy.name,
+        "shards": plan.shards,
+        "estimated_minutes": estimate,
+    }
+    if as_json:
+        _print_json(facts)
+        return
+    table = _columns("", ("", False), ("", False))
+    table.show_header = False
+    for name, value in facts.items():
+        shown = "unknown before the first round" if value is None else value
+        table.add_row(name.replace("_", " "), f"{shown:,}" if isinstance(shown, int) else str(shown))
+    out.print(table)
+
+
+@app.command(rich_help_panel=DAILY)
+@_deliberate
+def answer(
+    project: ProjectArgument,
+    oracle: Annotated[Path, typer.Option(help="CSV with the columns sample_id and label: the known answers.")],
+    noise: Annotated[float, typer.Option(min=0, max=1, help="Share of wrong answers.")] = 0.0,
+    skip: Annotated[float, typer.Option(min=0, max=1, help="Share of questions that are skipped.")] = 0.0,
+) -> None:
+    """Answer the open questions from a file of known answers: for simulations."""
+    from alfamix_core.project import rounds
+    from alfamix_core.queues import builtin
+    from alfamix_core.queues import oracle as oracles
+
+    store = _open(project)
+    settings, ledger = _ledger(store)
+    truth = oracles.read_truth(_read(oracle), str(oracle), settings.classes)
+    questions = list(ledger.open_queries.values())
+    events = oracles.answer(questions, truth, settings.classes, seed=settings.seed, noise=noise, skip=skip)
+    if events:
+        batch = f"oracle-{max(rounds.numbers(store)):06d}-{len(ledger.verdicts)}"
+        builtin.add_answers(store, batch, events)
+    out.print(f"answered {len(events)} of {len(questions)} open questions")
+
+
+def _ledger(store: Store) -> tuple[Project, Any]:
+    from alfamix_core.project import rounds
+    from alfamix_core.project.ledger import derive, freeze
+
+    settings = rounds.read_settings(store)
+    return settings, derive(store, settings, freeze(store), datetime.now(UTC))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@app.command(rich_help_panel=DAILY)
+@_deliberate
+def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
+    """Show the rounds, the labels, the accuracy, the open queries and the champion."""
+    from alfamix_core.project import champion, lock, rounds
+
+    store = _open(project)
+    settings, ledger = _ledger(store)
+    counts = ledger.counts()
+    serving, _ = champion.read(store)
+    held = lock.read(store)
+    records = list(rounds.read_all(store))
+    locked = lock.blocked_by(held[0] if held else None, "", datetime.now(UTC))
+    if as_json:
+        _print_json(
+            {
+                "project": settings.name,
+                "uri": store.uri,
+                "counts": counts.model_dump(),
+                "champion": serving.model_dump(mode="json"),
+                "locked": locked,
+                "rounds": [record.model_dump(mode="json", exclude={"inputs", "settings"}) for record in records],
+            }
+        )
+        return
+    title = f"{settings.name} · {settings.strategy.name} · {store.uri}"
+    right, left = True, False
+    table = _columns(
+        title,
+        *(("round", right), ("state", left), ("labels", right), ("accuracy", right), ("queries", right)),
+        *(("strategy", left), ("champion", left), ("planned", left)),
+    )
+    for record in records:
+        outcome = record.outcome
+        accuracy = f"{outcome.metrics['accuracy']:.4f}" if outcome and "accuracy" in outcome.metrics else "–"
+        table.add_row(
+            str(record.number),
+            record.state + (f": {record.reason}" if record.reason else ""),
+            f"{record.counts.labelled:,}",
+            accuracy,
+            f"{outcome.queries:,}" if outcome else "–",
+            outcome.strategy if outcome else "–",
+            "serves" if serving.round == record.number else "",
+            f"{record.planned_at:%Y-%m-%d %H:%M}",
+        )
+    out.print(table)
+    splits = ", ".join(f"{getattr(counts, name):,} {name}" for name in ("train", "val", "test", "audit"))
+    out.print(
+        f"{counts.samples:,} samples: {counts.pool:,} in the pool, {counts.queried:,} queried, {counts.labelled:,} "
+        f"labelled ({splits}), {counts.skipped:,} skipped, {counts.disputed:,} disputed, "
+        f"{counts.quarantined:,} quarantined"
+    )
+    if locked:
+        out.print(locked)
+
+
+@app.command(rich_help_panel=DAILY)
+@_deliberate
+def report(
+    project: ProjectArgument,
+    number: Annotated[int, typer.Option("--round", min=0, help="One round's page; 0 for the whole project's.")] = 0,
+    to: Annotated[Path | None, typer.Option(help="File to write; by default <name>.html here.")] = None,
+) -> None:
+    """Write the page of the project, or of one round: one HTML file, to be opened in a browser."""
+    from alfamix_core.project import layout, rounds
+    from alfamix_core.reports.gather import project_page
+
+    store = _open(project)
+    settings = rounds.read_settings(store)
+    if number:
+        rounds.read(store, number)
+        page = store.read(layout.report(number)).data
+        path = to or Path(f"{settings.name}-round-{number:06d}.html")
+    else:
+        page = project_page(store, datetime.now(UTC)).encode()
+        path = to or Path(f"{settings.name}.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(page)
+    out.print(f"wrote {path.resolve()}", soft_wrap=True)
+
+
+@queue_app.command("export")
+@_deliberate
+def queue_export(project: ProjectArgument, to: Annotated[Path, typer.Argument(help="CSV file to write.")]) -> None:
+    """Write the open questions as CSV, with an empty column "label" to be filled in."""
+    from alfamix_core.queues.exchange import questions_csv
+
+    store = _open(project)
+    _, ledger = _ledger(store)
+    to.write_text(questions_csv(ledger.open_queries.values(), store.uri + "/"), encoding="utf-8")
+    out.print(f"wrote {len(ledger.open_queries)} open questions to {to}")
+
+
+@queue_app.command("list")
+@_deliberate
+def queue_list(project: ProjectArgument, as_json: JsonOption = False) -> None:
+    """Show the open questions."""
+    store = _open(project)
+    _, ledger = _ledger(store)
+    questions = sorted(ledger.open_queries.values(), key=lambda question: (question.round, question.rank))
+    if as_json:
+        _print_json([question.model_dump(mode="json") for question in questions])
+        return
+    table = _columns("", ("round", True), ("rank", True), ("sample", False), ("suggestion", False), ("uri", False))
+    for question in questions:
+        table.add_row(str(question.round), str(question.rank), question.sample_id, question.suggestion, question.uri)
+    out.print(table)
+
+
+@labels_app.command("import")
+@_deliberate
+def labels_import(
+    project: ProjectArgument,
+    source: Annotated[Path, typer.Argument(help="CSV with sample_id and label; kind, annotator, time are optional.")],
+    annotator: Annotated[str, typer.Option(help="Who answered, where a row does not say.")] = "import",
+) -> None:
+    """Read answers from CSV. Rows without an answer are left out; importing a file twice has no effect."""
+    from alfamix_core.project import layout
+    from alfamix_core.queues import builtin
+    from alfamix_core.queues.exchange import answers_from_csv
+
+    store = _open(project)
+    settings, ledger = _ledger(store)
+    batch, events = answers_from_csv(_read(source), str(source), ledger, settings.classes, annotator, datetime.now(UTC))
+    if store.entry(layout.labels(batch)) is not None:
+        out.print(f"no effect: {source} is imported already")
+        return
+    if events:
+        builtin.add_answers(store, batch, events)
+    out.print(f"imported {len(events)} answers")
+
+
+@app.command("compile", rich_help_panel=OPERATIONS)
+@_deliberate
+def compile_(to: Annotated[Path, typer.Argument(help="YAML file to write.")]) -> None:
+    """Write the round's pipeline for a Kubeflow cluster."""
+    from pipelines.compile import compile_round
+
+    compile_round(to)
+    out.print(f"wrote {to}")
+
+
+@app.command(rich_help_panel=OPERATIONS)
+@_deliberate
+def unlock(project: ProjectArgument) -> None:
+    """Take the project's lock from a run that is dead. The dead run cannot commit any more."""
+    from alfamix_core.project import lock
+
+    held = lock.unlock(_open(project))
+    holder = held.holder if held else None
+    out.print(f"unlocked: run {holder.run_id} held it" if holder else "the project was not locked")
+
+
+@app.command(rich_help_panel=OPERATIONS)
+def version() -> None:
+    """Print the version."""
+    out.print(__version__)
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="alfamix")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Start a local run as a child, and show a person how far it is.
+
+The child writes to a log file of its own, so that it neither blocks nor dies with this process; what is drawn comes
+from the events in that file (``telemetry.events``).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from alfamix_core.telemetry.events import parse
+
+STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
+_POLL_SECONDS = 0.1
+
+
+@dataclass
+class _Task:
+    """One stage on one shard, as its events tell."""
+
+    state: str = "running"
+    seconds: float = 0.0
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+
+
+@dataclass
+class Run:
+    """What the events of a run have told so far.
+
+    Attributes:
+        tasks: by stage, then by shard.
+        number: of the round, 0 while none is known.
+        state: planned, resumed, idle or refused.
+        text: why.
+        outcome: how finish judged it.
+        failures: (stage, exit status, line) of stages that stopped on a deliberate error.
+    """
+
+    tasks: dict[str, dict[str, _Task]] = field(default_factory=dict)
+    number: int = 0
+    state: str = ""
+    text: str = ""
+    outcome: str = ""
+    failures: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def take(self, event: dict[str, object]) -> str:
+        """Take in one event; return the name of the stage that it completes, if it completes one."""
+        kind = event["alfamix"]
+        if kind == "round":
+            self.number = int(str(event["number"]))
+            self.state, self.text = str(event["state"]), str(event["text"])
+        elif kind == "outcome":
+            self.outcome = str(event["state"])
+        elif kind in ("started", "progress", "finished", "failed"):
+            stage = str(event["stage"])
+            task = self.tasks.setdefault(stage, {}).setdefault(str(event["shard"]), _Task())
+            if kind == "progress":
+                task.done, task.total = int(str(event["done"])), int(str(event["total"]))
+                task.unit = str(event["unit"])
+            elif kind == "finished":
+                task.state, task.seconds = "done", float(str(event["seconds"]))
+                return stage
+            elif kind == "failed":
+                task.state = "failed"
+                self.failures.append((stage, int(str(event["status"])), str(event["line"])))
+                return stage
+        return ""
+
+    def line(self, stage: str) -> tuple[str, str, str]:
+        """Return a stage's state, its seconds and how far it is, in words."""
+        tasks = self.tasks.get(stage, {})
+        if not tasks:
+            return "", "", ""
+        done = sum(task.state == "done" for task in tasks.values())
+        failed = any(task.state == "failed" for task in tasks.values())
+        state = "failed" if failed else "done" if done == len(tasks) else "running"
+        seconds = sum(task.seconds for task in tasks.values())
+        detail = f"{done} of {len(tasks)} shards" if len(tasks) > 1 else ""
+        units = sum(task.done for task in tasks.values())
+        total = sum(task.total for task in tasks.values())
+        if total:
+            unit = next(task.unit for task in tasks.values() if task.unit)
+            detail += f"{', ' if detail else ''}{units:,} of {total:,} {unit}"
+        return state, f"{seconds:.1f} s" if seconds else "", detail
+
+
+def start(project_uri: str, work: Path, log: Path, force: bool) -> subprocess.Popen[bytes]:
+    """Start one local run in a process group of its own, its output in the log file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pipelines.local", project_uri, str(work), *(["--force"] if force else [])]
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+
+def follow(child: subprocess.Popen[bytes], log: Path, console: Console, verbose: bool) -> Run:
+    """Show the run until it ends; return what its events told.
+
+    On a terminal one line a stage is redrawn; elsewhere a line is printed when a stage ends. An interrupt ends the run
+    and its stages.
+    """
+    run = Run()
+    draw = console.is_terminal and not verbose
+    try:
+        with Live(console=console, refresh_per_second=8, transient=False) if draw else _Nothing() as live:
+            for line in _lines(child, log):
+                if verbose:
+                    console.print(line, markup=False, highlight=False)
+                event = parse(line)
+                ended = run.take(event) if event else ""
+                if draw:
+                    live.update(_table(run))
+                elif ended and not verbose:
+                    state, seconds, detail = run.line(ended)
+                    if state != "running":
+                        console.print(f"  {ended:<9} {state:<7} {seconds:>8}  {detail}", highlight=False)
+    except KeyboardInterrupt:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait()
+        raise
+    return run
+
+
+class _Nothing:
+    """Stands where a live display would."""
+
+    def __enter__(self) -> "_Nothing":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self, _: Table) -> None:
+        """Draw nothing."""
+
+
+def _table(run: Run) -> Table:
+    table = Table.grid(padding=(0, 2))
+    marks = {"": "[dim]·[/]", "running": "[yellow]▸[/]", "done": "[green]✓[/]", "failed": "[red]✗[/]"}
+    for stage in STAGES:
+        state, seconds, detail = run.line(stage)
+        table.add_row(marks[state], stage if state else f"[dim]{stage}[/]", seconds.rjust(9), detail)
+    return table
+
+
+def _lines(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
+    """Yield the lines of the log as they come, until the child has ended and all is read."""
+    with log.open("rb") as stream:
+        while True:
+            ended = child.poll() is not None
+            yield from _complete(stream, ended)
+            if ended:
+                return
+            time.sleep(_POLL_SECONDS)
+
+
+def _complete(stream: IO[bytes], ended: bool) -> Iterator[str]:
+    while True:
+        place = stream.tell()
+        line = stream.readline()
+        if not line or (not line.endswith(b"\n") and not ended):
+            stream.seek(place)
+            return
+        yield line.decode(errors="replace").rstrip("\n")

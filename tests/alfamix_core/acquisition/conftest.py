@@ -1,0 +1,82 @@
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition.types import Features, Labelled, LinearHead
+
+
+@pytest.fixture(
+    params=[
+        "cpu",
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+    ]
+)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Each test that takes it runs on every device there is; sums on CUDA are only repeatable when told to be."""
+    if request.param == "cuda":
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True)
+    yield torch.device(request.param)
+    torch.use_deterministic_algorithms(False)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pool with all columns, its labelled samples and the head."""
+
+    pool: Features
+    labelled: Labelled
+    head: LinearHead
+
+    def part(self, start: int, stop: int) -> Features:
+        pool = self.pool
+        return Features(pool.positions_n[start:stop], pool.embeddings_nD[start:stop], pool.logits_nK[start:stop])
+
+
+@pytest.fixture
+def build(device: torch.device) -> Callable[..., Task]:
+    """A task from its parts, with the logits of the head."""
+
+    def build(embeddings_nD: Tensor, labelled_LD: Tensor, labels_L: Tensor, head: LinearHead) -> Task:
+        positions_n = torch.arange(len(embeddings_nD), device=device)
+        head = LinearHead(head.weight_KD.to(device), head.bias_K.to(device))
+        embeddings_nD, labelled_LD = embeddings_nD.to(device), labelled_LD.to(device)
+        pool = Features(positions_n, embeddings_nD, head(embeddings_nD.float()))
+        return Task(pool, Labelled(labelled_LD, head(labelled_LD.float()), labels_L.to(device)), head)
+
+    return build
+
+
+@pytest.fixture
+def make_task(build: Callable[..., Task]) -> Callable[..., Task]:
+    """A random task of Gaussian classes."""
+
+    def make(
+        N: int = 200,
+        D: int = 8,
+        K: int = 4,
+        L: int = 20,
+        *,
+        classes: int | None = None,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+    ) -> Task:
+        random = torch.Generator().manual_seed(seed)
+        centres_KD = 2 * torch.randn(K, D, generator=random)
+        owners_n = torch.randint(K, (N,), generator=random)
+        labels_L = torch.randint(classes or K, (L,), generator=random)
+        embeddings_nD = centres_KD[owners_n] + torch.randn(N, D, generator=random)
+        labelled_LD = centres_KD[labels_L] + torch.randn(L, D, generator=random)
+        head = LinearHead(centres_KD + torch.randn(K, D, generator=random), torch.randn(K, generator=random))
+        return build(embeddings_nD.to(dtype), labelled_LD.to(dtype), labels_L, head)
+
+    return make
+
+
+@pytest.fixture
+def generator() -> Callable[[], torch.Generator]:
+    return lambda: torch.Generator().manual_seed(7)
