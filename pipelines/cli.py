@@ -36,7 +36,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a progr
 
 P = ParamSpec("P")
 R = TypeVar("R")
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True, markup=False)  # names of files and classes may hold brackets
 
 
 def _deliberate(command: Callable[P, R]) -> Callable[P, R]:
@@ -204,9 +204,12 @@ def round_(
     log = folder / "logs" / f"round-{intended.number:06d}-{now:%Y%m%dT%H%M%S}.log"
     if not as_json:
         budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
-        out.print(f"[bold]round {intended.number}[/] · {intended.text} · {budget} · {intended.project.strategy.name}")
+        out.print(
+            f"[bold]round {intended.number}[/] · {intended.text} · {budget} · {intended.project.strategy.name}",
+            markup=True,
+        )
     child = watch.start(store.uri, folder, log, force)
-    run = watch.follow(child, log, Console(stderr=True, highlight=False) if as_json else out, verbose)
+    run = watch.follow(child, log, Console(stderr=as_json, highlight=False), verbose)
     _conclude(store, run, child.returncode, intended.number, log, as_json)
 
 
@@ -358,6 +361,7 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
         f"{counts.samples:,} samples: {counts.pool:,} in the pool, {counts.queried:,} queried, {counts.labelled:,} "
         f"labelled ({splits}), {counts.skipped:,} skipped, {counts.disputed:,} disputed, "
         f"{counts.quarantined:,} quarantined"
+        + (f", {counts.held_out:,} held out without a label" if counts.held_out else "")
     )
     if locked:
         out.print(locked)
@@ -396,7 +400,12 @@ def queue_export(project: ProjectArgument, to: Annotated[Path, typer.Argument(he
 
     store = _open(project)
     _, ledger = _ledger(store)
-    to.write_text(questions_csv(ledger.open_queries.values(), store.uri + "/"), encoding="utf-8")
+    text = questions_csv(ledger.open_queries.values(), store.uri + "/")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise InputError(f"{to} cannot be written: {error.strerror}") from None
     out.print(f"wrote {len(ledger.open_queries)} open questions to {to}")
 
 

@@ -34,6 +34,12 @@ class _Task:
     total: int = 0
     unit: str = ""
 
+    def line(self, stage: str, shard: str) -> str:
+        """Say how the task ended."""
+        name = f"{stage} {shard}" if shard else stage
+        extent = f"{self.total:,} {self.unit}" if self.total else ""
+        return f"  {name:<10} {self.state:<7} {self.seconds:6.1f} s  {extent}".rstrip()
+
 
 @dataclass
 class Run:
@@ -56,7 +62,7 @@ class Run:
     failures: list[tuple[str, int, str]] = field(default_factory=list)
 
     def take(self, event: dict[str, object]) -> str:
-        """Take in one event; return the name of the stage that it completes, if it completes one."""
+        """Take in one event; return the line that tells of a task's end, if it ends one."""
         kind = event["alfamix"]
         if kind == "round":
             self.number = int(str(event["number"]))
@@ -71,11 +77,11 @@ class Run:
                 task.unit = str(event["unit"])
             elif kind == "finished":
                 task.state, task.seconds = "done", float(str(event["seconds"]))
-                return stage
+                return task.line(stage, str(event["shard"]))
             elif kind == "failed":
                 task.state = "failed"
                 self.failures.append((stage, int(str(event["status"])), str(event["line"])))
-                return stage
+                return task.line(stage, str(event["shard"]))
         return ""
 
     def line(self, stage: str) -> tuple[str, str, str]:
@@ -114,7 +120,7 @@ def start(project_uri: str, work: Path, log: Path, force: bool) -> subprocess.Po
 def follow(child: subprocess.Popen[bytes], log: Path, console: Console, verbose: bool) -> Run:
     """Show the run until it ends; return what its events told.
 
-    On a terminal one line a stage is redrawn; elsewhere a line is printed when a stage ends. An interrupt ends the run
+    On a terminal one line a stage is redrawn; elsewhere a line is printed when a task ends. An interrupt ends the run
     and its stages.
     """
     run = Run()
@@ -129,9 +135,7 @@ def follow(child: subprocess.Popen[bytes], log: Path, console: Console, verbose:
                 if draw:
                     live.update(_table(run))
                 elif ended and not verbose:
-                    state, seconds, detail = run.line(ended)
-                    if state != "running":
-                        console.print(f"  {ended:<9} {state:<7} {seconds:>8}  {detail}", highlight=False)
+                    console.print(ended, markup=False)
     except KeyboardInterrupt:
         os.killpg(child.pid, signal.SIGTERM)
         child.wait()

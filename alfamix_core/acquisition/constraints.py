@@ -8,15 +8,11 @@ from torch import Tensor
 
 
 class Constraint(Protocol):
-    """Judges one sample after another; remembers those that were taken into the batch.
-
-    Attributes:
-        words: the rule in a user's words, such as "at most 3 of a group".
-    """
+    """Judges one sample after another; remembers those that were taken into the batch."""
 
     @property
     def words(self) -> str:
-        """The rule in a user's words."""
+        """The rule in a user's words, such as "at most 3 of a group"."""
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample in that row may join the batch as it stands."""
@@ -65,16 +61,14 @@ class Apart:
         """
         self._embeddings_nD = embeddings_nD
         self._distance = distance
-        self._batch = [] if labelled_LD is None else list(labelled_LD.to(torch.float32))
+        self._batch_mD = (embeddings_nD[:0] if labelled_LD is None else labelled_LD).to(torch.float32)
         self.words = f"at least {distance:g} apart"
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample is far enough from all that were taken."""
-        if not self._batch:
-            return True
-        gaps_mD = torch.stack(self._batch) - self._embeddings_nD[index].to(torch.float32)
+        gaps_mD = self._batch_mD - self._embeddings_nD[index].to(torch.float32)
         return bool((gaps_mD.norm(dim=1) >= self._distance).all())
 
     def take(self, index: int) -> None:
         """Keep the sample's embedding."""
-        self._batch.append(self._embeddings_nD[index].to(torch.float32))
+        self._batch_mD = torch.cat([self._batch_mD, self._embeddings_nD[index : index + 1].to(torch.float32)])

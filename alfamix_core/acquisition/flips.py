@@ -27,7 +27,8 @@ class LinearFlips:
 
     Attributes:
         centre_D: (D,) float64, subtracted from every sample before the products; exact in float32.
-        kernel_DX: (D, K + C) float64: the K rows of the head's weight, then the C anchors minus their mean.
+        kernel_DX: (D, K + C) float64: the K rows of the head's weight, less what they share, then the C
+            anchors minus their mean.
         offsets_X: (K + C,) float64: what the products lack after centring, and the bias.
         mean_D: (D,) float64: the mean anchor minus the centre.
         squares_C: (C,) float64: squared distances of the anchors from their mean.
@@ -46,13 +47,15 @@ class LinearFlips:
     smallest: float
 
 
-def _coarse_centre(embeddings_LD: Tensor, mean_D: Tensor) -> Tensor:
-    """Return the mean rounded to a grid of 8 to 16 times the spread of the labelled embeddings.
+def _coarse_mean(rows_nD: Tensor) -> Tensor:
+    """Return the mean row rounded to a grid of 8 to 16 times the spread of the rows: (D,) float64.
 
     An offset that dwarfs the spread would drown the logits in the rounding of float32, so it must go; an ordinary
     one rounds to 0, which keeps logits that are exactly equal so.
     """
-    spread = float((embeddings_LD - mean_D).square().mean().sqrt())
+    rows_nD = rows_nD.to(torch.float64)
+    mean_D = rows_nD.mean(dim=0)
+    spread = float((rows_nD - mean_D).square().mean().sqrt())
     if spread == 0:
         return torch.zeros_like(mean_D)
     grid = 2.0 ** math.ceil(math.log2(8 * spread))
@@ -79,8 +82,10 @@ def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
     weight_KD = head.weight_KD.to(torch.float64)
     mean_D = anchors.means_CD.mean(dim=0)
     centred_CD = anchors.means_CD - mean_D
-    centre_D = _coarse_centre(labelled.embeddings_LD.to(torch.float64), mean_D)
+    centre_D = _coarse_mean(labelled.embeddings_LD)
     mean_D = mean_D - centre_D
+    # what all rows share moves all logits alike
+    weight_KD = weight_KD - _coarse_mean(weight_KD)
     rows_KD = weight_KD - weight_KD.mean(dim=0)
     gram_KK = rows_KD @ rows_KD.T
     diagonal_K = gram_KK.diagonal()
@@ -109,7 +114,8 @@ def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
         flips: from ``linear_flips``.
 
     Returns:
-        (n,) float64 >= 0, without unit; +inf where no step flips the prediction; never NaN.
+        (n,) float64 >= 0, without unit; +inf where no step flips the prediction; NaN only where a logit
+        overflows.
 
     Source:
         docs: a* = √D t*/R, t* the distance along the gradient at which the predicted class loses the maximum, R the
@@ -139,7 +145,7 @@ def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
             rise_nK = rise_nK.masked_fill(flips.same_KK[predicted_n1[:, 0]], 0.0)
         meeting_n = torch.where(rise_nK > 0, gap_nK / rise_nK, torch.inf).amin(dim=1)
         caps_n = root * meeting_n * square_n.sqrt() / farthest_n.sqrt()
-        return torch.where((square_n > flips.smallest) & (farthest_n > 0), caps_n, torch.inf)
+        return torch.where((square_n <= flips.smallest) | (farthest_n == 0), torch.inf, caps_n)
 
     return map_rows(block_caps, embeddings_nD)
 

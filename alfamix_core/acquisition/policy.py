@@ -82,12 +82,11 @@ def choose(
     """
     if budget < 0:
         raise InputError(f"budget must be 0 or more, not {budget}")
-    allowed_n = torch.ones(len(scores), dtype=torch.bool, device=scores.positions_n.device)
+    allowed = scores
     if excluded_groups:
         assert groups_n is not None, "groups are excluded, but the rows' groups are not given"
         excluded = torch.tensor(sorted(excluded_groups), device=groups_n.device)
-        allowed_n = ~torch.isin(groups_n, excluded).to(allowed_n.device)
-    allowed = scores.take(allowed_n.nonzero()[:, 0])
+        allowed = scores.take((~torch.isin(groups_n, excluded)).nonzero()[:, 0])
     # the cut that one shard with the whole pool would have made: how many shards there were cannot show
     left = scoring.keep(strategy, allowed, state, budget if reach is None else reach)
     queries: list[Query] = []
@@ -107,12 +106,13 @@ def choose(
         stays_n = torch.ones(len(left), dtype=torch.bool, device=rows_m.device)
         stays_n[rows_m] = False
         assert int(stays_n.sum()) == len(left) - len(rows_m) < len(left), "select must return distinct positions"
-        left = left.take(stays_n.nonzero()[:, 0])
+        if len(queries) < budget:
+            left = left.take(stays_n.nonzero()[:, 0])
     short_by = budget - len(queries)
     if not short_by:
         return Choice(queries, 0, "")
-    reasons = [f"{budget} queries are asked for and {len(allowed)} samples may be asked"]
+    reasons = [f"the budget is {budget}, samples at hand: {len(allowed)}"]
     if len(allowed) < len(scores):
-        reasons.append(f"{len(scores) - len(allowed)} are in excluded groups")
-    reasons += [f"{count} were refused: {words}" for words, count in refused.items()]
+        reasons.append(f"in excluded groups: {len(scores) - len(allowed)}")
+    reasons += [f"refused ({words}): {count}" for words, count in refused.items()]
     return Choice(queries, short_by, "; ".join(reasons))

@@ -17,6 +17,8 @@ from alfamix_core.learning.optimiser import Optimiser
 from alfamix_core.learning.transforms import augment
 from alfamix_core.records.project import TrainingSettings
 
+_SETTLING_ROWS = 32
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -65,7 +67,7 @@ def fit(
 
     The same weights, samples, settings and seed give the same weights, to the bit on one machine type and thread
     count; the global random state is as it was. Samples that cannot be read are left out. A batch of one row is taken
-    twice, which has the same gradient, for the sake of batch normalisation; the statistics of that are set anew
+    twice, which has the same gradient, for the sake of batch normalisation, whose statistics are set anew
     before the model is judged.
 
     Args:
@@ -97,7 +99,7 @@ def fit(
             learner = _HeadOnEmbeddings(network, train, watched, settings, device)
         else:
             learner = _WholeNetwork(network, train, watched, settings, frozen_encoder, generator, device)
-        result = _epochs(learner, train, settings, generator, device, progress)
+        result = _epochs(learner, train, network.head.out_features, settings, generator, device, progress)
     network.requires_grad_(True).eval()
     return result
 
@@ -117,6 +119,7 @@ class _Learner(Protocol):
 def _epochs(
     learner: _Learner,
     train: Examples,
+    classes: int,
     settings: TrainingSettings,
     generator: torch.Generator,
     device: torch.device,
@@ -125,7 +128,7 @@ def _epochs(
     total = len(train.images)
     parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
     optimiser = Optimiser(parameters, settings, settings.max_epochs * math.ceil(total / settings.batch_size))
-    weight_K = _class_weights(train.labels_n, settings, device)
+    weight_K = _class_weights(train.labels_n, classes, settings, device)
     losses: list[float] = []
     accuracies: list[float] = []
     best = _BestEpoch(learner.module, settings.patience)
@@ -241,7 +244,8 @@ class _WholeNetwork:
             # no momentum: the plain mean over all batches
             norm.momentum = None
             norm.train()
-        for images_nCSS, _ in _readable(self._train, self._settings.batch_size):
+        for images_nCSS, _ in _readable(self._train, max(_SETTLING_ROWS, self._settings.batch_size)):
+            # a lone row at the end would count as much as a full batch
             if len(images_nCSS) == 1 and int(norms[0].num_batches_tracked or 0):
                 continue
             with torch.no_grad():
@@ -331,11 +335,11 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _class_weights(labels_n: Tensor, settings: TrainingSettings, device: torch.device) -> Tensor | None:
+def _class_weights(labels_n: Tensor, classes: int, settings: TrainingSettings, device: torch.device) -> Tensor | None:
     """Return a weight a class, inverse to its count, so that the weights of all samples have mean 1."""
     if settings.class_weights == "none":
         return None
-    count_K = labels_n.bincount()
+    count_K = labels_n.bincount(minlength=classes)
     present = int((count_K > 0).sum())
     return torch.where(count_K > 0, len(labels_n) / (present * count_K.clamp(min=1)), 1.0).to(device)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from alfamix_core.errors import InputError, ObjectExistsError
+from alfamix_core.errors import InputError, ObjectExistsError, SampleError
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.ledger import Sample, add_sample, derive, freeze, named, read_samples
 from alfamix_core.records.manifest import ManifestLine, Split, sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import read_lines
-from alfamix_core.storage import SampleReader, Store, is_below, list_uri, path_of
+from alfamix_core.storage import SampleReader, Store, is_below, list_uri, normalise_folder_uri, path_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _COPIED = "files/"
@@ -79,8 +79,11 @@ def register(
         found = [_named_by_content(project, sample) for sample in found]
     batch: dict[str, Sample] = {}
     for sample in found:
-        if refer and sample.sample_id in known:
-            add_sample(known, sample, "the project")
+        if sample.sample_id in known:
+            if refer:
+                add_sample(known, sample, source_uri)
+            else:
+                _check_same_content(known[sample.sample_id], sample, source_uri)
         batch.setdefault(sample.sample_id, sample)
     fresh = [_with_split(sample, test_share, val_share) for key, sample in sorted(batch.items()) if key not in known]
     how = "referred to in place" if refer else "copied"
@@ -99,14 +102,17 @@ def _read_source(project: Project, source_uri: str, labelled: bool) -> Iterator[
         if labelled:
             raise InputError(f"--labelled is for folders; {where} says the labels itself")
         folder = source_uri.rsplit("/", 1)[0]
-        data = SampleReader(max_bytes=1 << 32).read(source_uri)
+        try:
+            data = SampleReader(max_bytes=1 << 32).read(source_uri)
+        except SampleError as error:
+            raise InputError(f"{source_uri}: {error}") from None
         lines = read_lines(ManifestLine, io.BytesIO(data), where)
         seen: dict[str, Sample] = {}
         for number, sample in read_samples(lines, folder, project.data_prefixes, classes, where):
             add_sample(seen, sample, f"{where} line {number}")
             yield sample
         return
-    root = source_uri.rstrip("/") + "/"
+    root = normalise_folder_uri(source_uri) + "/"
     for uri, _ in list_uri(source_uri):
         if uri.lower().endswith(IMAGE_SUFFIXES):
             label = None
@@ -138,6 +144,22 @@ def _named_by_content(project: Project, sample: Sample) -> Sample:
         while block := stream.read(1 << 20):
             digest.update(block)
     return replace(sample, sample_id=digest.hexdigest()[:16])
+
+
+def _check_same_content(known: Sample, sample: Sample, where: str) -> None:
+    """Refuse a file that would be copied under an id that the project has for another file."""
+    reader = SampleReader(max_bytes=1 << 32)
+
+    def content(uri: str) -> bytes | str:
+        try:
+            return reader.read(uri)
+        except SampleError as error:
+            return str(error)
+
+    if content(known.uri) != content(sample.uri):
+        raise InputError(
+            f'{where}: id "{sample.sample_id}" is already the sample {known.uri}; {sample.uri} is another file'
+        )
 
 
 def _local(sample: Sample) -> Path:

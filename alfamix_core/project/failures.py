@@ -32,8 +32,8 @@ def reported(stage: str, project_uri: str, key: str = "", shard: str = "", run_i
     emit("started", stage=stage, shard=shard)
     watch = Stopwatch()
     try:
-        if key:
-            _stop_a_hopeless_retry(open_store(project_uri), number_of(key), stage, shard)
+        if key or run_id:
+            _stop_a_hopeless_retry(open_store(project_uri), key, run_id, stage, shard)
         yield
     except AlfamixError as error:
         line = " ".join(str(error).split())
@@ -55,28 +55,35 @@ def read_failures(store: Store, number: int) -> list[Failure]:
     return found
 
 
-def _stop_a_hopeless_retry(store: Store, number: int, stage: str, shard: str) -> None:
+def _place(key: str, run_id: str, stage: str, shard: str) -> str:
+    return layout.failure(number_of(key), stage, shard) if key else layout.early_failure(run_id)
+
+
+def _stop_a_hopeless_retry(store: Store, key: str, run_id: str, stage: str, shard: str) -> None:
     """Stop at once when this very run already failed here on wrong input: trying again cannot help."""
-    key = layout.failure(number, stage, shard)
+    place = _place(key, run_id, stage, shard)
     try:
-        failure = Failure.parse(store.read(key).data, key)
+        failure = Failure.parse(store.read(place).data, place)
     except MissingObjectError:
         return
-    record, _ = rounds.read(store, number)
-    if failure.status == InputError.exit_status and failure.run_id == record.run_id:
+    run_id = run_id or rounds.read(store, number_of(key))[0].run_id
+    if failure.status == InputError.exit_status and (failure.run_id, failure.stage) == (run_id, stage):
         raise InputError(failure.line)
 
 
 def _record(project_uri: str, key: str, run_id: str, stage: str, shard: str, status: int, line: str) -> None:
-    """Leave the failure in the project, replacing an earlier run's; a store that is down keeps only the log line."""
+    """Leave the failure in the project, replacing an earlier run's; a store that is down keeps only the log line.
+
+    A run from which the round was taken over leaves nothing: it would stop the run that has the round now.
+    """
     try:
         store = open_store(project_uri)
         if key:
-            number = number_of(key)
-            run_id = run_id or rounds.read(store, number)[0].run_id
-            place = layout.failure(number, stage, shard)
-        else:
-            place = layout.early_failure(run_id)
+            owner = rounds.read(store, number_of(key))[0].run_id
+            if run_id not in ("", owner):
+                return
+            run_id = owner
+        place = _place(key, run_id, stage, shard)
         failure = Failure(stage=stage, shard=shard, run_id=run_id, status=status, line=line)
         try:
             store.create(place, failure.document())

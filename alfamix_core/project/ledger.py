@@ -40,9 +40,10 @@ class Ledger:
     Attributes:
         samples: by id.
         verdicts: by id, for samples about which anybody said anything.
-        open_queries: by id: asked, not decided, not expired.
+        open_queries: by id: asked, not decided, not expired, not quarantined.
         quarantined: ids that could not be read.
-        unknown_answers: events about samples that no drop has delivered.
+        repeated: lines of manifests about samples that an earlier line has delivered.
+        label_events: how many there are, each event_id once.
     """
 
     samples: dict[str, Sample] = field(default_factory=dict)
@@ -61,12 +62,14 @@ class Ledger:
 
     def in_pool(self, sample: Sample) -> bool:
         """Whether the sample may be asked about now."""
+        return sample.split == "train" and self.undecided(sample) and sample.sample_id not in self.open_queries
+
+    def undecided(self, sample: Sample) -> bool:
+        """Whether an answer about the sample is of use: it has no label, no verdict, and can be read."""
         known = self.verdicts.get(sample.sample_id)
         return (
-            sample.split == "train"
-            and sample.label is None
+            sample.label is None
             and (known is None or known.state == "open")
-            and sample.sample_id not in self.open_queries
             and sample.sample_id not in self.quarantined
         )
 
@@ -93,6 +96,8 @@ class Ledger:
                 found["queried"] += 1
             elif self.in_pool(sample):
                 found["pool"] += 1
+            else:
+                found["held_out"] += 1
         return Counts(**found)
 
 
@@ -130,11 +135,12 @@ def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: d
         if item.key.startswith(layout.QUARANTINE):
             for _, bad in read_lines(Quarantined, _lines(store, item), item.key):
                 ledger.quarantined.add(bad.sample_id)
+    lifetime = timedelta(days=project.queue.expires_after_days)
+    for item in inputs:
         if item.key.startswith(layout.QUEUE):
             for _, question in read_lines(Question, _lines(store, item), item.key):
-                known = ledger.verdicts.get(question.sample_id)
-                lifetime = timedelta(days=project.queue.expires_after_days)
-                if (known is None or known.state == "open") and now < question.asked_at + lifetime:
+                sample = ledger.samples.get(question.sample_id)
+                if sample is not None and ledger.undecided(sample) and now < question.asked_at + lifetime:
                     ledger.open_queries[question.sample_id] = question
     return ledger
 

@@ -61,8 +61,11 @@ def answers_from_csv(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{where} must be UTF-8 text: {error.reason} at byte {error.start}") from None
-    reader = csv.DictReader(io.StringIO(text), strict=True)
-    header = reader.fieldnames or ()
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = reader.fieldnames or ()
+    except csv.Error as error:
+        raise InputError(f"{where} line 1: {error}") from None
     for needed in ("sample_id", "label"):
         if needed not in header:
             raise InputError(f'{where}: the column "{needed}" is missing; it has {", ".join(header) or "none"}')

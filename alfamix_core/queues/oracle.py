@@ -18,7 +18,7 @@ def read_truth(data: bytes, where: str, classes: Sequence[str]) -> dict[str, str
         InputError: another header, a class that the project does not have, or a sample with two classes.
     """
     try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig")), strict=True)
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         if set(reader.fieldnames or ()) != {"sample_id", "label"}:
             raise InputError(f"{where} must have the columns sample_id and label, not {reader.fieldnames}")
         known = frozenset(classes)

@@ -31,6 +31,7 @@ class Counts(Record):
     skipped: int = 0
     disputed: int = 0
     quarantined: int = 0
+    held_out: int = Field(0, description="of val or test and without a label: never asked, counted when one comes")
 
     @property
     def labelled(self) -> int:

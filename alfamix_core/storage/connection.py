@@ -1,9 +1,10 @@
 """The way to S3: a client, its errors in the user's words, and downloads that survive a broken connection.
 
-Endpoint, region, credentials, CA and retries come from where boto3 looks for them: AWS_ENDPOINT_URL_S3, AWS_REGION,
-AWS_ACCESS_KEY_ID, AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS, a profile, the identity of the pod. A server that does not take
-the newer checksum headers is served with AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Behind an endpoint that is
-not Amazon's the bucket goes into the path, unless the profile says ``s3 = addressing_style = virtual``.
+Endpoint, region, credentials, CA and retries come from where boto3 looks for them: AWS_ENDPOINT_URL_S3,
+AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS, a profile, the identity of the pod. A server
+that does not take the newer checksum headers is served with AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Behind an
+endpoint that is not Amazon's the bucket goes into the path, unless the profile says ``addressing_style = virtual``
+below ``s3 =``.
 
 boto3 is imported when a client is made, so a project in a folder does without it.
 """
@@ -13,6 +14,7 @@ import io
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,23 +43,26 @@ _FOR_A_PERSON = {
     "InvalidToken": "the session token is not valid; check the credentials",
     "ExpiredToken": "the credentials have expired",
     "TokenRefreshRequired": "the credentials have expired",
-    "AccessDenied": "access is denied; check permissions, and whether it exists",
-    "AllAccessDisabled": "all access is disabled",
     "AccountProblem": "there is a problem with the account",
     "RequestTimeTooSkewed": "the clock of this machine is wrong by more than the store allows; set it right",
-    "PermanentRedirect": "the bucket is in another region; set AWS_REGION",
-    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_REGION",
-    "IllegalLocationConstraintException": "the bucket is in another region; set AWS_REGION",
+    "PermanentRedirect": "the bucket is in another region; set AWS_DEFAULT_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set AWS_DEFAULT_REGION",
+    "IllegalLocationConstraintException": "the bucket is in another region; set AWS_DEFAULT_REGION",
     "NotImplemented": "the store does not offer what is needed",
     "MethodNotAllowed": "the store does not offer what is needed",
     "InvalidObjectState": "the object is archived; restore it first",
     "QuotaExceeded": "the quota is used up",
     # answers without a body have the HTTP status as code
-    "301": "the bucket is in another region; set AWS_REGION",
+    "301": "the bucket is in another region; set AWS_DEFAULT_REGION",
     "400": "the request was not understood; check region and credentials",
-    "403": "access is denied; check credentials and permissions",
     "501": "the store does not offer what is needed",
 }
+
+_DENIED = ("AccessDenied", "AllAccessDisabled", "403")
+
+
+class DeniedError(InputError):
+    """The credentials are good, but not for this."""
 
 
 class Place(TypedDict):
@@ -78,8 +83,12 @@ class Connection:
     """One boto3 client a process, made when first used; threads share it, a fork or a pickle makes its own."""
 
     def __init__(self) -> None:
+        self._renew()
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
         self._client: S3Client | None = None
-        self._pid = 0
+        self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[type["Connection"], tuple[()]]:
         return Connection, ()
@@ -90,12 +99,12 @@ class Connection:
         Raises:
             InputError: profile, endpoint or another setting of boto3 is wrong.
         """
-        client = self._client
-        if client is None or self._pid != os.getpid():
-            # without a lock, which a fork could copy in its locked state; two threads at once make two clients
-            client = _connect()
-            self._client, self._pid = client, os.getpid()
-        return client
+        if self._pid != os.getpid():
+            self._renew()  # a fork copies open connections, and the lock in whatever state it was
+        with self._lock:
+            if self._client is None:
+                self._client = _connect()
+            return self._client
 
     def close(self) -> None:
         """Close the connections of this process."""
@@ -228,6 +237,10 @@ def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
         yield
     except ClientError as error:
         code = code_of(error)
+        if code in _DENIED:
+            raise DeniedError(
+                f"{where}: access is denied; check permissions, and whether it exists{endpoint}"
+            ) from error
         if code in _FOR_A_PERSON:
             raise InputError(f"{where}: {_FOR_A_PERSON[code]}{endpoint}") from error
         raise StorageError(f"{where}: {one_line(error)}{endpoint}") from error

@@ -164,12 +164,13 @@ class FolderStore(Store):
         target = self._root / key
         while True:
             try:
-                _make_folder(target.parent)
+                try:
+                    _make_folder(target.parent)
+                except (FileExistsError, NotADirectoryError):
+                    raise StorageError(f"{self._uri_of(key)} cannot be made below an object") from None
                 target.hardlink_to(temporary)
             except FileExistsError:
                 return False
-            except NotADirectoryError:
-                raise StorageError(f"{self._uri_of(key)} cannot be made below an object of a shorter name") from None
             except FileNotFoundError:
                 if not temporary.exists():
                     raise

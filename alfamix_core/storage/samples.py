@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 
 from alfamix_core.errors import InputError, MissingObjectError, SampleError, StorageError
-from alfamix_core.storage.connection import Connection, Download
+from alfamix_core.storage.connection import Connection, DeniedError, Download
 from alfamix_core.storage.folder import walk
 from alfamix_core.storage.s3 import list_objects
 from alfamix_core.storage.uris import bucket_and_key, file_uri, normalise_folder_uri, normalise_uri, path_of
@@ -74,6 +74,8 @@ class SampleReader:
                 return download.read_whole()
         except MissingObjectError:
             raise SampleError("missing") from None
+        except DeniedError:
+            raise SampleError("access denied") from None
 
     def _check(self, size: int) -> None:
         if size > self._max_bytes:

@@ -138,7 +138,10 @@ class Store(ABC):
         return self._list(_folder_key(prefix))
 
     def folders(self, prefix: str = "") -> Sequence[str]:
-        """Return the names of the folders directly below a folder, sorted, without looking into them."""
+        """Return the names of the folders directly below a folder, sorted, without looking into them.
+
+        A server may go on naming a folder for a moment after its last object was deleted.
+        """
         return self._folders(_folder_key(prefix))
 
     def delete(self, key: str) -> None:

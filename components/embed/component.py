@@ -28,4 +28,4 @@ def embed(
     from components.embed import stage
 
     with reported("embed", project_uri, key, shard):
-        stage.run(shard, snapshot.path, model.path, features.path)
+        stage.run(shard=shard, snapshot_path=snapshot.path, model_path=model.path, features_path=features.path)

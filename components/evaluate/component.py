@@ -34,7 +34,15 @@ def evaluate(
     from components.evaluate import stage
 
     with reported("evaluate", project_uri, key):
-        found = stage.run(project_uri, key, run_id, snapshot.path, champion.path, model.path, evaluation.path)
+        found = stage.run(
+            project_uri=project_uri,
+            key=key,
+            run_id=run_id,
+            snapshot_path=snapshot.path,
+            champion_path=champion.path,
+            model_path=model.path,
+            evaluation_path=evaluation.path,
+        )
         for name, value in found.metrics.items():
             metrics.log_metric(name, value)
         if found.confusion:

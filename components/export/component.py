@@ -30,4 +30,12 @@ def export(
     from components.export import stage
 
     with reported("export", project_uri, key):
-        stage.run(project_uri, key, run_id, snapshot.path, queries.path, evaluation.path, report.path)
+        stage.run(
+            project_uri=project_uri,
+            key=key,
+            run_id=run_id,
+            snapshot_path=snapshot.path,
+            queries_path=queries.path,
+            evaluation_path=evaluation.path,
+            report_path=report.path,
+        )

@@ -20,4 +20,4 @@ def finish(project_uri: str, run_id: str) -> str:
     from components.finish import stage
 
     with reported("finish", project_uri, run_id=run_id):
-        return stage.run(project_uri, run_id)
+        return stage.run(project_uri=project_uri, run_id=run_id)

@@ -27,15 +27,13 @@ def run(project_uri: str, run_id: str) -> str:
 
 def _judge(store: Store, run_id: str) -> tuple[str, str]:
     early = _early_failure(store, run_id)
-    if early is not None:
-        return "failed", early.line
     known = rounds.numbers(store)
     record = rounds.read(store, known[-1])[0] if known else None
     if record is None or record.run_id != run_id:
-        return "idle", "no round was started"
+        return ("failed", early.line) if early is not None else ("idle", "no round was started")
     if record.state in ("exported", "closed"):
         return "exported", f"round {record.number} is exported"
-    failures = read_failures(store, record.number)
+    failures = [*([early] if early is not None else []), *read_failures(store, record.number)]
     if failures:
         reason = "; ".join(f"{f.stage}{' shard ' + f.shard if f.shard else ''}: {f.line}" for f in failures)
         state = "failed"
@@ -49,6 +47,7 @@ def _judge(store: Store, run_id: str) -> tuple[str, str]:
 def _early_failure(store: Store, run_id: str) -> Failure | None:
     key = layout.early_failure(run_id)
     try:
-        return Failure.parse(store.read(key).data, key)
+        failure = Failure.parse(store.read(key).data, key)
     except MissingObjectError:
         return None
+    return failure if failure.stage != "finish" else None  # an earlier try of this very stage

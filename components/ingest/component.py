@@ -22,4 +22,4 @@ def ingest(project_uri: str, run_id: str, force: bool) -> str:
     from components.ingest import stage
 
     with reported("ingest", project_uri, run_id=run_id):
-        return stage.run(project_uri, driver(run_id), force)
+        return stage.run(project_uri=project_uri, holder=driver(run_id), force=force)

@@ -32,4 +32,11 @@ def score(
     from components.score import stage
 
     with reported("score", project_uri, key, shard):
-        stage.run(shard, snapshot.path, model.path, labelled.path, features.path, scores.path)
+        stage.run(
+            shard=shard,
+            snapshot_path=snapshot.path,
+            model_path=model.path,
+            labelled_path=labelled.path,
+            features_path=features.path,
+            scores_path=scores.path,
+        )

@@ -32,4 +32,10 @@ def select(
     from components.select import stage
 
     with reported("select", project_uri, key):
-        stage.run(snapshot.path, model.path, labelled.path, [part.path for part in scores], queries.path)
+        stage.run(
+            snapshot_path=snapshot.path,
+            model_path=model.path,
+            labelled_path=labelled.path,
+            scores_paths=[part.path for part in scores],
+            queries_path=queries.path,
+        )

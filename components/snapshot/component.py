@@ -26,4 +26,4 @@ def snapshot(
     from components.snapshot import stage
 
     with reported("snapshot", project_uri, key):
-        return stage.run(project_uri, key, snapshot.path, champion.path)
+        return stage.run(project_uri=project_uri, key=key, snapshot_path=snapshot.path, champion_path=champion.path)

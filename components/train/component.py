@@ -28,4 +28,9 @@ def train(
     from components.train import stage
 
     with reported("train", project_uri, key):
-        stage.run(snapshot.path, champion.path, model.path, labelled.path)
+        stage.run(
+            snapshot_path=snapshot.path,
+            champion_path=champion.path,
+            model_path=model.path,
+            labelled_path=labelled.path,
+        )

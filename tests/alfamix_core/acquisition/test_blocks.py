@@ -30,7 +30,7 @@ def test_a_product_does_not_depend_on_where_the_pool_is_cut(device, D, dtype):
             return products(block, kernel)
 
         whole = map_rows(compute, rows)
-        torch.testing.assert_close(whole, rows @ kernel)
+        torch.testing.assert_close(whole, rows @ kernel, rtol=1e-4, atol=1e-4)
         cut = torch.cat([map_rows(compute, part) for part in rows.split(333)])
         assert torch.equal(whole, cut), X
 

@@ -55,9 +55,9 @@ def test_every_purpose_has_its_own_constant():
 def test_gumbel_draws_in_proportion_to_the_weights():
     weights = torch.tensor([1.0, 2.0, 7.0], dtype=torch.float64)
     positions = torch.arange(3)
-    drawn = [int((weights.log() + noise.gumbel(noise.fold(0, 9, t), positions)).argmax()) for t in range(5000)]
-    shares = torch.tensor(drawn).bincount(minlength=3) / 5000
-    assert shares.tolist() == pytest.approx([0.1, 0.2, 0.7], abs=0.025)
+    drawn = [int((weights.log() + noise.gumbel(noise.fold(0, 9, t), positions)).argmax()) for t in range(2000)]
+    shares = torch.tensor(drawn).bincount(minlength=3) / 2000
+    assert shares.tolist() == pytest.approx([0.1, 0.2, 0.7], abs=0.04)
 
 
 def test_a_seed_is_drawn_from_the_generator_and_from_nothing_else():

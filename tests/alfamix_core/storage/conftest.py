@@ -1,6 +1,7 @@
 """Servers between the client and S3 that do to it what networks and lesser servers do."""
 
 import http.client
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,8 +46,9 @@ class _Server(ThreadingHTTPServer):
 class Proxy(_Server):
     """Passes everything on to a real server, except for the faults asked for, each of which happens once.
 
-    A fault is a method and what is done to its next request: ``refuse`` (503 and not passed on), ``reset`` (closed and
-    not passed on), ``lose`` (passed on, the answer thrown away), ``truncate`` (half of the answer's body).
+    A fault is a pattern of method and path, and what is done to the next such request: ``refuse`` (503 and not passed
+    on), ``reset`` (closed and not passed on), ``lose`` (passed on, the answer thrown away), ``truncate`` (half of the
+    answer's body).
     """
 
     def __init__(self, target):
@@ -58,9 +60,10 @@ class Proxy(_Server):
 
     def serve(self, request):
         body = request.body()
+        what = f"{request.command} {request.path}"
         with self._taking:
-            self.seen.append(request.command)
-            fault = next((fault for fault in self.faults if fault[0] == request.command), None)
+            self.seen.append(what)
+            fault = next((fault for fault in self.faults if re.match(fault[0], what)), None)
             if fault:
                 self.faults.remove(fault)
         kind = fault[1] if fault else None

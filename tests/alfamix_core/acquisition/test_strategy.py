@@ -1,0 +1,135 @@
+import pytest
+import torch
+
+from alfamix_core.acquisition import strategies
+from alfamix_core.acquisition.types import Features, Labelled, LinearHead
+from alfamix_core.errors import InputError
+
+HEAD = LinearHead(torch.eye(2), torch.zeros(2))
+NONE = Labelled(torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
+ONE = Labelled(torch.ones(1, 2), torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))
+
+
+def message(call):
+    with pytest.raises(InputError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_strategies_are_found_by_file_name():
+    assert {"alfamix", "entropy", "least_confidence", "margin", "random", "typiclust"} <= set(strategies.names())
+    assert strategies.names() == sorted(strategies.names())
+
+
+def test_an_unknown_strategy_lists_the_known_ones():
+    expected = f'unknown strategy "alfamx"; known: {", ".join(strategies.names())}'
+    assert message(lambda: strategies.load("alfamx")) == expected
+
+
+@pytest.mark.parametrize("name", ["__init__", "os", "alfamix.State", ""])
+def test_only_files_of_the_folder_are_strategies(name):
+    assert "unknown strategy" in message(lambda: strategies.load(name))
+
+
+def test_an_unknown_parameter_lists_the_known_ones():
+    expected = 'strategy "alfamix": unknown parameter "gro"; known: anchors, grow, init, max_candidates, selection'
+    assert message(lambda: strategies.load("alfamix", {"gro": True})) == expected
+    assert (
+        message(lambda: strategies.load("random", {"x": 1})) == 'strategy "random": unknown parameter "x"; it has none'
+    )
+
+
+def test_the_seed_is_no_parameter():
+    assert "unknown parameter" in message(lambda: strategies.load("alfamix", {"seed": 1}))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({"grow": "yes"}, "grow must be true or false, not 'yes'"),
+        ({"grow": 1}, "grow must be true or false, not 1"),
+        ({"max_candidates": 2.5}, "max_candidates must be a whole number, not 2.5"),
+        ({"max_candidates": True}, "max_candidates must be a whole number, not True"),
+        ({"anchors": "nearest"}, 'anchors must be "all" or "farthest", not \'nearest\''),
+    ],
+)
+def test_a_parameter_of_the_wrong_type_says_what_it_must_be(parameters, expected):
+    assert message(lambda: strategies.load("alfamix", parameters)) == f'strategy "alfamix": {expected}'
+
+
+def test_a_strategy_tells_what_it_needs():
+    alfamix, margin, typiclust = (strategies.load(name) for name in ("alfamix", "margin", "typiclust"))
+    assert (alfamix.columns, alfamix.needs_labels, alfamix.uses_head) == ({"embeddings"}, True, True)
+    assert (margin.columns, margin.needs_labels, margin.uses_head) == ({"logits"}, False, False)
+    assert (typiclust.columns, typiclust.needs_labels, typiclust.uses_head) == ({"embeddings"}, False, False)
+
+
+def test_a_strategy_that_needs_labels_says_so():
+    strategy = strategies.load("alfamix")
+    expected = 'strategy "alfamix" needs at least one labelled sample, and there is none'
+    assert message(lambda: strategy.prepare(NONE, HEAD, 0)) == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_an_embedding_that_is_not_finite_names_its_position(value):
+    strategy = strategies.load("alfamix")
+    state = strategy.prepare(ONE, HEAD, 0)
+    rows = torch.zeros(5, 2)
+    rows[3, 1] = value
+    block = Features(torch.tensor([2, 3, 5, 17, 18]), rows)
+    expected = "sample at position 17: embedding has a value that is not finite"
+    assert message(lambda: strategy.score(block, state)) == expected
+
+
+def test_logits_that_are_not_finite_name_their_position():
+    strategy = strategies.load("margin")
+    block = Features(torch.tensor([4, 8]), None, torch.tensor([[0.0, 1.0], [float("inf"), -float("inf")]]))
+    expected = "sample at position 8: logits has a value that is not finite"
+    assert message(lambda: strategy.score(block, strategy.prepare(ONE, HEAD, 0))) == expected
+
+
+def test_large_values_whose_sum_overflows_are_finite():
+    strategy = strategies.load("margin")
+    block = Features(torch.tensor([0]), None, torch.full((1, 2), 3e38))
+    assert strategy.score(block, strategy.prepare(ONE, HEAD, 0)).scores_n.tolist() == [1.0]
+
+
+def test_a_score_that_is_not_a_number_names_its_position():
+    """Squares of 1e30 overflow float32; a silent NaN would rank anywhere."""
+    strategy = strategies.load("alfamix")
+    block = Features(torch.tensor([6]), torch.tensor([[1e30, -1e30]]))
+    found = message(
+        lambda: strategy.score(block, strategy.prepare(ONE, LinearHead(torch.eye(2) * 1e30, torch.zeros(2)), 0))
+    )
+    assert found.startswith("sample at position 6: score is nan")
+
+
+def test_a_labelled_embedding_that_is_not_finite_names_its_row():
+    bad = Labelled(torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), torch.zeros(2, 2), torch.tensor([0, 1]))
+    expected = "labelled sample 1: embedding has a value that is not finite"
+    assert message(lambda: strategies.load("alfamix").prepare(bad, HEAD, 0)) == expected
+
+
+def test_a_column_that_was_not_computed_is_named():
+    strategy = strategies.load("margin")
+    expected = 'strategy "margin" needs the column "logits", which was not computed'
+    assert message(lambda: strategy.score(Features(torch.arange(1)), strategy.prepare(ONE, HEAD, 0))) == expected
+
+
+@pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy"])
+def test_one_class_is_too_few_to_compare(name):
+    strategy = strategies.load(name)
+    block = Features(torch.arange(2), None, torch.zeros(2, 1))
+    assert "two classes are needed" in message(lambda: strategy.score(block, strategy.prepare(ONE, HEAD, 0)))
+
+
+def test_alfamix_needs_two_classes():
+    assert "the head has 1" in message(
+        lambda: strategies.load("alfamix").prepare(ONE, LinearHead(torch.ones(1, 2), torch.zeros(1)), 0)
+    )
+
+
+def test_a_strategy_without_a_summary_has_an_empty_one():
+    strategy = strategies.load("random")
+    state = strategy.prepare(ONE, HEAD, 0)
+    assert strategy.summary(strategy.score(Features(torch.arange(3)), state), state, 2) == {}

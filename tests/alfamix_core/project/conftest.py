@@ -1,0 +1,87 @@
+"""A project made of its files alone: manifests, label batches, queues; no picture is ever opened."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from alfamix_core.project import layout
+from alfamix_core.project.initialise import initialise
+from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.records.labels import LabelEvent
+from alfamix_core.records.lock import Holder
+from alfamix_core.records.manifest import ManifestLine
+from alfamix_core.records.project import Project
+from alfamix_core.records.query import Question
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Made:
+    """A project whose files a test adds one by one."""
+
+    def __init__(self, store):
+        self.store = store
+
+    @property
+    def settings(self):
+        return Project.parse(self.store.read(layout.PROJECT).data, layout.PROJECT)
+
+    def configure(self, **fields):
+        """Edit project.json as a person would."""
+        stored = self.store.read(layout.PROJECT)
+        edited = Project.parse(stored.data, layout.PROJECT).model_dump(mode="json") | fields
+        self.store.swap(layout.PROJECT, Project.model_validate(edited, strict=False).document(), stored.tag)
+
+    def drop(self, name, *ids, **fields):
+        """Register samples; the file of ``x`` is ``files/x.png``, in whichever drop it comes first."""
+        lines = [ManifestLine(uri=f"files/{key}.png", id=key, **fields).json_line() for key in ids]
+        self.store.create(layout.manifest(name), b"".join(lines))
+
+    def events(self, batch, *events):
+        self.store.create(layout.labels(batch), b"".join(event.json_line() for event in events))
+
+    def label(self, batch, **labels):
+        """One annotator answers at noon: sample=class."""
+        self.events(batch, *(self.event(f"{batch}-{key}", key, label) for key, label in labels.items()))
+
+    def event(self, event_id, sample_id, label=None, kind="label", annotator="ann", asked_in=0, time=NOON):
+        return LabelEvent(
+            event_id=event_id,
+            sample_id=sample_id,
+            kind=kind,
+            label=label,
+            annotator=annotator,
+            round=asked_in,
+            time=time,
+        )
+
+    def ask(self, number, *ids, at=NOON):
+        questions = [
+            Question(sample_id=key, uri=f"file:///{key}.png", round=number, rank=rank, asked_at=at)
+            for rank, key in enumerate(ids)
+        ]
+        self.store.create(layout.queue(number), b"".join(question.json_line() for question in questions))
+
+    def ledger(self, now=NOON):
+        return derive(self.store, self.settings, freeze(self.store), now)
+
+    def files(self):
+        """The project, byte for byte."""
+        return {entry.key: self.store.read(entry.key).data for entry in self.store.list()}
+
+
+@pytest.fixture
+def made(store):
+    initialise(store, Project(name="birds", classes=("cat", "dog", "owl"), budget=2))
+    return Made(store)
+
+
+@pytest.fixture
+def noon():
+    return NOON
+
+
+@pytest.fixture
+def holder():
+    """Make the holder of a run on a cluster: without a process."""
+    return lambda run_id: Holder(run_id=run_id)

@@ -1,0 +1,72 @@
+"""Every component has the same files, and what Kubeflow sees agrees with the work."""
+
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent / "components"
+STAGES = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("_"))
+
+
+def function_of(stage: str) -> ast.FunctionDef:
+    """The component's function, as written."""
+    tree = ast.parse((ROOT / stage / "component.py").read_text("utf-8"))
+    return next(node for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def call_of(stage: str) -> ast.Call:
+    """The call of ``stage.run`` in the component's body."""
+    calls = [node for node in ast.walk(function_of(stage)) if isinstance(node, ast.Call)]
+    return next(call for call in calls if ast.unparse(call.func) == "stage.run")
+
+
+def test_there_are_nine_stages():
+    assert set(STAGES) == {*"ingest snapshot train evaluate embed score select export finish".split()}
+    assert len(STAGES) == 9
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_folder_holds_the_same_files_and_the_path_is_the_name(stage: str):
+    files = {path.name for path in (ROOT / stage).iterdir() if path.name != "__pycache__"}
+    assert files == {"__init__.py", "component.py", "stage.py", "README.md"}
+    assert function_of(stage).name == stage
+    assert (ROOT / stage / "README.md").read_text("utf-8").startswith(f"# {stage}\n")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_component_hands_its_stage_every_argument_by_the_same_name(stage: str):
+    run = inspect.signature(import_module(f"components.{stage}.stage").run)
+    required = {name for name, p in run.parameters.items() if p.default is inspect.Parameter.empty}
+    call = call_of(stage)
+    assert not call.args, "arguments are handed on by name"
+    given = {str(keyword.arg): ast.unparse(keyword.value) for keyword in call.keywords}
+    assert required <= set(given) <= set(run.parameters)
+    arguments = {argument.arg for argument in function_of(stage).args.args}
+    for name, value in given.items():
+        if name.endswith("_path"):
+            assert value == f"{name.removesuffix('_path')}.path"
+        elif name.endswith("_paths"):
+            assert value == f"[part.path for part in {name.removesuffix('_paths')}]"
+        elif name == "holder":
+            assert value == "driver(run_id)"
+        else:
+            assert value == name
+            assert name in arguments
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_component_reports_under_its_own_name_and_runs_in_its_own_image(stage: str):
+    source = (ROOT / stage / "component.py").read_text("utf-8")
+    assert f'image("{stage}")' in source
+    assert f'reported("{stage}", project_uri' in source
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_argument_is_described(stage: str):
+    function = function_of(stage)
+    text = ast.get_docstring(function) or ""
+    for argument in function.args.args:
+        assert f"    {argument.arg}: " in text

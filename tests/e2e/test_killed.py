@@ -1,0 +1,83 @@
+"""A round that is killed in any stage goes on where it was, and ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+from alfamix_core.telemetry.events import parse
+from tests.e2e.conftest import INIT, SMALL, Command, settings
+
+STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
+CACHED = ("snapshot", "train", "embed", "score", "select")
+
+
+def kill_in(stage: str, project: Path, environment: dict[str, str]) -> list[dict[str, object]]:
+    """Start a round; when the stage begins, kill the command and all its descendants; return the events till then."""
+    work = Path(environment["ALFAMIX_WORK"])
+    before = set(work.glob("**/*.log"))
+    command = [sys.executable, "-m", "pipelines.cli", "round", str(project)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    try:
+        while time.monotonic() < deadline:
+            events = [event for path in set(work.glob("**/*.log")) - before for event in events_of(path)]
+            if any(event["alfamix"] == "started" and event["stage"] == stage for event in events):
+                break
+            assert process.poll() is None, f"the round ended before {stage} began"
+            time.sleep(0.02)
+        else:
+            raise AssertionError(f"{stage} did not begin")
+    finally:
+        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        for member in family:
+            try:
+                os.kill(member.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.communicate()
+        psutil.wait_procs(family)
+    return [event for path in set(work.glob("**/*.log")) - before for event in events_of(path)]
+
+
+def events_of(log: Path) -> list[dict[str, object]]:
+    return [event for line in log.read_text(encoding="utf-8").splitlines() if (event := parse(line))]
+
+
+def test_a_round_killed_once_in_every_stage_asks_what_an_undisturbed_one_asks(
+    tmp_path: Path, digits: Path, alfamix: Command, environment: dict[str, str]
+):
+    for name in ("calm", "killed"):
+        prefix = ("--data-prefix", digits.parent)
+        alfamix("init", tmp_path / name, *INIT, *prefix, *settings(*SMALL))
+        alfamix("drop", tmp_path / name, digits)
+    alfamix("round", tmp_path / "calm", "--work", tmp_path / "calm-work")
+
+    finished: Counter[tuple[str, str]] = Counter()
+    for stage in STAGES:
+        for event in kill_in(stage, tmp_path / "killed", environment):
+            if event["alfamix"] == "finished":
+                finished[str(event["stage"]), str(event["shard"])] += 1
+    status = json.loads(alfamix("status", tmp_path / "killed", "--json").stdout)
+    if status["rounds"][0]["state"] != "exported":
+        alfamix("round", tmp_path / "killed")
+
+    calm = (tmp_path / "calm" / "queue" / "000001.jsonl").read_text(encoding="utf-8")
+    killed = (tmp_path / "killed" / "queue" / "000001.jsonl").read_text(encoding="utf-8")
+    assert asked(killed) == asked(calm)
+    assert len(asked(killed)) == 20
+    assert not (tmp_path / "killed" / "queue" / "000002.jsonl").exists()
+    # a stage that was killed just when it had finished may run again; one that was over is not repeated
+    for (stage, shard), times in finished.items():
+        assert stage not in CACHED or times <= 2, f"{stage} {shard} ran {times} times"
+
+
+def asked(queue: str) -> list[tuple[str, int, str]]:
+    lines = [json.loads(line) for line in queue.splitlines()]
+    return [(line["sample_id"], line["rank"], line["suggestion"]) for line in lines]

@@ -1,0 +1,59 @@
+"""The number of shards and the size of blocks cannot show in the queries, from images to queries."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alfamix_core.project import drops, rounds
+from alfamix_core.project.initialise import initialise
+from alfamix_core.records.lock import Holder
+from alfamix_core.records.project import Project
+from alfamix_core.storage import file_uri, open_store
+from components.embed import stage as embed
+from components.ingest import stage as ingest
+from components.score import stage as score
+from components.select import stage as select
+from components.snapshot import stage as snapshot
+from components.train import stage as train
+
+
+def queries(project: Path, data: Path, out: Path, strategy: str, shards: int, block_rows: int) -> list[object]:
+    """Run the stages of a first round in this process; return the lines of its queries."""
+    store = open_store(file_uri(project))
+    text = {
+        "name": "shards",
+        "classes": [str(digit) for digit in range(10)],
+        "budget": 20,
+        "strategy": {"name": strategy},
+        "model": {"backbone": "mlp", "embedding_batch": 64},
+        "image": {"size": 8, "channels": "grey"},
+        "training": {"max_epochs": 10},
+        "round": {"shard_size": -(-180 // shards)},
+        "data_prefixes": [file_uri(data.parent)],
+    }
+    initialise(store, Project.parse(json.dumps(text), "project"))
+    drops.register(store, file_uri(data))
+    key = ingest.run(store.uri, Holder(run_id="test"))
+    names = snapshot.run(store.uri, key, str(out / "snapshot"), str(out / "champion"))
+    assert names == [str(shard) for shard in range(shards)]
+    train.run(*(str(out / name) for name in ("snapshot", "champion", "model", "labelled")))
+    for name in names:
+        features, scores = str(out / f"features-{name}"), str(out / f"scores-{name}")
+        embed.run(name, str(out / "snapshot"), str(out / "model"), features)
+        score.run(name, str(out / "snapshot"), str(out / "model"), str(out / "labelled"), features, scores, block_rows)
+    shuffled = [str(out / f"scores-{name}") for name in reversed(names)]
+    select.run(str(out / "snapshot"), str(out / "model"), str(out / "labelled"), shuffled, str(out / "queries"))
+    assert rounds.numbers(store) == [1]
+    return [json.loads(line) for line in (out / "queries" / "queries.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("strategy", ["alfamix", "margin", "random", "typiclust"])
+def test_queries_are_the_same_for_1_2_and_8_shards_and_any_block_size(tmp_path: Path, digits: Path, strategy: str):
+    found = [
+        queries(tmp_path / f"project-{case}", digits, tmp_path / f"run-{case}", strategy, shards, block_rows)
+        for case, (shards, block_rows) in enumerate([(1, 8192), (2, 50), (8, 7)])
+    ]
+    assert len(found[0]) == 20
+    assert found[1] == found[0]
+    assert found[2] == found[0]
