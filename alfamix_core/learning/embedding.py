@@ -1,5 +1,6 @@
 """Embeddings and logits of samples, with bits that depend on nothing but the sample, the model and the batch size."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.network import Network
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,26 @@ def embed(
     """Compute the embeddings and logits of all samples that can be read, in their order.
 
     Every pass through the network has the same number of rows: the last batch is padded, a sample that cannot be read
-    is a row of zeros, and both are dropped afterwards. So the bits of a sample do not change with its neighbours, nor
+    is a row of zeros, and both are dropped afterwards. The number is a multiple of 32: with two threads MKL computes
+    the rows of a block of 5, 7 or 17 in different ways. So the bits of a sample do not change with its neighbours, nor
     with the place where a pool is cut into shards.
 
     Args:
         network: moved to the device and put into evaluation mode.
         images: the samples.
-        batch_size: rows of every pass; another number may change the last bits.
+        batch_size: rows of every pass, before rounding up; another number may change the last bits.
         dtype: of the embeddings, as they will be stored.
         device: where the network runs, in full float32.
 
     Yields:
-        Blocks of at most batch_size rows; unreadable samples are missing (see ``images.quarantined``).
+        Blocks of at most so many rows; unreadable samples are missing (see ``images.quarantined``).
 
     Raises:
         InputError: an embedding is not finite, or is too large for float16.
         StorageError: the store does not answer.
     """
     network.to(device).eval()
-    for batch in images.batches(batch_size):
+    for batch in images.batches(math.ceil(batch_size / _ROWS) * _ROWS):
         with torch.inference_mode():
             exact_bD = network.embed(batch.images_bCSS.to(device)).float()
             stored_bD = exact_bD.to(_DTYPES[dtype])

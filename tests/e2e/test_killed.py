@@ -1,12 +1,12 @@
 """A round that is killed in any stage goes on where it was, and ends as if nothing had happened."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,31 +19,30 @@ CACHED = ("snapshot", "train", "embed", "score", "select")
 
 
 def kill_in(stage: str, project: Path, environment: dict[str, str]) -> list[dict[str, object]]:
-    """Start a round; when the stage begins, kill the command and all its descendants; return the events till then."""
+    """Start a round; when the stage begins, kill the command and all its descendants; return the events till then.
+
+    The round may have been exported by the kill before; then there is nothing left to kill, and no event.
+    """
     work = Path(environment["ALFAMIX_WORK"])
     before = set(work.glob("**/*.log"))
     command = [sys.executable, "-m", "pipelines.cli", "round", str(project)]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = psutil.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def events() -> list[dict[str, object]]:
+        return [event for path in set(work.glob("**/*.log")) - before for event in events_of(path)]
+
     deadline = time.monotonic() + 120
-    try:
-        while time.monotonic() < deadline:
-            events = [event for path in set(work.glob("**/*.log")) - before for event in events_of(path)]
-            if any(event["alfamix"] == "started" and event["stage"] == stage for event in events):
-                break
-            assert process.poll() is None, f"the round ended before {stage} began"
-            time.sleep(0.02)
-        else:
-            raise AssertionError(f"{stage} did not begin")
-    finally:
-        family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    while process.poll() is None and not any(e["alfamix"] == "started" and e["stage"] == stage for e in events()):
+        assert time.monotonic() < deadline, f"{stage} did not begin"
+        time.sleep(0.02)
+    if process.poll() is None:
+        family = [*process.children(recursive=True), process]
         for member in family:
-            try:
-                os.kill(member.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        process.communicate()
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
         psutil.wait_procs(family)
-    return [event for path in set(work.glob("**/*.log")) - before for event in events_of(path)]
+    assert process.wait() in (0, -signal.SIGKILL)
+    return events()
 
 
 def events_of(log: Path) -> list[dict[str, object]]:

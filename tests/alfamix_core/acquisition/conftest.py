@@ -9,12 +9,7 @@ from torch import Tensor
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
 
 
-@pytest.fixture(
-    params=[
-        "cpu",
-        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-    ]
-)
+@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """Each test that takes it runs on every device there is; sums on CUDA are only repeatable when told to be."""
     if request.param == "cuda":

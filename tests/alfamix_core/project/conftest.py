@@ -12,6 +12,7 @@ from alfamix_core.records.lock import Holder
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
+from alfamix_core.storage import open_store
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -71,7 +72,24 @@ class Made:
 
 
 @pytest.fixture
-def made(store):
+def place(tmp_path):
+    """An empty folder store: for rules that do not touch what differs between stores."""
+    return open_store((tmp_path / "place").as_uri())
+
+
+@pytest.fixture
+def made(place):
+    """A project in a folder."""
+    return _made(place)
+
+
+@pytest.fixture
+def made_anywhere(store):
+    """A project in a folder, then on S3."""
+    return _made(store)
+
+
+def _made(store):
     initialise(store, Project(name="birds", classes=("cat", "dog", "owl"), budget=2))
     return Made(store)
 

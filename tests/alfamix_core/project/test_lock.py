@@ -1,0 +1,163 @@
+"""One run at a time, and a dead one is no hindrance."""
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from alfamix_core.errors import LockedError
+from alfamix_core.project import layout, lock
+from alfamix_core.project.lock import acquire, blocked_by, read, release, require, unlock
+from alfamix_core.records.lock import Holder
+
+ROOT = Path(__file__).parents[3]
+HOUR = timedelta(hours=1)
+
+
+def local(run_id, pid, monkeypatch):
+    """Return the holder that a stage of a local run writes."""
+    monkeypatch.setenv(lock.DRIVER, str(pid))
+    return lock.driver(run_id)
+
+
+@pytest.fixture
+def living():
+    """Run a process that lives until the test ends."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def test_a_run_takes_the_lock_renews_it_and_keeps_its_fence(store, holder, noon):
+    first = acquire(store, holder("a"), noon, noon + HOUR)
+    again = acquire(store, holder("a"), noon + HOUR / 2, noon + 2 * HOUR)
+    assert (first.fence, first.revision, again.fence, again.revision) == (1, 1, 1, 2)
+    assert require(store, "a", noon + HOUR).until == noon + 2 * HOUR
+
+
+def test_another_run_is_refused_and_told_who_holds_it_and_until_when(place, holder, noon):
+    acquire(place, holder("a"), noon, noon + HOUR)
+    before = place.read(layout.LOCK)
+    with pytest.raises(LockedError) as refused:
+        acquire(place, holder("b"), noon, noon + HOUR)
+    assert str(refused.value) == (
+        "the project is locked by run a until 2026-03-01 13:00:00 UTC; wait for it, or run `alfamix unlock` if it is "
+        "dead"
+    )
+    assert place.read(layout.LOCK) == before
+
+
+def test_after_the_deadline_anybody_takes_it_over_and_the_fence_rises(place, holder, noon):
+    acquire(place, holder("a"), noon, noon + HOUR)
+    assert acquire(place, holder("b"), noon + HOUR, noon + 2 * HOUR).fence == 2
+
+
+def test_a_run_that_was_taken_over_may_not_write(store, holder, noon):
+    acquire(store, holder("a"), noon, noon + HOUR)
+    acquire(store, holder("b"), noon + HOUR, noon + 2 * HOUR)
+    with pytest.raises(LockedError, match=r"^run a no longer holds the project: run b took it over$"):
+        require(store, "a", noon + HOUR)
+    assert not release(store, "a")
+    assert require(store, "b", noon + HOUR).fence == 2
+
+
+def test_a_run_past_its_own_deadline_may_not_write_even_if_nobody_came(place, holder, noon):
+    acquire(place, holder("a"), noon, noon + HOUR)
+    require(place, "a", noon + HOUR - timedelta(seconds=1))
+    with pytest.raises(LockedError, match="run a is past its deadline"):
+        require(place, "a", noon + HOUR)
+
+
+def test_a_released_lock_is_free_and_the_next_run_has_a_higher_fence(store, holder, noon):
+    acquire(store, holder("a"), noon, noon + HOUR)
+    assert release(store, "a")
+    assert not release(store, "a")
+    with pytest.raises(LockedError, match="run a no longer holds the project: unlocked"):
+        require(store, "a", noon)
+    assert acquire(store, holder("b"), noon, noon + HOUR).fence == 2
+
+
+def test_unlocking_takes_it_from_whoever_holds_it(place, holder, noon):
+    assert unlock(place) is None
+    acquire(place, holder("a"), noon, noon + HOUR)
+    assert unlock(place).holder.run_id == "a"
+    assert unlock(place) is None
+    with pytest.raises(LockedError):
+        require(place, "a", noon)
+
+
+def test_without_a_lock_nobody_holds_the_project(place, noon):
+    assert read(place) is None
+    assert blocked_by(None, "a", noon) == ""
+    assert not release(place, "a")
+    with pytest.raises(LockedError, match="unlocked"):
+        require(place, "a", noon)
+
+
+def test_a_living_process_of_this_host_keeps_the_lock(place, holder, noon, living, monkeypatch):
+    acquire(place, local("a", living.pid, monkeypatch), noon, noon + HOUR)
+    with pytest.raises(LockedError, match=rf"locked by run a \(process {living.pid} on "):
+        acquire(place, holder("b"), noon, noon + HOUR)
+
+
+def test_a_dead_process_of_this_host_is_taken_over_at_once(place, holder, noon, living, monkeypatch):
+    acquire(place, local("a", living.pid, monkeypatch), noon, noon + HOUR)
+    living.kill()  # not waited for: a zombie is dead as well
+    while blocked_by(read(place)[0], "b", noon):
+        pass
+    living.wait()
+    assert blocked_by(read(place)[0], "b", noon) == ""
+    assert acquire(place, holder("b"), noon, noon + HOUR).fence == 2
+
+
+def test_a_pid_that_came_back_as_another_process_is_dead(place, holder, noon, living, monkeypatch):
+    earlier = local("a", living.pid, monkeypatch).model_copy(update={"started": "12"})
+    acquire(place, earlier, noon, noon + HOUR)
+    assert acquire(place, holder("b"), noon, noon + HOUR).fence == 2
+
+
+def test_a_process_of_another_host_is_believed_until_its_deadline(place, holder, noon):
+    acquire(place, Holder(run_id="a", host="elsewhere", pid=1, started="1"), noon, noon + HOUR)
+    with pytest.raises(LockedError):
+        acquire(place, holder("b"), noon, noon + HOUR)
+
+
+def test_on_a_cluster_the_holder_has_no_process(monkeypatch):
+    monkeypatch.delenv(lock.DRIVER, raising=False)
+    assert lock.driver("a") == Holder(run_id="a")
+
+
+RACE = """
+import os, sys, time
+from datetime import UTC, datetime, timedelta
+from alfamix_core.errors import LockedError
+from alfamix_core.project.lock import acquire
+from alfamix_core.records.lock import Holder
+from alfamix_core.storage import open_store
+
+start, now = time.monotonic() + 0.2, datetime.now(UTC)
+for number in range(8):
+    if os.fork() == 0:
+        store = open_store(sys.argv[1])
+        time.sleep(start - time.monotonic())
+        try:
+            said = str(acquire(store, Holder(run_id=f"run-{number}"), now, now + timedelta(hours=1)).fence)
+        except LockedError:
+            said = "refused"
+        os.write(1, f"run-{number} {said}\\n".encode())
+        os._exit(0)
+for _ in range(8):
+    assert os.wait()[1] == 0
+"""
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_of_eight_processes_that_start_at_once_one_gets_the_lock(place, holder, noon, held):
+    if held:  # by a run whose deadline has passed
+        acquire(place, holder("old"), noon - 2 * HOUR, noon - HOUR)
+    race = subprocess.run([sys.executable, "-c", RACE, place.uri], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = dict(line.split() for line in race.stdout.splitlines())
+    assert sorted(said.values()) == ["2" if held else "1"] + ["refused"] * 7
+    assert said[read(place)[0].holder.run_id] != "refused"
