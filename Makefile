@@ -26,6 +26,9 @@ check: setup  ## Lint, check formats and types
 compile: setup  ## Write the pipeline for a Kubeflow cluster to pipelines/round.yaml
 	$(BIN)/python -m pipelines.compile
 
+docs: setup  ## Write the generated pages of docs/ anew
+	$(BIN)/alfamix settings --markdown > docs/settings.md
+
 lock: setup  ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
@@ -34,4 +37,4 @@ clean:  ## Remove the environment, caches and the demo
 	rm -rf .venv .work build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check compile lock clean
+.PHONY: help setup demo test check compile docs lock clean

@@ -459,6 +459,22 @@ def compile_(to: Annotated[Path, typer.Argument(help="YAML file to write.")]) ->
 
 
 @app.command(rich_help_panel=OPERATIONS)
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/settings.md has them.")] = False,
+) -> None:
+    """List every setting of project.json, its default and what it does."""
+    from alfamix_core.records import settings_table
+
+    if markdown:
+        typer.echo(settings_table.markdown(), nl=False)
+        return
+    table = _columns("", ("name", False), ("takes", False), ("default", False), ("meaning", False))
+    for setting in settings_table.settings():
+        table.add_row(setting.name, setting.kind, setting.default, setting.meaning)
+    out.print(table)
+
+
+@app.command(rich_help_panel=OPERATIONS)
 @_deliberate
 def unlock(project: ProjectArgument) -> None:
     """Take the project's lock from a run that is dead. The dead run cannot commit any more."""

@@ -202,8 +202,9 @@ def _write(
     if store.entry(layout.manifest(name)) is not None:
         raise InputError(f'there is a drop "{name}" already; give this one another --name')
     if not refer:
-        for place, sample in enumerate(fresh, start=1):
-            store.create_from(layout.drop(name) + _COPIED + _file_name(sample), _local(sample))
+        paths = [_local(sample) for sample in fresh]
+        for place, (sample, path) in enumerate(zip(fresh, paths, strict=True), start=1):
+            store.create_from(layout.drop(name) + _COPIED + _file_name(sample), path)
             progress(place, len(fresh))
     try:
         store.create_same(layout.manifest(name), manifest)

@@ -103,12 +103,10 @@ class Ledger:
 
 def freeze(store: Store) -> tuple[FrozenInput, ...]:
     """Return every file from which a ledger is derived, as it is now."""
-    keys = [
-        entry.key
-        for prefix in (layout.DROPS, layout.LABELS, layout.QUEUE, layout.QUARANTINE)
-        for entry in store.list(prefix)
-        if prefix != layout.DROPS or _is_manifest(entry.key)
-    ]
+    manifests = [layout.manifest(drop) for drop in store.folders(layout.DROPS)]
+    keys = [key for key in manifests if store.entry(key) is not None]
+    for prefix in (layout.LABELS, layout.QUEUE, layout.QUARANTINE):
+        keys += [entry.key for entry in store.list(prefix)]
     return tuple(FrozenInput(key=key, sha256=_digest(store, key)) for key in keys)
 
 
@@ -228,10 +226,6 @@ def _read_events(
                 events[event.sample_id].append(event)
     ledger.label_events = len(seen)
     return events
-
-
-def _is_manifest(key: str) -> bool:
-    return key.endswith("/" + layout.MANIFEST_FILE) and key.count("/") == 2
 
 
 def _digest(store: Store, key: str) -> str:

@@ -90,6 +90,11 @@ def plural(count: int, noun: str, several: str = "") -> str:
     return f"{count:,} {noun if count == 1 else several or noun + 's'}"
 
 
+def sentence(text: str) -> str:
+    """Return the text with a full stop, unless it ends a sentence already."""
+    return text if text.endswith((".", "!", "?", "…")) else text + "."
+
+
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -99,6 +104,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for function in (data_uri, percent, duration, size, number, words, signed, points, plural):
+    for function in (data_uri, percent, duration, size, number, words, signed, points, plural, sentence):
         environment.filters[function.__name__] = function
     return environment

@@ -92,7 +92,7 @@ def headline(report: ProjectReport) -> list[str]:
                 f"in {plural(len(report.rounds), 'round')}."
             )
     else:
-        sentences.append(f"{plural(len(report.rounds), 'round')} so far, none with an accuracy: no test labels yet.")
+        sentences.append(f"{plural(len(report.rounds), 'round')} so far, none with an accuracy.")
     if report.champion:
         number = report.champion.round
         sentences.append(f"The champion is round {number}." if number else "No champion yet.")

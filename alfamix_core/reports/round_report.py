@@ -10,7 +10,7 @@ from alfamix_core.reports.balance import balance_in_words, class_balance
 from alfamix_core.reports.charts import MapPoint, histogram, learning_curve, place
 from alfamix_core.reports.confusion import accuracy_interval, class_scores, mistakes
 from alfamix_core.reports.curve import CurvePoint, measured
-from alfamix_core.reports.page import plural, points, render_page
+from alfamix_core.reports.page import plural, points, render_page, sentence
 from alfamix_core.reports.readings import reading_of
 from alfamix_core.reports.settings import setting_rows
 from alfamix_core.reports.timings import stage_times
@@ -18,7 +18,6 @@ from alfamix_core.reports.timings import stage_times
 MAX_THUMBNAILS = 300
 MAX_QUARANTINED = 50
 MAX_MATRIX = 30
-NO_TEST = "No test labels yet: give labelled samples the split test, and the next round measures its model on them."
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ def render(report: RoundReport) -> str:
         strategy=strategy,
         reading=reading,
         headline=headline(report),
+        untested=untested(record),
         gain=_gain(report),
         interval=accuracy_interval(report.confusion),
         tested=sum(map(sum, report.confusion)) or record.counts.test,
@@ -97,7 +97,6 @@ def render(report: RoundReport) -> str:
         matrix=report.confusion if len(settings.classes) <= MAX_MATRIX else (),
         stages=stage_times(runs),
         quarantined=quarantined[:MAX_QUARANTINED],
-        unshown_quarantined=max(len(quarantined), outcome.quarantined if outcome else 0) - MAX_QUARANTINED,
         all_quarantined=max(len(quarantined), outcome.quarantined if outcome else 0),
         setting_rows=setting_rows(settings),
     )
@@ -107,7 +106,7 @@ def headline(report: RoundReport) -> list[str]:
     """Return the round in a few plain sentences: what it asks, how good its model is, what became of it."""
     record, outcome = report.round, report.round.outcome
     if record.state == "failed":
-        return [f"This round failed: {record.reason or 'no reason was recorded'}."]
+        return [sentence(f"This round failed: {record.reason or 'no reason was recorded'}")]
     if outcome is None:
         return ["This round is planned; it has not asked anything yet."]
     first = f"Asks {plural(outcome.queries, 'query', 'queries')}, chosen by {outcome.strategy}"
@@ -115,20 +114,27 @@ def headline(report: RoundReport) -> list[str]:
         first += f" (the cold start of {record.settings.strategy.name})"
     if outcome.short_by:
         first += f"; {outcome.short_by:,} fewer than the budget: {outcome.reason or 'no reason was recorded'}"
-    sentences = [first + "."]
+    sentences = [sentence(first)]
     accuracy = outcome.metrics.get("accuracy")
     if accuracy is None:
-        sentences.append(NO_TEST)
+        sentences.append(untested(record))
     else:
         gain = _gain(report)
         since = f", {points(gain[1])} since round {gain[0]}" if gain else ""
         sentences.append(f"Its model is right on {accuracy:.1%} of the test split{since}.")
     if report.promotion:
         verb = "Promoted" if report.promotion.promoted else "Not promoted"
-        sentences.append(f"{verb}: {report.promotion.reason.rstrip('.')}.")
+        sentences.append(sentence(f"{verb}: {report.promotion.reason}"))
     elif outcome.promoted:
         sentences.append("Its model became the champion.")
     return sentences
+
+
+def untested(record: Round) -> str:
+    """Return why there is no accuracy, and what would bring one."""
+    if record.counts.test:
+        return f"No accuracy: this round's model was not measured on the {plural(record.counts.test, 'test label')}."
+    return "No test labels yet: give labelled samples the split test, and the next round measures its model on them."
 
 
 def _gain(report: RoundReport) -> tuple[int, float] | None:

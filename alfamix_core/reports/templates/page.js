@@ -60,7 +60,7 @@
   const grid = document.querySelector("[data-grid]");
   if (grid) {
     const filter = document.querySelector("[data-filter]"), order = document.querySelector("[data-order]");
-    const more = document.querySelector("[data-more]"), few = 28;
+    const more = document.querySelector("[data-more]"), few = innerWidth < 600 ? 12 : 28;
     let open = false;
     const fold = () => {
       const kept = all(".query:not([hidden])", grid);

@@ -1,0 +1,81 @@
+"""All settings of project.json as a table: name, type, default, meaning."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from alfamix_core.records.project import Project
+from alfamix_core.records.record import Record
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        name: as ``--set`` takes it, such as ``training.max_epochs``.
+        kind: what it takes, in words.
+        default: as JSON; empty when it must be given.
+        meaning: what it does, with its unit.
+    """
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def settings(record: type[Record] = Project, prefix: str = "") -> Iterator[Setting]:
+    """Yield every setting, sections after the fields before them, in the order in which they are defined."""
+    for name, field in record.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Record):
+            yield from settings(field.annotation, f"{prefix}{name}.")
+        else:
+            default = field.get_default(call_default_factory=True)
+            text = "" if default is PydanticUndefined else json.dumps(default)
+            yield Setting(prefix + name, _kind(field), text, field.description or "")
+
+
+def markdown() -> str:
+    """Return docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Everything in project.json. Made by `alfamix settings --markdown`; a test compares.",
+        "A project is made with `alfamix init --set NAME=VALUE`, and its file may be edited at any time.",
+        "",
+        "| name | takes | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for setting in settings():
+        default = f"`{setting.default}`" if setting.default else "must be given"
+        lines.append(f"| `{setting.name}` | {setting.kind} | {default} | {setting.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(field: FieldInfo) -> str:
+    bounds = []
+    for rule in field.metadata:
+        for attribute, sign in (("ge", "≥"), ("gt", ">"), ("le", "≤"), ("lt", "<")):
+            if hasattr(rule, attribute):
+                bounds.append(f"{sign} {getattr(rule, attribute)}")
+    return ", ".join([_words(field.annotation), *bounds])
+
+
+def _words(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in get_args(annotation))
+    if origin is tuple:
+        return f"list of {_words(get_args(annotation)[0])}"
+    if origin is dict:
+        return "names with values"
+    if origin is Union:
+        return " or ".join(_words(choice) for choice in get_args(annotation))
+    if hasattr(annotation, "__metadata__"):
+        return _words(get_args(annotation)[0])
+    return {bool: "true or false", int: "whole number", float: "number", str: "text"}[annotation]

@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from alfamix_core.errors import InputError
+from alfamix_core.records.project import Project, read_project
+
+BIRDS = {"name": "birds", "classes": ["cat", "dog"]}
+
+
+def parse(**fields):
+    return read_project(json.dumps(BIRDS | fields).encode())
+
+
+def test_two_fields_are_enough():
+    assert parse() == Project(name="birds", classes=("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"colour": 1}, 'unknown field "colour"'),
+        ({"model": {"depth": 18}}, 'unknown field "model.depth"'),
+        ({"budget": 0}, 'field "budget" must be greater than or equal to 1, not 0'),
+        ({"budget": "ten"}, 'field "budget" must be a valid integer, not "ten"'),
+        ({"budget": 1.5}, 'field "budget" must be a valid integer, got a number with a fractional part, not 1.5'),
+        ({"budget": True}, 'field "budget" must be a valid integer, not true'),
+        ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (places 1 and 3)'),
+        ({"classes": ["cat"]}, 'field "classes" Tuple should have at least 2 items after validation, not 1'),
+        ({"classes": "cat,dog"}, 'field "classes" must be a valid tuple, not "cat,dog"'),
+        ({"modality": "video"}, "field \"modality\" must be 'image', not \"video\""),
+        ({"data_prefixes": ["/data"]}, 'data prefix "/data" must begin with file:/// or s3://'),
+        ({"seed": -1}, 'field "seed" must be greater than or equal to 0, not -1'),
+    ],
+)
+def test_bad_settings_by_hand(fields, message):
+    with pytest.raises(InputError) as refused:
+        parse(**fields)
+    assert str(refused.value).startswith("project.json: ")
+    assert message.split(", not ")[0] in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["", "Birds", "-a", "a_b", "a" * 64, "ä", "a\n"])
+def test_a_name_that_cannot_name_a_pod_is_refused(name):
+    with pytest.raises(InputError, match='field "name" String should match pattern'):
+        parse(name=name)
+
+
+def test_a_newer_schema_is_said_to_be_one_whatever_else_it_holds():
+    with pytest.raises(InputError) as refused:
+        parse(schema_version=2, colour=1)
+    assert str(refused.value) == "project.json: schema_version is 2, this alfamix knows 1: upgrade alfamix"
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"null", b"7", b"\xff\xfe", b'{"schema_version": "two"}'])
+def test_a_file_that_is_no_project_is_one_line(data):
+    with pytest.raises(InputError, match=r"^project.json: [^\n]+$"):
+        read_project(data)
+
+
+def test_every_setting_says_what_it_is():
+    def undescribed(kind):
+        for name, field in kind.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from undescribed(field.annotation)
+            elif not field.description:
+                yield f"{kind.__name__}.{name}"
+
+    assert list(undescribed(Project)) == []
