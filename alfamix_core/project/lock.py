@@ -103,6 +103,29 @@ def require(store: Store, run_id: str, now: datetime) -> Lock:
     )
 
 
+def renew(store: Store, run_id: str, now: datetime, until: datetime) -> Lock:
+    """Move the deadline of the lock that the run holds; never to an earlier time.
+
+    Returns:
+        The lock as it is now.
+
+    Raises:
+        LockedError: it was taken over or released, or is taken over at this moment.
+    """
+    held = require(store, run_id, now)
+    found = read(store)
+    if found is None or found[0] != held:
+        raise LockedError(f"run {run_id} no longer holds the project")
+    if held.until is not None and until <= held.until:
+        return held
+    renewed = Lock(revision=held.revision + 1, fence=held.fence, holder=held.holder, until=until)
+    try:
+        store.swap(layout.LOCK, renewed.document(), found[1])
+    except ObjectChangedError:
+        raise LockedError(f"run {run_id} no longer holds the project") from None
+    return renewed
+
+
 def release(store: Store, run_id: str) -> bool:
     """Let go of the lock if this run holds it; return whether it did. Releasing twice is harmless."""
     found = read(store)

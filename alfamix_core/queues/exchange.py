@@ -85,7 +85,7 @@ def answers_from_csv(
                 check_event(event, ledger.samples, names, place)
                 events.append(event)
     except csv.Error as error:
-        raise InputError(f"{where} line {reader.line_num}: {error}") from None
+        raise InputError(f"{where} line {reader.reader.line_num}: {error}") from None
     return f"import-{digest}", events
 
 

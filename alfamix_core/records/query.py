@@ -12,7 +12,7 @@ class ChosenSample(Record):
     position: int = Field(ge=0, description="in the round's snapshot")
     sample_id: str
     uri: str
-    score: float | None = Field(description="higher is more informative; None for -inf")
+    score: float | None = Field(None, description="higher is more informative; None for -inf")
     suggestion: str = Field(description="the class that the round's model predicts; empty before there is one")
     confidence: float | None = Field(None, description="the model's probability of it")
     explanation: str = Field("", description="why this sample, in words")

@@ -1,6 +1,7 @@
 """What all JSON formats share: strict frozen models, bytes out, and errors in the user's words."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO, Self, TypeVar
 
@@ -55,7 +56,7 @@ def explain(error: ValidationError) -> str:
         elif not field:
             found.append(message)
         else:
-            message = message.replace("Input should be", "must be")
+            message = re.sub(r"^\w+ should ", "must ", message)
             found.append(f'field "{field}" {message}, not {_shorten(item["input"])}')
     return "; ".join(found)
 

@@ -1,6 +1,6 @@
 """Measure the round's model on the test split, and promote it if it passes the gate."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import torch
@@ -68,7 +68,8 @@ def run(
     promotion = champion.decide(
         record, ours.summary() if ours else {}, theirs.summary() if theirs else {}, card.trained
     )
-    fence = lock.require(store, run_id, datetime.now(UTC)).fence
+    now = datetime.now(UTC)
+    fence = lock.renew(store, run_id, now, now + timedelta(hours=settings.round.max_hours)).fence
     promotion = champion.record_decision(store, number, promotion)
     if promotion.promoted:
         _copy_model(store, model, layout.model(number))

@@ -1,7 +1,7 @@
 """Send the queries to the labelling queue, write the report, and commit the round."""
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from alfamix_core.errors import InputError
@@ -50,9 +50,10 @@ def run(
     """
     watch = Stopwatch()
     store, number = open_store(project_uri), number_of(key)
-    lock.require(store, run_id, datetime.now(UTC))
     queries, measured = Path(queries_path), Path(evaluation_path)
     record = read_round(Path(snapshot_path))
+    now = datetime.now(UTC)
+    lock.renew(store, run_id, now, now + timedelta(hours=record.settings.round.max_hours))
     log = read_logs([queries, measured])
     _check_quarantine(record, log)
     chosen = _read_queries(queries)

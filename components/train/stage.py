@@ -9,7 +9,7 @@ from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.backbones import initial
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.network import Network
-from alfamix_core.learning.samples import images, reader
+from alfamix_core.learning.samples import images
 from alfamix_core.learning.training import Examples, FitResult, fit
 from alfamix_core.learning.weights import apply_initial_weights
 from alfamix_core.records.champion import Champion
@@ -18,10 +18,12 @@ from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 from alfamix_core.records.snapshot import read_labelled, read_round, take
 from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.storage import SampleReader
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _CHAMPION = "champion.json"
+_WEIGHTS_BYTES = 1 << 36
 _UNTRAINED = FitResult(0, (), (), (), "fewer than two classes have a label: the model keeps its initial weights")
 
 
@@ -117,5 +119,5 @@ def _start(settings: Project, champion: Path, seed: int) -> Network:
     if settings.training.start == "champion" and serving.round is not None:
         return model_folder.load(champion, settings)[0]
     network = initial(settings.model, settings.image, len(settings.classes), seed)
-    apply_initial_weights(network, settings.model, reader(settings))
+    apply_initial_weights(network, settings.model, SampleReader(_WEIGHTS_BYTES))
     return network

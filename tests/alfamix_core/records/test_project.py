@@ -23,11 +23,11 @@ def test_two_fields_are_enough():
         ({"model": {"depth": 18}}, 'unknown field "model.depth"'),
         ({"budget": 0}, 'field "budget" must be greater than or equal to 1, not 0'),
         ({"budget": "ten"}, 'field "budget" must be a valid integer, not "ten"'),
-        ({"budget": 1.5}, 'field "budget" must be a valid integer, got a number with a fractional part, not 1.5'),
+        ({"budget": 1.5}, 'field "budget" must be a valid integer, not 1.5'),
         ({"budget": True}, 'field "budget" must be a valid integer, not true'),
         ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (places 1 and 3)'),
-        ({"classes": ["cat"]}, 'field "classes" Tuple should have at least 2 items after validation, not 1'),
-        ({"classes": "cat,dog"}, 'field "classes" must be a valid tuple, not "cat,dog"'),
+        ({"classes": ["cat"]}, 'field "classes" must have at least 2 items after validation, not 1, not ["cat"]'),
+        ({"classes": "cat,dog"}, 'field "classes" must be a valid array, not "cat,dog"'),
         ({"modality": "video"}, "field \"modality\" must be 'image', not \"video\""),
         ({"data_prefixes": ["/data"]}, 'data prefix "/data" must begin with file:/// or s3://'),
         ({"seed": -1}, 'field "seed" must be greater than or equal to 0, not -1'),
@@ -36,13 +36,12 @@ def test_two_fields_are_enough():
 def test_bad_settings_by_hand(fields, message):
     with pytest.raises(InputError) as refused:
         parse(**fields)
-    assert str(refused.value).startswith("project.json: ")
-    assert message.split(", not ")[0] in str(refused.value)
+    assert str(refused.value) == f"project.json: {message}"
 
 
 @pytest.mark.parametrize("name", ["", "Birds", "-a", "a_b", "a" * 64, "ä", "a\n"])
 def test_a_name_that_cannot_name_a_pod_is_refused(name):
-    with pytest.raises(InputError, match='field "name" String should match pattern'):
+    with pytest.raises(InputError, match='field "name" must match pattern'):
         parse(name=name)
 
 

@@ -135,12 +135,12 @@ def test_numbers_that_are_not_finite_are_refused(value):
 
 def test_a_wrong_value_is_named_with_what_must_hold_and_what_came():
     with pytest.raises(InputError) as refused:
-        Question.parse(b'{"sample_id": 7, "uri": "u", "round": 0, "rank": "first", "asked_at": "2026-03-01"}', "line 1")
+        Question.parse(b'{"sample_id": 7, "uri": "u", "round": 0, "rank": "first", "asked_at": "2026-03-01T12:00"}', "line 1")
     assert str(refused.value) == (
         'line 1: field "sample_id" must be a valid string, not 7; '
         'field "round" must be greater than or equal to 1, not 0; '
         'field "rank" must be a valid integer, not "first"; '
-        'field "asked_at" must have timezone info, not "2026-03-01"'
+        'field "asked_at" must have timezone info, not "2026-03-01T12:00"'
     )
 
 

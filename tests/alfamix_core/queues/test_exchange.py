@@ -1,0 +1,155 @@
+"""Questions out as CSV, answers in."""
+
+import csv
+import io
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alfamix_core.errors import InputError
+from alfamix_core.project.ledger import Ledger, Sample
+from alfamix_core.queues.exchange import COLUMNS, answers_from_csv, questions_csv
+from alfamix_core.records.labels import LabelEvent
+from alfamix_core.records.query import Question
+
+CLASSES = ("cat", "Großtrappe, männlich", "猫")
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(question):
+    """Samples a, b, c; a is asked in round 3."""
+    samples = {key: Sample(key, f"file:///{key}", None, "train", None) for key in "abc"}
+    return Ledger(samples, open_queries={"a": question("a", 3)})
+
+
+def read(ledger, text, annotator="ann"):
+    data = text if isinstance(text, bytes) else text.encode()
+    return answers_from_csv(data, "answers.csv", ledger, CLASSES, annotator, NOON)
+
+
+def test_questions_are_written_best_first_within_a_round(question):
+    questions = [
+        question("x", 2, 0, suggestion="猫"),
+        question("y", 1, 1, uri='s3://b/a, "quoted".png', thumbnail="rounds/000001/thumbnails/y.webp"),
+        question("z", 1, 0),
+    ]
+    assert questions_csv(questions, "file:///p/").splitlines() == [
+        "sample_id,uri,thumbnail,suggestion,round,label",
+        "z,file:///z.png,,,1,",
+        'y,"s3://b/a, ""quoted"".png",file:///p/rounds/000001/thumbnails/y.webp,,1,',
+        "x,file:///x.png,,猫,2,",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_what_was_exported_is_imported_when_it_is_filled_in(question, ledger, encoding, line_end):
+    rows = list(csv.DictReader(io.StringIO(questions_csv([question(key, 3, rank) for rank, key in enumerate("abc")], "/"))))
+    for row, label in zip(rows, CLASSES, strict=True):
+        row["label"] = label
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator=line_end)
+    writer.writeheader()
+    writer.writerows(rows)
+    _, events = read(ledger, out.getvalue().encode(encoding))
+    assert [(event.sample_id, event.label, event.round, event.kind) for event in events] == [
+        ("a", CLASSES[0], 3, "label"),
+        ("b", CLASSES[1], 3, "label"),
+        ("c", CLASSES[2], 3, "label"),
+    ]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
+def test_any_text_survives_the_way_out(suggestion):
+    asked = Question(sample_id="s", uri="file:///s", round=1, rank=0, suggestion=suggestion, asked_at=NOON)
+    rows = list(csv.DictReader(io.StringIO(questions_csv([asked], "/"), newline="")))
+    assert [row["suggestion"] for row in rows] == [suggestion]
+
+
+def test_rows_without_an_answer_are_left_out_and_defaults_are_filled_in(ledger):
+    batch, events = read(ledger, "sample_id,label\na,cat\nb,\n\nc, 猫 \n")
+    digest = batch.removeprefix("import-")
+    assert events == [
+        LabelEvent(
+            event_id=f"{digest}-2", sample_id="a", kind="label", label="cat", annotator="ann", round=3, time=NOON
+        ),
+        LabelEvent(
+            event_id=f"{digest}-5", sample_id="c", kind="label", label="猫", annotator="ann", round=0, time=NOON
+        ),
+    ]
+
+
+def test_every_kind_annotator_time_and_round_may_be_said(ledger):
+    _, events = read(
+        ledger,
+        "sample_id,label,kind,annotator,time,round\n"
+        "a,,skip,bob,2026-03-01T14:00:00+02:00,7\n"
+        "b,,cannot_label,,,\n"
+        "c,,withdraw,,,\n"
+        "c,cat,label,,,\n",
+    )
+    assert [(event.kind, event.annotator, event.round) for event in events] == [
+        ("skip", "bob", 7),
+        ("cannot_label", "ann", 0),
+        ("withdraw", "ann", 0),
+        ("label", "ann", 0),
+    ]
+    assert events[0].time == NOON
+
+
+def test_the_batch_is_named_by_the_content_alone(ledger):
+    text = "sample_id,label\na,cat\n"
+    assert read(ledger, text, "ann")[0] == read(ledger, text, "bob")[0]
+    assert read(ledger, text)[0] != read(ledger, text + "b,cat\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", 'answers.csv: the column "sample_id" is missing; it has none'),
+        ("sample_id,class\na,cat\n", 'answers.csv: the column "label" is missing; it has sample_id, class'),
+        (
+            "sample_id,label,who\na,cat,me\n",
+            'answers.csv: unknown column "who"; known are annotator, kind, label, round, sample_id, suggestion, '
+            "thumbnail, time, uri",
+        ),
+        ("sample_id,label\nz,cat\n", 'answers.csv line 2: sample "z" is in no drop of the project'),
+        (
+            "sample_id,label\na,cat\nb,Cat\n",
+            'answers.csv line 3: label "Cat" is not a class; the classes are Großtrappe, männlich, cat, 猫',
+        ),
+        ("sample_id,label\na\n", "answers.csv line 2 has another number of fields than the header's 2"),
+        ("sample_id,label\na,cat,dog\n", "answers.csv line 2 has another number of fields than the header's 2"),
+        ("sample_id,label,kind\na,cat,skip\n", 'answers.csv line 2: kind "skip" has no label'),
+        ("sample_id,label,kind\na,,label\n", 'answers.csv line 2: kind "label" needs a label'),
+        (b"sample_id,label\na,\xff\n", "answers.csv must be UTF-8 text: invalid start byte at byte 18"),
+        ('"sample_id"x,label\n', "answers.csv line 1: ',' expected after '\"'"),
+        ('sample_id,label\n"a"x,cat\n', "answers.csv line 2: ',' expected after '\"'"),
+        ('sample_id,label\n"a,cat\n', "answers.csv line 2: unexpected end of data"),
+    ],
+)
+def test_bad_answers_are_refused_with_their_line(ledger, text, message):
+    with pytest.raises(InputError) as refused:
+        read(ledger, text)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    "row", ["a,,dunno,,", "a,cat,label,,2026-03-01", "a,cat,label,,yesterday", "a,cat,label,-1,", "a,cat,label,one,"]
+)
+def test_a_field_that_cannot_be_read_is_named_with_its_line(ledger, row):
+    with pytest.raises(InputError, match=r'^answers.csv line 2: field "(kind|round|time)" '):
+        read(ledger, f"sample_id,label,kind,round,time\n{row}\n")
+
+
+@given(st.binary(max_size=60))
+def test_no_file_whatever_it_holds_is_more_than_an_input_error(data):
+    ledger = Ledger({"a": Sample("a", "file:///a", None, "train", None)})
+    for content in (data, b"sample_id,label,kind,time\n" + data, b"sample_id,label\na," + data):
+        try:
+            answers_from_csv(content, "answers.csv", ledger, ("cat",), "ann", NOON)
+        except InputError as error:
+            assert str(error).startswith("answers.csv")
