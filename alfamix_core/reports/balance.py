@@ -50,5 +50,7 @@ def balance_in_words(counts: Mapping[str, int]) -> str:
     if not counts[least]:
         without = sum(not count for count in counts.values())
         return f"{without} of {len(counts)} classes without a label; most: {most} ({counts[most]:,})."
+    if counts[most] == counts[least]:
+        return f"{counts[most]:,} {'label' if counts[most] == 1 else 'labels'} in each class."
     times = counts[most] / counts[least]
     return f"Most: {most} ({counts[most]:,}), least: {least} ({counts[least]:,}), {times:.1f} times apart."

@@ -81,6 +81,13 @@ def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[C
             open_queries=len(ledger.open_queries),
             label_counts={record.number: record.outcome.labels for record in records if record.outcome},
             campaigns=campaigns or {},
-            pages={record.number: store.uri_of(layout.report(record.number)) for record in records if record.outcome},
+            pages=_pages(store, records),
         )
     )
+
+
+def _pages(store: Store, records: Sequence[Round]) -> dict[int, str]:
+    """Return where a browser finds the rounds' pages; it cannot open those on S3."""
+    if not store.uri.startswith("file:"):
+        return {}
+    return {record.number: store.uri_of(layout.report(record.number)) for record in records if record.outcome}

@@ -58,7 +58,7 @@ def test_a_config_that_was_edited_wrongly_is_found_by_every_command(birds, refus
         (("--set", "training.max_epochs=many"), 'the project: field "training.max_epochs" must be a valid integer, not "many"'),
         (("--set", "training.max_epochs"), "--set training.max_epochs: must be NAME=VALUE, such as training.max_epochs=30"),
         (("--set", "budget.x=1"), "--set budget.x=1: budget is not a section"),
-        (("--strategy", "magic"), f'strategy.name: unknown strategy "magic"; known are {KNOWN}'),
+        (("--strategy", "xyz"), f'strategy.name: unknown strategy "xyz"; known are {KNOWN}'),
         (
             ("--strategy", "random", "--set", 'strategy.parameters={"depth": 2}'),
             'strategy.parameters: random has no parameter "depth"; it knows: none',

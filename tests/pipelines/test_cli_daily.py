@@ -142,10 +142,10 @@ def test_answers_that_say_nothing_write_nothing(birds):
 
 
 def test_a_name_with_brackets_is_printed_as_it_is(birds):
-    (birds.folder / "[/bold].csv").write_text("sample_id,label\nb,dog\n")
-    birds.run("labels", "import", "birds", "[/bold].csv")
-    said = birds.run("labels", "import", "birds", "[/bold].csv")
-    assert said == "no effect: [/bold].csv is imported already\n"
+    (birds.folder / "[red]answers.csv").write_text("sample_id,label\nb,dog\n")
+    birds.run("labels", "import", "birds", "[red]answers.csv")
+    said = birds.run("labels", "import", "birds", "[red]answers.csv")
+    assert said == "no effect: [red]answers.csv is imported already\n"
 
 
 def test_unlocking_says_who_held_it(birds):

@@ -228,7 +228,7 @@ def test_numbers_of_the_round_page_are_those_of_the_report():
         "critical cap 0.125",
         "critical cap none",
         "62.5%",
-        "Most: cat (31)" if False else "1 of 3 classes without a label; most: cat (31).",
+        "1 of 3 classes without a label; most: cat (31).",
         "cat 85.7% 85.7% 85.7% 7",  # 6 of 7 predictions, 6 of 7 labels
         "embed 30.5 s 20.5 s 2 1,100 36",
         "train 1 min 01 s",

@@ -110,6 +110,9 @@ def test_image_above_the_limit_is_refused_before_it_is_decoded():
 def test_decompression_bomb_is_refused(side):
     """A PNG whose header promises more pixels than Pillow itself warns of, and than it refuses."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    with pytest.raises(SampleError, match="large|pixels"):
-        thumbnail(b"\x89PNG\r\n\x1a\n" + chunk)
+    with pytest.raises(SampleError, match="pixels"):
+        thumbnail(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))))
+
+
+def chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -1,0 +1,163 @@
+"""export asks, writes the report, and commits; whoever repeats it changes nothing."""
+
+import json
+
+import pytest
+
+from alfamix_core.errors import InputError, LockedError
+from alfamix_core.project import layout, rounds
+from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.records import evaluation, selection
+from alfamix_core.records.evaluation import Evaluation
+from alfamix_core.records.query import ChosenSample
+from alfamix_core.records.round import Promotion
+from alfamix_core.records.selection import Selection
+from alfamix_core.records.stage import Quarantined, StageLog, StageRun
+from components.export import stage
+from components.snapshot import stage as snapshot
+
+WEBP = bytes.fromhex("524946461a000000574542505650384c0d0000002f00000010071011118888fe0700")
+
+
+def artifacts(folder, chosen, bad=(), seconds=1.5):
+    """Write what select and evaluate hand to export."""
+    queries, measured = folder / "queries", folder / "evaluation"
+    (queries / selection.THUMBNAILS).mkdir(parents=True)
+    measured.mkdir()
+    (queries / selection.QUERIES_FILE).write_bytes(b"".join(sample.json_line() for sample in chosen))
+    account = Selection(strategy="random", short_by=1, reason="the pool has no more", candidate_scores=(0.5,))
+    (queries / selection.SELECTION_FILE).write_bytes(account.document())
+    for sample in chosen[:1]:
+        (queries / selection.THUMBNAILS / f"{sample.sample_id}.webp").write_bytes(WEBP)
+    promotion = Promotion(promoted=True, reason="the first trained model", metrics={})
+    quality = Evaluation(classes=("cat", "dog"), metrics={}, promotion=promotion)
+    (measured / evaluation.FILE).write_bytes(quality.document())
+    train = StageRun(stage="train", seconds=2.0)
+    shards = [StageRun(stage="embed", shard=shard, seconds=seconds, rows=1) for shard in "01"]
+    StageLog(runs=(train, *shards), quarantined=tuple(bad)).write(queries)
+    StageLog(runs=(train, StageRun(stage="evaluate", seconds=0.5)), quarantined=tuple(bad)).write(measured)
+    return queries, measured
+
+
+@pytest.fixture
+def exporting(birds, tmp_path):
+    """Begin a round on four samples; return how to export it."""
+    birds.drop("a", "b", "c", "d")
+    birds.drop("known", "k", label="dog")
+    key = birds.ingest("run-1")
+    world = tmp_path / "snapshot"
+    snapshot.run(birds.uri, key, str(world), str(tmp_path / "champion"))
+    report = tmp_path / "report.html"
+
+    def run(run_id="run-1", name="artifacts", chosen=None, **fields):
+        # -inf is a legal score, which JSON cannot hold
+        chosen = chosen or [
+            ChosenSample(
+                rank=rank,
+                position=rank,
+                sample_id=sample,
+                uri=birds.store.uri_of(f"drops/a/{sample}.png"),
+                score=score,
+                suggestion="cat",
+            )
+            for rank, (sample, score) in enumerate([("c", 0.5), ("b", None)])
+        ]
+        queries, measured = artifacts(tmp_path / name, chosen, **fields)
+        stage.run(birds.uri, key, run_id, str(world), str(queries), str(measured), str(report))
+        return report
+
+    return run
+
+
+def bad(key, reason="empty file"):
+    return Quarantined(sample_id=key, uri=f"file:///{key}.png", reason=reason)
+
+
+def test_the_questions_are_asked_and_the_round_is_committed(birds, exporting):
+    report = exporting()
+    record, _ = rounds.read(birds.store, 1)
+    ledger = derive(birds.store, record.settings, freeze(birds.store), record.planned_at)
+    assert [(q.sample_id, q.rank, q.round, q.suggestion) for q in ledger.open_queries.values()] == [
+        ("c", 0, 1, "cat"),
+        ("b", 1, 1, "cat"),
+    ]
+    assert {q.asked_at for q in ledger.open_queries.values()} == {record.planned_at}
+    assert ledger.open_queries["c"].thumbnail == "rounds/000001/thumbnails/c.webp"
+    assert birds.store.read("rounds/000001/thumbnails/c.webp").data == WEBP
+    assert ledger.open_queries["b"].thumbnail == ""
+    assert ledger.counts().pool == 1
+    outcome = record.outcome
+    assert record.state == "exported"
+    assert (outcome.queries, outcome.short_by, outcome.reason) == (2, 1, "the pool has no more")
+    assert (outcome.strategy, outcome.promoted, outcome.labels) == ("random", True, {"cat": 0, "dog": 1})
+    assert {key: value for key, value in outcome.seconds.items() if key != "export"} == {
+        "train": 2.0,
+        "embed": 3.0,
+        "evaluate": 0.5,
+    }
+    assert birds.store.read(layout.report(1)).data == report.read_bytes()
+    assert report.read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+    assert birds.store.entry(layout.quarantine(1)) is None
+
+
+def test_repeating_it_changes_nothing(birds, exporting):
+    exporting()
+    before = birds.files()
+    exporting(name="again", seconds=9.0)
+    assert birds.files() == before
+
+
+def test_an_interrupted_export_is_finished_with_the_questions_that_were_asked_first(birds, exporting):
+    """Killed after the queue was written: the next run's questions are those, whatever it would have asked."""
+    exporting()
+    record, tag = rounds.read(birds.store, 1)
+    unfinished = record.model_copy(update={"state": "planned", "outcome": None, "revision": 9})
+    birds.store.swap(layout.round_file(1), unfinished.document(), tag)
+    asked = birds.store.read(layout.queue(1))
+    other = ChosenSample(rank=0, position=0, sample_id="a", uri="file:///a", score=1.0, suggestion="dog")
+    exporting(name="again", chosen=[other])
+    assert birds.store.read(layout.queue(1)) == asked
+    assert rounds.read(birds.store, 1)[0].outcome.queries == 2
+
+
+def test_unreadable_samples_within_the_share_are_quarantined_and_counted(birds, exporting):
+    stored = birds.store.read(layout.PROJECT)
+    assert b'"quarantine_share": 0.05' in stored.data
+    with pytest.raises(InputError) as refused:
+        exporting(bad=[bad("a", "not an image")])
+    assert str(refused.value) == (
+        "1 of 5 samples cannot be read, more than limits.quarantine_share 0.05 allows: file:///a.png: not an image"
+    )
+
+
+def test_above_the_share_nothing_is_asked_and_the_first_few_are_named(birds, exporting):
+    before = birds.files()
+    with pytest.raises(InputError, match=r"^4 of 5 .*: file:///a.png: empty file; .*c.png: empty file; and 1 more$"):
+        exporting(bad=[bad(key) for key in "abcd"])
+    assert birds.files() == before
+
+
+def test_a_bearable_share_goes_into_quarantine_for_good(birds, tmp_path):
+    stored = birds.store.read(layout.PROJECT)
+    birds.store.swap(layout.PROJECT, stored.data.replace(b"0.05", b"0.5"), stored.tag)
+    birds.drop("a", "b", "c")
+    key = birds.ingest("run-1")
+    snapshot.run(birds.uri, key, str(tmp_path / "snapshot"), str(tmp_path / "champion"))
+    chosen = [ChosenSample(rank=0, position=1, sample_id="c", uri="file:///c", score=0.0, suggestion="")]
+    queries, measured = artifacts(tmp_path / "artifacts", chosen, bad=[bad("b")])
+    paths = [str(path) for path in (tmp_path / "snapshot", queries, measured, tmp_path / "report.html")]
+    stage.run(birds.uri, key, "run-1", *paths)
+    (line,) = birds.store.read(layout.quarantine(1)).data.splitlines()
+    assert json.loads(line) == bad("b").model_dump()
+    record, _ = rounds.read(birds.store, 1)
+    counts = derive(birds.store, record.settings, freeze(birds.store), record.planned_at).counts()
+    assert (record.outcome.quarantined, counts.quarantined, counts.queried, counts.pool) == (1, 1, 1, 0)
+
+
+def test_a_run_that_was_taken_over_asks_nothing(birds, exporting):
+    birds.expire_lock()
+    birds.ingest("run-2")
+    before = birds.files()
+    with pytest.raises(LockedError, match="run run-1 no longer holds the project: run run-2 took it over"):
+        exporting("run-1")
+    assert birds.files() == before

@@ -1,0 +1,121 @@
+"""snapshot writes down the frozen world, whatever has happened since."""
+
+import hashlib
+import json
+
+import pytest
+
+from alfamix_core.errors import InputError
+from alfamix_core.project import champion, layout, rounds
+from alfamix_core.records import snapshot
+from alfamix_core.records.stage import read_logs
+from components.snapshot import stage
+
+
+@pytest.fixture
+def run(birds, tmp_path):
+    """Run ingest and then the stage; return the shards, the snapshot's folder and the champion's."""
+
+    def run(name="out", key=None):
+        folder, serving = tmp_path / name / "snapshot", tmp_path / name / "champion"
+        shards = stage.run(birds.uri, key or birds.ingest("run-1"), str(folder), str(serving))
+        return shards, folder, serving
+
+    return run
+
+
+def answers(birds, **labels):
+    lines = [
+        json.dumps(
+            {
+                "event_id": key,
+                "sample_id": key,
+                "kind": "label",
+                "label": label,
+                "annotator": "ann",
+                "round": 3,
+                "time": "2026-03-01T12:00:00Z",
+            }
+        )
+        for key, label in labels.items()
+    ]
+    birds.store.create("labels/1.jsonl", "\n".join(lines).encode())
+
+
+def test_pool_and_labels_are_tables_in_order_of_sample_id(birds, run):
+    birds.drop("z", "e", "a", group="camera 1")
+    birds.drop("b", "c", "d")
+    birds.drop("t", "f", label="dog", split="test")
+    answers(birds, e="cat", c="dog")
+    shards, folder, serving = run()
+    uri = birds.store.uri_of
+    assert shards == ["0"]
+    assert snapshot.read_pool(folder).to_pylist() == [
+        {"sample_id": "a", "uri": uri("drops/z/a.png"), "group": "camera 1", "on_map": True},
+        {"sample_id": "d", "uri": uri("drops/b/d.png"), "group": None, "on_map": True},
+    ]
+    assert [tuple(row.values()) for row in snapshot.read_labelled(folder).to_pylist()] == [
+        ("c", uri("drops/b/c.png"), 1, "train", None, 3),
+        ("e", uri("drops/z/e.png"), 0, "train", "camera 1", 3),
+        ("f", uri("drops/t/f.png"), 1, "test", None, 0),
+    ]
+    assert snapshot.read_round(folder) == rounds.read(birds.store, 1)[0]
+    (log,) = read_logs([folder]).runs
+    assert (log.stage, log.rows) == ("snapshot", 5)
+    assert [path.name for path in serving.iterdir()] == ["champion.json"]
+
+
+def test_a_resumed_round_has_the_same_tables_byte_for_byte_whatever_came_meanwhile(birds, run):
+    birds.drop("a", "x", "y")
+    answers(birds, x="cat")
+    _, before, _ = run("before")
+    birds.drop("new", "z")
+    birds.store.create("labels/2.jsonl", birds.store.read("labels/1.jsonl").data.replace(b'"x"', b'"y"'))
+    birds.expire_lock()
+    _, after, _ = run("after", birds.ingest("run-2"))
+    for name in (snapshot.POOL_FILE, snapshot.LABELLED_FILE):
+        assert (before / name).read_bytes() == (after / name).read_bytes()
+
+
+def test_a_frozen_file_that_was_edited_stops_the_round(birds, run):
+    birds.drop("a", "x", "y")
+    key = birds.ingest("run-1")
+    stored = birds.store.read("drops/a/manifest.jsonl")
+    birds.store.swap("drops/a/manifest.jsonl", stored.data.replace(b"y", b"z"), stored.tag)
+    with pytest.raises(InputError, match="drops/a/manifest.jsonl is not what it was when the round was planned"):
+        run(key=key)
+
+
+def test_an_empty_pool_is_one_empty_shard(birds, run):
+    birds.drop("a", "x", label="cat")
+    shards, folder, _ = run()
+    assert shards == ["0"]
+    assert snapshot.read_pool(folder).num_rows == 0
+
+
+def test_there_are_as_many_shards_as_the_round_says(birds, run):
+    stored = birds.store.read(layout.PROJECT)
+    birds.store.swap(layout.PROJECT, stored.data.replace(b'"shard_size": 50000', b'"shard_size": 2'), stored.tag)
+    birds.drop("a", *"vwxyz")
+    assert run()[0] == ["0", "1", "2"]
+
+
+def test_the_map_shows_the_2000_samples_with_the_smallest_hashes(birds, run):
+    ids = [f"s{number}" for number in range(2_100)]
+    birds.drop("a", *ids)
+    _, folder, _ = run()
+    shown = {row["sample_id"] for row in snapshot.read_pool(folder).to_pylist() if row["on_map"]}
+    assert shown == set(sorted(ids, key=lambda key: hashlib.sha256(key.encode()).digest())[:2_000])
+
+
+def test_the_champion_that_was_frozen_is_handed_out_with_its_model(birds, run):
+    birds.drop("a", "x", "y")
+    birds.store.create("models/000007/model.json", b"card")
+    birds.store.create("models/000007/model.safetensors", b"weights")
+    serving = champion.promote(birds.store, 7, {"accuracy": 0.5}, 1)
+    _, _, folder = run()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "champion.json": serving.document(),
+        "model.json": b"card",
+        "model.safetensors": b"weights",
+    }
