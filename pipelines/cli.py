@@ -19,6 +19,7 @@ from alfamix_core.storage import Store, file_uri, open_store
 app = typer.Typer(
     help="Active learning in rounds: data drops in, a few hundred questions to people out, again and again.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -348,7 +349,7 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
         table.add_row(
             str(record.number),
             record.state + (f": {record.reason}" if record.reason else ""),
-            f"{record.counts.labelled:,}",
+            f"{record.counts.train:,}",
             accuracy,
             f"{outcome.queries:,}" if outcome else "–",
             outcome.strategy if outcome else "–",

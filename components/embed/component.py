@@ -25,7 +25,8 @@ def embed(
         features: parts with positions, embeddings and logits.
     """
     from alfamix_core.project.failures import reported
-    from components.embed import stage
 
     with reported("embed", project_uri, key, shard):
+        from components.embed import stage
+
         stage.run(shard=shard, snapshot_path=snapshot.path, model_path=model.path, features_path=features.path)

@@ -31,9 +31,10 @@ def evaluate(
         confusion: the confusion matrix, for Kubeflow's page.
     """
     from alfamix_core.project.failures import reported
-    from components.evaluate import stage
 
     with reported("evaluate", project_uri, key):
+        from components.evaluate import stage
+
         found = stage.run(
             project_uri=project_uri,
             key=key,

@@ -27,9 +27,10 @@ def export(
         report: the round's page.
     """
     from alfamix_core.project.failures import reported
-    from components.export import stage
 
     with reported("export", project_uri, key):
+        from components.export import stage
+
         stage.run(
             project_uri=project_uri,
             key=key,

@@ -17,7 +17,8 @@ def finish(project_uri: str, run_id: str) -> str:
         exported, failed, lost or idle, as the project's files say.
     """
     from alfamix_core.project.failures import reported
-    from components.finish import stage
 
     with reported("finish", project_uri, run_id=run_id):
+        from components.finish import stage
+
         return stage.run(project_uri=project_uri, run_id=run_id)

@@ -19,7 +19,8 @@ def ingest(project_uri: str, run_id: str, force: bool) -> str:
     """
     from alfamix_core.project.failures import reported
     from alfamix_core.project.lock import driver
-    from components.ingest import stage
 
     with reported("ingest", project_uri, run_id=run_id):
+        from components.ingest import stage
+
         return stage.run(project_uri=project_uri, holder=driver(run_id), force=force)

@@ -29,9 +29,10 @@ def score(
         scores: positions, scores and the strategy's rows.
     """
     from alfamix_core.project.failures import reported
-    from components.score import stage
 
     with reported("score", project_uri, key, shard):
+        from components.score import stage
+
         stage.run(
             shard=shard,
             snapshot_path=snapshot.path,

@@ -29,9 +29,10 @@ def select(
         queries: queries.jsonl, their thumbnails, and what the report shows.
     """
     from alfamix_core.project.failures import reported
-    from components.select import stage
 
     with reported("select", project_uri, key):
+        from components.select import stage
+
         stage.run(
             snapshot_path=snapshot.path,
             model_path=model.path,

@@ -23,7 +23,8 @@ def snapshot(
         The names of the pool's shards.
     """
     from alfamix_core.project.failures import reported
-    from components.snapshot import stage
 
     with reported("snapshot", project_uri, key):
+        from components.snapshot import stage
+
         return stage.run(project_uri=project_uri, key=key, snapshot_path=snapshot.path, champion_path=champion.path)

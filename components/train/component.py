@@ -25,9 +25,10 @@ def train(
         labelled: embeddings, logits and labels of the training samples.
     """
     from alfamix_core.project.failures import reported
-    from components.train import stage
 
     with reported("train", project_uri, key):
+        from components.train import stage
+
         stage.run(
             snapshot_path=snapshot.path,
             champion_path=champion.path,

@@ -55,8 +55,14 @@ def test_a_config_that_was_edited_wrongly_is_found_by_every_command(birds, refus
         (("--classes", "cat,dog,cat"), 'the project: class "cat" is named twice (places 1 and 3)'),
         (("--budget", "0"), 'the project: field "budget" must be greater than or equal to 1, not 0'),
         (("--set", "colour=red"), 'the project: unknown field "colour"'),
-        (("--set", "training.max_epochs=many"), 'the project: field "training.max_epochs" must be a valid integer, not "many"'),
-        (("--set", "training.max_epochs"), "--set training.max_epochs: must be NAME=VALUE, such as training.max_epochs=30"),
+        (
+            ("--set", "training.max_epochs=many"),
+            'the project: field "training.max_epochs" must be a valid integer, not "many"',
+        ),
+        (
+            ("--set", "training.max_epochs"),
+            "--set training.max_epochs: must be NAME=VALUE, such as training.max_epochs=30",
+        ),
         (("--set", "budget.x=1"), "--set budget.x=1: budget is not a section"),
         (("--strategy", "xyz"), f'strategy.name: unknown strategy "xyz"; known are {KNOWN}'),
         (
@@ -97,7 +103,10 @@ def test_a_place_without_a_project_is_said_to_have_none(birds, refused, command)
 @pytest.mark.parametrize(
     ("strategy", "message"),
     [
-        ({"name": "entropie"}, f'strategy.name: unknown strategy "entropie"; known are {KNOWN}; did you mean "entropy"?'),
+        (
+            {"name": "entropie"},
+            f'strategy.name: unknown strategy "entropie"; known are {KNOWN}; did you mean "entropy"?',
+        ),
         (
             {"name": "alfamix", "parameters": {"depth": 2}},
             'strategy.parameters: alfamix has no parameter "depth"; it knows: ' + ", ".join(catalogue()["alfamix"]),
@@ -105,7 +114,9 @@ def test_a_place_without_a_project_is_said_to_have_none(birds, refused, command)
     ],
 )
 @pytest.mark.parametrize("plan", [(), ("--plan",)])
-def test_an_unknown_strategy_or_parameter_is_refused_and_the_known_ones_are_listed(birds, refused, strategy, message, plan):
+def test_an_unknown_strategy_or_parameter_is_refused_and_the_known_ones_are_listed(
+    birds, refused, strategy, message, plan
+):
     birds.configure(strategy=strategy)
     assert refused("round", "birds", *plan) == message
 
@@ -113,7 +124,9 @@ def test_an_unknown_strategy_or_parameter_is_refused_and_the_known_ones_are_list
 @pytest.mark.parametrize("plan", [(), ("--plan",)])
 def test_a_project_of_a_newer_schema_is_left_alone(birds, refused, plan):
     birds.configure(schema_version=2, holograms=True)
-    assert refused("round", "birds", *plan) == "project.json: schema_version is 2, this alfamix knows 1: upgrade alfamix"
+    assert (
+        refused("round", "birds", *plan) == "project.json: schema_version is 2, this alfamix knows 1: upgrade alfamix"
+    )
 
 
 LINES = [
@@ -151,7 +164,9 @@ def test_a_bad_line_of_a_manifest_is_refused_with_its_number(birds, refused, lin
 
 @pytest.mark.parametrize(("line", "message"), LINES)
 @pytest.mark.parametrize("command", [("round",), ("round", "--plan")])
-def test_a_bad_line_put_into_the_project_by_hand_stops_the_round_before_it_begins(birds, refused, line, message, command):
+def test_a_bad_line_put_into_the_project_by_hand_stops_the_round_before_it_begins(
+    birds, refused, line, message, command
+):
     birds.put("drops/by-hand/manifest.jsonl", {"uri": "ok.png"}, line)
     assert refused(command[0], "birds", *command[1:]) == f"drops/by-hand/manifest.jsonl line 2: {message}"
 
@@ -201,7 +216,9 @@ def test_with_labelled_every_first_folder_must_be_a_class(birds, refused):
 
 def test_s3_outside_the_prefixes_is_refused_before_it_is_asked(birds, refused):
     path = birds.manifest({"uri": "s3://bucket/x.png"})
-    assert "must be relative to the folder of its manifest or under one of data_prefixes" in refused("drop", "birds", path)
+    assert "must be relative to the folder of its manifest or under one of data_prefixes" in refused(
+        "drop", "birds", path
+    )
 
 
 EVENT = {"event_id": "e", "sample_id": "a", "kind": "label", "label": "cat", "annotator": "ann"}

@@ -19,7 +19,9 @@ def test_the_catalogue_knows_the_strategies_and_their_tunables():
 
 
 def test_the_catalogue_needs_no_torch():
-    code = "import sys; from alfamix_core.project import catalogue; catalogue.strategies(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from alfamix_core.project import catalogue; catalogue.strategies(); print('torch' in sys.modules)"
+    )
     root = Path(__file__).parents[3]
     ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"

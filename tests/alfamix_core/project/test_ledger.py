@@ -86,7 +86,9 @@ def test_a_labelled_sample_may_be_corrected_by_people(made):
     made.drop("a", "b", label="cat")
     made.label("1", b="dog")
     assert made.ledger().label(made.ledger().samples["b"]) == "dog"
-    made.events("2", made.event("no", "b", kind="withdraw", annotator="ann", time=made.event("t", "b", "cat").time + DAY))
+    made.events(
+        "2", made.event("no", "b", kind="withdraw", annotator="ann", time=made.event("t", "b", "cat").time + DAY)
+    )
     assert made.ledger().label(made.ledger().samples["b"]) == "cat"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from alfamix_core.errors import LockedError
 from alfamix_core.project import layout, lock
-from alfamix_core.project.lock import acquire, blocked_by, read, release, require, unlock
+from alfamix_core.project.lock import acquire, blocked_by, read, release, renew, require, unlock
 from alfamix_core.records.lock import Holder
 
 ROOT = Path(__file__).parents[3]
@@ -77,6 +77,17 @@ def test_a_released_lock_is_free_and_the_next_run_has_a_higher_fence(store, hold
     with pytest.raises(LockedError, match="run a no longer holds the project: unlocked"):
         require(store, "a", noon)
     assert acquire(store, holder("b"), noon, noon + HOUR).fence == 2
+
+
+def test_a_renewed_lock_ends_later_and_never_earlier_and_keeps_its_fence(store, holder, noon):
+    acquire(store, holder("a"), noon, noon + HOUR)
+    renewed = renew(store, "a", noon, noon + 2 * HOUR)
+    assert (renewed.until, renewed.fence, renewed.revision) == (noon + 2 * HOUR, 1, 2)
+    assert renew(store, "a", noon, noon + HOUR) == renewed == read(store)[0]
+    with pytest.raises(LockedError, match="run b no longer holds the project: run a took it over"):
+        renew(store, "b", noon, noon + 9 * HOUR)
+    with pytest.raises(LockedError, match="run a is past its deadline"):
+        renew(store, "a", noon + 2 * HOUR, noon + 9 * HOUR)
 
 
 def test_unlocking_takes_it_from_whoever_holds_it(place, holder, noon):

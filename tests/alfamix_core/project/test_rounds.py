@@ -13,7 +13,9 @@ DAY = timedelta(days=1)
 
 
 def outcome(**fields):
-    return Outcome(**{"queries": 2, "strategy": "random", "exported_at": datetime(2026, 3, 1, 13, tzinfo=UTC), **fields})
+    return Outcome(
+        **{"queries": 2, "strategy": "random", "exported_at": datetime(2026, 3, 1, 13, tzinfo=UTC), **fields}
+    )
 
 
 @pytest.fixture
@@ -64,9 +66,7 @@ def test_idle_takes_no_number_and_writes_nothing(made, holder, noon, export):
     before = made.files()
     record, plan = rounds.begin(made.store, holder("run-2"), noon + HOUR)
     assert (record, plan.decision) == (None, "idle")
-    assert plan.text == (
-        "since round 1 there are 0 new labels and 0 new samples; a round needs 1 labels or 1 samples"
-    )
+    assert plan.text == ("since round 1 there are 0 new labels and 0 new samples; a round needs 1 labels or 1 samples")
     assert made.files() == before
 
 
@@ -235,7 +235,9 @@ def test_the_seed_of_a_round_comes_from_the_project_and_the_number_alone(made, h
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-@pytest.mark.parametrize(("pool", "size", "most", "shards"), [(1, 2, 16, 1), (4, 2, 16, 2), (5, 2, 16, 3), (9, 1, 4, 4)])
+@pytest.mark.parametrize(
+    ("pool", "size", "most", "shards"), [(1, 2, 16, 1), (4, 2, 16, 2), (5, 2, 16, 3), (9, 1, 4, 4)]
+)
 def test_shards_by_hand(made, noon, pool, size, most, shards):
     made.configure(round={"shard_size": size, "max_shards": most})
     made.drop("a", *(f"s{number}" for number in range(pool)))

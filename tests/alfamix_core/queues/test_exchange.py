@@ -47,7 +47,9 @@ def test_questions_are_written_best_first_within_a_round(question):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_what_was_exported_is_imported_when_it_is_filled_in(question, ledger, encoding, line_end):
-    rows = list(csv.DictReader(io.StringIO(questions_csv([question(key, 3, rank) for rank, key in enumerate("abc")], "/"))))
+    rows = list(
+        csv.DictReader(io.StringIO(questions_csv([question(key, 3, rank) for rank, key in enumerate("abc")], "/")))
+    )
     for row, label in zip(rows, CLASSES, strict=True):
         row["label"] = label
     out = io.StringIO(newline="")

@@ -36,7 +36,9 @@ def test_a_bad_file_of_truth_is_refused_with_its_line(text, message):
 
 
 def test_without_noise_every_known_answer_is_given_and_unknown_ones_stay_open(question, noon):
-    events = answer([question("b", 2, 1), question("a", 2, 0), question("x", 1, 0)], {"a": "cat", "b": "dog"}, CLASSES, seed=0)
+    events = answer(
+        [question("b", 2, 1), question("a", 2, 0), question("x", 1, 0)], {"a": "cat", "b": "dog"}, CLASSES, seed=0
+    )
     assert [(event.sample_id, event.label, event.round, event.event_id) for event in events] == [
         ("a", "cat", 2, "oracle-2-a"),
         ("b", "dog", 2, "oracle-2-b"),

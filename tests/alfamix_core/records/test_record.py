@@ -130,12 +130,16 @@ def test_records_are_never_changed_in_place():
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_are_not_finite_are_refused(value):
     with pytest.raises(InputError, match=r"^selection.json: "):
-        Selection.parse(f'{{"strategy": "a", "short_by": 0, "reason": "", "candidate_scores": [{value}]}}', "selection.json")
+        Selection.parse(
+            f'{{"strategy": "a", "short_by": 0, "reason": "", "candidate_scores": [{value}]}}', "selection.json"
+        )
 
 
 def test_a_wrong_value_is_named_with_what_must_hold_and_what_came():
     with pytest.raises(InputError) as refused:
-        Question.parse(b'{"sample_id": 7, "uri": "u", "round": 0, "rank": "first", "asked_at": "2026-03-01T12:00"}', "line 1")
+        Question.parse(
+            b'{"sample_id": 7, "uri": "u", "round": 0, "rank": "first", "asked_at": "2026-03-01T12:00"}', "line 1"
+        )
     assert str(refused.value) == (
         'line 1: field "sample_id" must be a valid string, not 7; '
         'field "round" must be greater than or equal to 1, not 0; '

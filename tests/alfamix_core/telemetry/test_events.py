@@ -14,7 +14,10 @@ def test_what_is_emitted_is_parsed_back(capsys):
 
 
 def test_an_event_is_found_behind_what_the_sdk_puts_before_it():
-    assert parse('17:02:11 - INFO - {"alfamix": "started", "stage": "train"}\n') == {"alfamix": "started", "stage": "train"}
+    assert parse('17:02:11 - INFO - {"alfamix": "started", "stage": "train"}\n') == {
+        "alfamix": "started",
+        "stage": "train",
+    }
 
 
 @pytest.mark.parametrize("line", ["", "training …", '{"alfamix": ', '{"alfamix": "started"} and more', '{"other": 1}'])

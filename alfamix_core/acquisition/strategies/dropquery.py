@@ -1,0 +1,188 @@
+"""DropQuery: query samples whose prediction changes when features are dropped, spread by k-means.
+
+Needs embeddings and the head. Scoring costs T N K D, T passes; the choice is a k-means of the candidates. Exact
+under sharding: a shard sends all its samples that can be candidates, never more than ``max_candidates``.
+
+Choose it on frozen features of a foundation model, with a head trained on dropped features: it costs T + 1 head
+passes, no gradient. Where one wants a continuous measure of how near the flip is, ``alfamix`` has it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import masks, noise
+from alfamix_core.acquisition.blocks import map_rows, products
+from alfamix_core.acquisition.clustering import Init, kmeans, representatives
+from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"embeddings"})
+NEEDS_LABELS = False
+USES_HEAD = True
+
+_DROPOUT_PASS = 22
+"""The purpose of the masks, one key a pass."""
+_FILL_ORDER = 23
+"""The purpose of the order among samples with as many flips."""
+_ENOUGH = 25
+"""So many times the batch of samples that most passes flip, and the others are no candidates."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What every shard needs.
+
+    Attributes:
+        head: the head.
+        seed: of masks and order.
+        passes: number of dropout passes.
+        dropout: share of the features that a pass drops.
+        max_candidates: at most so many candidates.
+        init: start of the k-means.
+    """
+
+    head: Head
+    seed: int
+    passes: int
+    dropout: float
+    max_candidates: int
+    init: Init
+
+
+def prepare(
+    labelled: Labelled,
+    head: Head,
+    *,
+    seed: int,
+    passes: int = 3,
+    dropout: float = 0.75,
+    max_candidates: int = 250_000,
+    init: Init = "random",
+) -> State:
+    """Keep the head and how often features are dropped; labelled samples are not read.
+
+    Args:
+        labelled: not read.
+        head: reads embeddings; in evaluation mode.
+        seed: of the masks.
+        passes: number of dropout passes, >= 1.
+        dropout: share of the features that a pass drops, in (0, 1); kept ones grow by 1 / (1 - dropout).
+        max_candidates: bounds what a shard sends and k-means clusters, >= 1. Never fewer than the queries plus one.
+        init: start of the k-means.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: a parameter is out of range.
+    """
+    for name, value in (("passes", passes), ("max_candidates", max_candidates)):
+        if value < 1:
+            raise InputError(f'strategy "dropquery": {name} must be at least 1, not {value}')
+    if not 0 < dropout < 1:
+        raise InputError(f'strategy "dropquery": dropout must lie between 0 and 1, not {dropout}')
+    return State(head, seed, passes, dropout, max_candidates, init)
+
+
+def _predictions(rows_nD: Tensor, head: Head) -> Tensor:
+    """Return the first class with the largest logit, (n,) int64; a row's does not depend on the other rows."""
+    if not isinstance(head, LinearHead):
+        with torch.no_grad():
+            return map_rows(lambda block_nD: head(block_nD).argmax(dim=1), rows_nD)
+    kernel_DK, bias_K = head.weight_KD.T.to(rows_nD.dtype), head.bias_K.to(rows_nD.dtype)
+    return map_rows(lambda block_nD: (products(block_nD, kernel_DK) + bias_K).argmax(dim=1), rows_nD)
+
+
+def score(block: Features, state: State) -> Scores:
+    """Score each sample by the number of dropout passes that change its prediction.
+
+    The features are dropped before the head, by a mask of seed, pass and position.
+
+    Args:
+        block: n pool samples; only positions and embeddings (n, D) are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n: whole numbers in [0, passes]. The row ``embeddings`` is what k-means needs.
+
+    Source:
+        Gupte et al., "Revisiting active learning in the era of vision foundation models", TMLR 2024, section 4.
+        Three passes at 0.75 are the released code's.
+    """
+    assert block.embeddings_nD is not None
+    embeddings_nD = block.embeddings_nD
+    rows_nD = embeddings_nD.to(torch.promote_types(embeddings_nD.dtype, torch.float32))
+    predicted_n = _predictions(rows_nD, state.head)
+    flips_n = torch.zeros(len(block), dtype=torch.float32, device=rows_nD.device)
+    for index in range(state.passes):
+        key = noise.fold(state.seed, _DROPOUT_PASS, index)
+        mask_nD = masks.kept(key, block.positions_n, rows_nD.shape[1], state.dropout)
+        flips_n += _predictions(rows_nD * mask_nD / (1 - state.dropout), state.head) != predicted_n
+    return Scores(block.positions_n, flips_n, {"embeddings": embeddings_nD})
+
+
+def _order(scores: Scores, state: State) -> Tensor:
+    """Return the rows from best to worst: most flips first, then a random number of seed and position."""
+    numbers_n = noise.uniform(noise.fold(state.seed, _FILL_ORDER), scores.positions_n)
+    drawn_n = numbers_n.sort(stable=True).indices
+    return drawn_n[scores.scores_n[drawn_n].sort(descending=True, stable=True).indices]
+
+
+def _candidates(scores: Scores, state: State, need: int) -> int:
+    """Return how many of the best rows are candidates: those most passes flip if these are 25 times ``need``, else
+    those any pass flips.
+    """  # noqa: D205
+    most = int((scores.scores_n > state.passes / 2).sum())
+    return most if most >= _ENOUGH * need else int((scores.scores_n > 0).sum())
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return the candidates, and the ``reach`` best rows.
+
+    What suffices in a shard suffices in the pool, so no candidate of the pool is missing.
+
+    Args:
+        scores: n rows of one shard or of several merged.
+        state: from ``prepare``.
+        reach: the greatest number of queries that can still be asked for.
+
+    Returns:
+        At most max(max_candidates, reach + 1) rows, in position order.
+    """
+    count = min(max(_candidates(scores, state, reach), reach), max(state.max_candidates, reach + 1))
+    return scores if count >= len(scores) else scores.take(_order(scores, state)[:count].sort().values)
+
+
+def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+    """Choose among the candidates by k-means; fill a short batch at random, by seed and position.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``.
+        state: from ``prepare``.
+        need: number of queries.
+        generator: gives the seed of the k-means.
+
+    Returns:
+        (min(need, n),) positions: the candidates nearest to the cluster centres, then the fill; each by flips, then
+        by the random number.
+
+    Source:
+        Gupte et al., TMLR 2024, algorithm 1; the released code fills by a draw with a global state.
+    """
+    seed = noise.draw_seed(generator)
+    kept = keep(scores, state, need)
+    order_n = _order(kept, state)
+    if len(kept) <= need or not need:
+        return kept.positions_n[order_n[:need]]
+    rows_nD = torch.nn.functional.normalize(kept.rows["embeddings"].to(torch.float32), dim=1)
+    chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=order_n.device)
+    chosen_n[representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.init))] = True
+    first_n = chosen_n[order_n]
+    return kept.positions_n[torch.cat([order_n[first_n], order_n[~first_n]])[:need]]
+
+
+def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:
+    """Return ``candidates``, the number of samples among which k-means chooses."""
+    return {"candidates": min(_candidates(scores, state, need), max(state.max_candidates, need + 1))}
