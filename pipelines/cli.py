@@ -2,6 +2,7 @@
 
 import functools
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from alfamix_core import __version__
@@ -153,7 +155,17 @@ def drop(
     from alfamix_core.project.drops import register
 
     store = _open(project)
-    done = register(store, _uri(source), name=name, labelled=labelled, test_share=test_share, val_share=val_share)
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task("copying", total=None)
+        done = register(
+            store,
+            _uri(source),
+            name=name,
+            labelled=labelled,
+            test_share=test_share,
+            val_share=val_share,
+            progress=lambda copied, total: bar.update(task, completed=copied, total=total),
+        )
     if as_json:
         _print_json(done.__dict__)
     elif not done.added:
@@ -182,7 +194,7 @@ def round_(
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
     from alfamix_core.project import lock, rounds
-    from pipelines import local, watch, work_folder
+    from pipelines import watch, work_folder
 
     if engine != "local":
         raise InputError(f'--engine: must be local, not "{engine}"')
@@ -199,10 +211,11 @@ def round_(
     if intended.decision == "idle":
         _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
         return
-    folder = work if work is not None else work_folder.default(store.uri)
+    root = work if work is not None else work_folder.default(store.uri)
+    folder = work_folder.of_round(root, intended.number)
     if fresh:
-        local.forget(folder)
-    log = folder / "logs" / f"round-{intended.number:06d}-{now:%Y%m%dT%H%M%S}.log"
+        work_folder.forget(folder)
+    log = root / "logs" / f"round-{intended.number:06d}-{now:%Y%m%dT%H%M%S}.log"
     if not as_json:
         budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
         out.print(
@@ -212,6 +225,7 @@ def round_(
     child = watch.start(store.uri, folder, log, force)
     run = watch.follow(child, log, Console(stderr=as_json, highlight=False), verbose)
     _conclude(store, run, child.returncode, intended.number, log, as_json)
+    work_folder.forget_before(root, intended.number)
 
 
 def _conclude(store: Store, run: Any, returncode: int, number: int, log: Path, as_json: bool) -> None:

@@ -3,20 +3,16 @@
     python -m pipelines.local PROJECT_URI WORK_FOLDER [--force]
 
 is one run. The `alfamix` command starts it as a child, keeps its output in a file and draws from its events. Outputs
-and cache stay in the work folder, so that a killed round goes on where it was; stages killed with their parent leave
-nothing that a later run would read.
+and cache stay in the work folder, so that a killed round goes on where it was; what a killed stage has written is not
+in the cache, and no later run reads it.
 """
 
 import argparse
 import os
-import shutil
 import warnings
 from pathlib import Path
 
 from alfamix_core.project.lock import DRIVER
-
-OUTPUTS = "outputs"
-CACHE = "cache"
 
 
 def run_pipeline(project_uri: str, work: Path, force: bool = False) -> None:
@@ -39,17 +35,11 @@ def run_pipeline(project_uri: str, work: Path, force: bool = False) -> None:
     warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*", category=RuntimeWarning)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(work / OUTPUTS),
+        pipeline_root=str(work / "outputs"),
         enable_caching=True,
-        cache_root=str(work / CACHE),
+        cache_root=str(work / "cache"),
     )
     alfamix_round(project_uri=project_uri, force=force)
-
-
-def forget(work: Path) -> None:
-    """Remove all outputs and the cache: the next round computes everything anew."""
-    for name in (OUTPUTS, CACHE):
-        shutil.rmtree(work / name, ignore_errors=True)
 
 
 def main() -> None:

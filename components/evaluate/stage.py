@@ -3,11 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 
 from alfamix_core.evaluation.metrics import Metrics, measure
 from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
+from alfamix_core.learning.decision import read_card
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.samples import images
@@ -57,13 +59,12 @@ def run(
     settings = record.settings
     table = read_labelled(snapshot, "test")
     labels_n = torch.tensor(table["label"].to_pylist(), dtype=torch.int64)
-    samples = images(table, settings, keep=True)
+    samples = images(table, settings)
     network, card = model_folder.load(model, settings)
     ours = _measure(network, samples, labels_n, settings, place)
     theirs = None
     if record.champion.round is not None and ours is not None:
-        rival, _ = model_folder.load(Path(champion_path), settings)
-        theirs = _measure(rival, samples, labels_n, settings, place)
+        theirs = _measure_champion(Path(champion_path), table, labels_n, settings, place)
     store, number = open_store(project_uri), number_of(key)
     promotion = champion.decide(
         record, ours.summary() if ours else {}, theirs.summary() if theirs else {}, card.trained
@@ -119,6 +120,16 @@ def _measure(
         return None
     index_n = torch.cat([block.index_n for block in blocks])
     return measure(torch.cat([block.logits_nK for block in blocks]), labels_n[index_n])
+
+
+def _measure_champion(
+    folder: Path, table: pa.Table, labels_n: torch.Tensor, settings: Project, place: torch.device
+) -> Metrics | None:
+    """Return the champion's metrics on the same samples; its backbone and image size may be older settings."""
+    card = read_card(folder)
+    its_own = settings.model_copy(update={"model": card.model, "image": card.image})
+    network, _ = model_folder.load(folder, its_own)
+    return _measure(network, images(table, its_own), labels_n, its_own, place)
 
 
 def _copy_model(store: Store, model: Path, prefix: str) -> None:
