@@ -295,7 +295,6 @@ def answer(
     skip: Annotated[float, typer.Option(min=0, max=1, help="Share of questions that are skipped.")] = 0.0,
 ) -> None:
     """Answer the open questions from a file of known answers: for simulations."""
-    from alfamix_core.project import rounds
     from alfamix_core.queues import builtin
     from alfamix_core.queues import oracle as oracles
 
@@ -305,8 +304,7 @@ def answer(
     questions = list(ledger.open_queries.values())
     events = oracles.answer(questions, truth, settings.classes, seed=settings.seed, noise=noise, skip=skip)
     if events:
-        batch = f"oracle-{max(rounds.numbers(store)):06d}-{len(ledger.verdicts)}"
-        builtin.add_answers(store, batch, events)
+        builtin.add_answers(store, oracles.batch_name(events), events)
     out.print(f"answered {len(events)} of {len(questions)} open questions")
 
 

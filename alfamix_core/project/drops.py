@@ -84,7 +84,12 @@ def register(
                 add_sample(known, sample, source_uri)
             else:
                 _check_same_content(known[sample.sample_id], sample, source_uri)
-        batch.setdefault(sample.sample_id, sample)
+        first = batch.setdefault(sample.sample_id, sample)
+        if first.label != sample.label:
+            raise InputError(
+                f"{source_uri}: {first.uri} and {sample.uri} are the same sample, once with label {first.label!r} and "
+                f"once with {sample.label!r}"
+            )
     fresh = [_with_split(sample, test_share, val_share) for key, sample in sorted(batch.items()) if key not in known]
     how = "referred to in place" if refer else "copied"
     if not fresh:

@@ -24,6 +24,7 @@ QUARANTINE = "quarantine/"
 MANIFEST_FILE = "manifest.jsonl"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_ROUND = re.compile(r"[0-9]{6,}")
 
 
 def name(text: str, what: str) -> str:
@@ -70,6 +71,11 @@ def model(number: int) -> str:
 def round_folder(number: int) -> str:
     """The folder of a round, with its slash."""
     return f"{ROUNDS}{folder(number)}/"
+
+
+def is_round(folder_name: str) -> bool:
+    """Whether a folder below rounds/ is a round's; a person may have put others there."""
+    return _ROUND.fullmatch(folder_name) is not None
 
 
 def round_file(number: int) -> str:

@@ -75,7 +75,7 @@ def read_settings(store: Store) -> Project:
 
 def numbers(store: Store) -> list[int]:
     """Return the numbers of all rounds, ascending."""
-    return sorted(number_of(name) for name in store.folders(layout.ROUNDS))
+    return sorted(number_of(name) for name in store.folders(layout.ROUNDS) if layout.is_round(name))
 
 
 def read(store: Store, number: int) -> tuple[Round, str]:
@@ -110,8 +110,7 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
         InputError: project.json, a manifest, label batch or queue cannot be used.
     """
     project = read_settings(store)
-    known = numbers(store)
-    last = read(store, known[-1]) if known else None
+    last = _newest(store)
     if last is not None and last[0].state in ("planned", "failed"):
         unfinished = last[0]
         text = f"round {unfinished.number} is unfinished and goes on"
@@ -122,6 +121,11 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
     decision, text = _decide(project, counts, last[0] if last else None, force)
     waiting = frozenset(question.round for question in ledger.open_queries.values())
     return Plan(decision, text, project, last, inputs, counts, waiting)
+
+
+def _newest(store: Store) -> tuple[Round, str] | None:
+    known = numbers(store)
+    return read(store, known[-1]) if known else None
 
 
 def _decide(project: Project, counts: Counts, last: Round | None, force: bool) -> tuple[str, str]:
@@ -172,6 +176,12 @@ def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> t
         return None, plan
     held = lock.acquire(store, holder, now, now + timedelta(hours=plan.project.round.max_hours))
     try:
+        if _newest(store) != plan.last:
+            # another run has come and gone between the plan and the lock
+            plan = consider(store, now, force)
+        if plan.decision == "idle":
+            lock.release(store, holder.run_id)
+            return None, plan
         if plan.decision == "resume":
             assert plan.last is not None
             old, tag = plan.last

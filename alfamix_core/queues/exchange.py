@@ -63,13 +63,15 @@ def answers_from_csv(
         raise InputError(f"{where} must be UTF-8 text: {error.reason} at byte {error.start}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = reader.fieldnames or ()
+        header = list(reader.fieldnames or ())
     except csv.Error as error:
         raise InputError(f"{where} line 1: {error}") from None
     for needed in ("sample_id", "label"):
         if needed not in header:
             raise InputError(f'{where}: the column "{needed}" is missing; it has {", ".join(header) or "none"}')
     for column in header:
+        if header.count(column) > 1:
+            raise InputError(f'{where}: the column "{column}" is there twice')
         if column not in _KNOWN:
             raise InputError(f'{where}: unknown column "{column}"; known are {", ".join(sorted(_KNOWN))}')
     digest = hashlib.sha256(data).hexdigest()[:16]

@@ -80,6 +80,11 @@ def answer(
     return events
 
 
+def batch_name(events: Sequence[LabelEvent]) -> str:
+    """Return a name for a batch of answers, made of their content: the same answers are the same batch."""
+    return "oracle-" + hashlib.sha256(b"".join(event.json_line() for event in events)).hexdigest()[:16]
+
+
 def _uniforms(seed: int, question: Question) -> tuple[float, float, float]:
     """Three numbers in [0, 1) that belong to (seed, round, sample)."""
     digest = hashlib.sha256(f"{seed}/{question.round}/{question.sample_id}".encode()).digest()

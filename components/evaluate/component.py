@@ -32,7 +32,7 @@ def evaluate(
     """
     from alfamix_core.project.failures import reported
 
-    with reported("evaluate", project_uri, key):
+    with reported("evaluate", project_uri, key, run_id=run_id):
         from components.evaluate import stage
 
         found = stage.run(

@@ -28,7 +28,7 @@ def export(
     """
     from alfamix_core.project.failures import reported
 
-    with reported("export", project_uri, key):
+    with reported("export", project_uri, key, run_id=run_id):
         from components.export import stage
 
         stage.run(

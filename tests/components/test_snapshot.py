@@ -82,7 +82,7 @@ def test_a_frozen_file_that_was_edited_stops_the_round(birds, run):
     key = birds.ingest("run-1")
     stored = birds.store.read("drops/a/manifest.jsonl")
     birds.store.swap("drops/a/manifest.jsonl", stored.data.replace(b"y", b"z"), stored.tag)
-    with pytest.raises(InputError, match="drops/a/manifest.jsonl is not what it was when the round was planned"):
+    with pytest.raises(InputError, match=r"drops/a/manifest.jsonl is not what it was when the round was planned"):
         run(key=key)
 
 

@@ -1,4 +1,4 @@
-"""Deliveries: what is registered, under which id, and what is left out. (Bad input: tests/pipelines.)"""
+"""Deliveries: what is registered, under which id, and what is left out; bad input is in tests/pipelines."""
 
 import hashlib
 import json

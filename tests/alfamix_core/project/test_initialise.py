@@ -10,7 +10,7 @@ BIRDS = Project(name="birds", classes=("cat", "dog"))
 def test_a_project_is_made_once(store):
     initialise(store, BIRDS)
     assert [entry.key for entry in store.list()] == ["project.json"]
-    with pytest.raises(InputError, match="is a project already; edit its project.json instead"):
+    with pytest.raises(InputError, match=r"is a project already; edit its project.json instead"):
         initialise(store, BIRDS.model_copy(update={"budget": 7}))
     assert Project.parse(store.read("project.json").data, "") == BIRDS
 

@@ -155,8 +155,10 @@ def test_a_sample_that_cannot_be_read_is_asked_no_longer(made):
 def test_an_event_id_counts_once_whichever_file_repeats_it(made):
     made.drop("a", "b")
     made.events("1", made.event("same", "b", "cat"))
-    made.events("2", made.event("same", "b", "cat"), made.event("same", "b", "cat"))
+    later = made.event("t", "b", "dog").time + DAY
+    made.events("2", made.event("same", "b", "cat"), made.event("same", "b", "dog", time=later))
     assert made.ledger().label_events == 1
+    assert made.ledger().verdicts["b"] == Verdict("label", "cat")
 
 
 def test_the_pool_does_not_depend_on_the_order_in_which_drops_arrive(made):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -116,8 +117,9 @@ def test_a_living_process_of_this_host_keeps_the_lock(place, holder, noon, livin
 def test_a_dead_process_of_this_host_is_taken_over_at_once(place, holder, noon, living, monkeypatch):
     acquire(place, local("a", living.pid, monkeypatch), noon, noon + HOUR)
     living.kill()  # not waited for: a zombie is dead as well
-    while blocked_by(read(place)[0], "b", noon):
-        pass
+    deadline = time.monotonic() + 10
+    while blocked_by(read(place)[0], "b", noon) and time.monotonic() < deadline:
+        time.sleep(0.01)
     living.wait()
     assert blocked_by(read(place)[0], "b", noon) == ""
     assert acquire(place, holder("b"), noon, noon + HOUR).fence == 2

@@ -257,6 +257,13 @@ def test_the_champion_of_the_moment_is_frozen_in_the_round(made, holder, noon):
     assert rounds.read(made.store, record.number)[0].champion == serving
 
 
+def test_what_a_person_put_beside_the_rounds_is_no_round(made, holder, noon):
+    made.drop("a", "b")
+    made.store.create("rounds/my notes/todo.txt", b"")
+    rounds.begin(made.store, holder("run"), noon)
+    assert rounds.numbers(made.store) == [1]
+
+
 def test_a_round_that_does_not_exist_is_named(made):
     with pytest.raises(InputError, match="has no round 7"):
         rounds.read(made.store, 7)

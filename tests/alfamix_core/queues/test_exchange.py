@@ -118,6 +118,7 @@ def test_the_batch_is_named_by_the_content_alone(ledger):
             'answers.csv: unknown column "who"; known are annotator, kind, label, round, sample_id, suggestion, '
             "thumbnail, time, uri",
         ),
+        ("sample_id,label,label\na,cat,dog\n", 'answers.csv: the column "label" is there twice'),
         ("sample_id,label\nz,cat\n", 'answers.csv line 2: sample "z" is in no drop of the project'),
         (
             "sample_id,label\na,cat\nb,Cat\n",
@@ -151,7 +152,9 @@ def test_a_field_that_cannot_be_read_is_named_with_its_line(ledger, row):
 def test_no_file_whatever_it_holds_is_more_than_an_input_error(data):
     ledger = Ledger({"a": Sample("a", "file:///a", None, "train", None)})
     for content in (data, b"sample_id,label,kind,time\n" + data, b"sample_id,label\na," + data):
+        message = "answers.csv"
         try:
             answers_from_csv(content, "answers.csv", ledger, ("cat",), "ann", NOON)
         except InputError as error:
-            assert str(error).startswith("answers.csv")
+            message = str(error)
+        assert message.startswith("answers.csv")

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +62,6 @@ def test_shards_cover_the_pool_without_overlap_and_evenly(rows, shards):
     ranges = [snapshot.shard_range(rows, shards, shard) for shard in range(shards)]
     assert ranges[0].start == 0
     assert ranges[-1].stop == rows
-    assert all(one.stop == two.start for one, two in zip(ranges, ranges[1:], strict=False))
+    assert all(one.stop == two.start for one, two in itertools.pairwise(ranges))
     sizes = [len(one) for one in ranges]
     assert max(sizes) - min(sizes) <= 1
