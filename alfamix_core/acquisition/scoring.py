@@ -34,7 +34,13 @@ def keep(strategy: Strategy, scores: Scores, state: Any, reach: int) -> Scores:
 
 
 def score_shard(
-    strategy: Strategy, blocks: Iterable[Features], state: Any, reach: int, *, each_class: bool = False
+    strategy: Strategy,
+    blocks: Iterable[Features],
+    state: Any,
+    reach: int,
+    *,
+    each_class: bool = False,
+    embeddings: bool = False,
 ) -> Scores:
     """Score the blocks of one shard; memory holds about twice what is kept, and one block.
 
@@ -44,6 +50,7 @@ def score_shard(
         state: from ``strategy.prepare``.
         reach: queries that can be asked for, from ``policy.reach``.
         each_class: keep the best of each predicted class, for targets by class; needs the logits.
+        embeddings: carry the embeddings even if the strategy does not, for a distance between queries; needs them.
 
     Returns:
         What the shard must send, in position order: the same for any cut into blocks.
@@ -61,6 +68,10 @@ def score_shard(
                 raise ValueError("to keep the best of each class, blocks must hold logits")
             predicted_n = block.logits_nK.argmax(dim=1)
             scored = Scores(scored.positions_n, scored.scores_n, scored.rows | {PREDICTED: predicted_n})
+        if embeddings and "embeddings" not in scored.rows:
+            if block.embeddings_nD is None:
+                raise ValueError("to carry the embeddings, blocks must hold them")
+            scored = Scores(scored.positions_n, scored.scores_n, scored.rows | {"embeddings": block.embeddings_nD})
         kept.append(scored)
         rows += len(scored)
         if rows > limit:

@@ -85,6 +85,10 @@ class SampleImages:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def listed(self) -> list[tuple[str, str]]:
+        """Return (sample_id, uri) of all samples, as listed."""
+        return list(zip(self._ids, self._files.uris, strict=True))
+
     @property
     def bytes_read(self) -> int:
         """Bytes of files that were read so far."""

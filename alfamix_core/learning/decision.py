@@ -79,6 +79,13 @@ def chooser(settings: Project, card: ModelCard) -> Strategy:
     return strategies.load(settings.strategy.cold_start)
 
 
+def wanted_columns(settings: Project, card: ModelCard) -> frozenset[str]:
+    """Return the columns that a round's features hold: the strategy's, and those that the policy needs."""
+    policy = settings.policy
+    also = {"logits": bool(policy.class_shares), "embeddings": policy.min_distance > 0}
+    return chooser(settings, card).columns | {name for name, needed in also.items() if needed}
+
+
 def load_decision(record: Round, model: Path, labelled: Path, device: torch.device) -> Decision:
     """Prepare a round's strategy.
 

@@ -6,7 +6,7 @@ Nothing about a sample is stored as a flag. Given the same files and the same mo
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from alfamix_core.errors import InputError, MissingObjectError
@@ -73,6 +73,15 @@ class Ledger:
             and sample.sample_id not in self.quarantined
         )
 
+    def reserve(self, seed: int) -> list[Sample]:
+        """Return the samples of the audit reserve that may be asked about now, in the order in which they are."""
+        waiting = [
+            sample
+            for sample in self.samples.values()
+            if sample.split == "audit" and self.undecided(sample) and sample.sample_id not in self.open_queries
+        ]
+        return sorted(waiting, key=lambda sample: (audit_place(seed, sample.sample_id), sample.sample_id))
+
     def ordered(self) -> Iterator[Sample]:
         """Yield all samples in order of their ids, which no order of arrival changes."""
         for key in sorted(self.samples):
@@ -133,14 +142,22 @@ def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: d
         if item.key.startswith(layout.QUARANTINE):
             for _, bad in read_lines(Quarantined, _lines(store, item), item.key):
                 ledger.quarantined.add(bad.sample_id)
+    asked: dict[str, bool] = {}
     lifetime = timedelta(days=project.queue.expires_after_days)
     for item in inputs:
         if item.key.startswith(layout.QUEUE):
             for _, question in read_lines(Question, _lines(store, item), item.key):
+                asked[question.sample_id] = question.audit
                 sample = ledger.samples.get(question.sample_id)
                 if sample is not None and ledger.undecided(sample) and now < question.asked_at + lifetime:
                     ledger.open_queries[question.sample_id] = question
+    _set_reserve_aside(project, ledger, asked)
     return ledger
+
+
+def audit_place(seed: int, key: str) -> float:
+    """Return a sample's place in the audit's order, in [0, 1): it is in the reserve when that is below audit.share."""
+    return int.from_bytes(hashlib.sha256(f"audit/{seed}/{key}".encode()).digest()[:6], "big") / 2**48
 
 
 def read_samples(
@@ -204,6 +221,19 @@ def named(classes: frozenset[str]) -> str:
     """Return class names for a message: in order, the first twelve of many."""
     names = sorted(classes)
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _set_reserve_aside(project: Project, ledger: Ledger, asked: dict[str, bool]) -> None:
+    """Move the reserve to the split ``audit``: by hash, but never what a strategy has asked for before.
+
+    What was once asked for the audit stays there, whatever becomes of the share.
+    """
+    for key, sample in ledger.samples.items():
+        in_reserve = asked.get(key)
+        if in_reserve is None:
+            in_reserve = project.audit.share > 0 and audit_place(project.seed, key) < project.audit.share
+        if in_reserve and sample.split == "train":
+            ledger.samples[key] = replace(sample, split="audit")
 
 
 def _read_manifest(store: Store, project: Project, classes: frozenset[str], item: FrozenInput, ledger: Ledger) -> None:

@@ -23,6 +23,7 @@ class Evaluation(Record):
 
     classes: tuple[str, ...]
     metrics: dict[str, float] = Field(description="of the round's model; empty without test labels")
+    audit: dict[str, float] = Field(default_factory=dict, description="of the same model on the audit split")
     per_class: tuple[ClassMetrics, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = Field((), description="row = label, column = prediction")
     promotion: Promotion

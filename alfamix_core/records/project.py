@@ -88,6 +88,27 @@ class QueueSettings(Record):
     max_answers: int = Field(3, ge=1, description="answers after which a sample without a majority is disputed")
 
 
+class AuditSettings(Record):
+    """An unbiased test sample of the stream: never offered to a strategy, never trained on."""
+
+    share: float = Field(0.0, ge=0, lt=1, description="of every drop that is set aside, by hash of seed and sample")
+    per_round: int = Field(0, ge=0, description="of the budget, questions that are taken from what is set aside")
+
+
+class PolicySettings(Record):
+    """What a batch of queries must respect, whatever the strategy."""
+
+    excluded_groups: tuple[str, ...] = Field((), description="groups that are never asked")
+    allowed_groups: tuple[str, ...] = Field((), description="if any is named, no other group is asked")
+    max_per_group: int | None = Field(None, ge=1, description="queries of one group in a round")
+    class_shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=dict, description="of a round's queries at most, by predicted class; others are not limited"
+    )
+    min_distance: float = Field(
+        0.0, ge=0, description="between embeddings, to every labelled sample and within the batch; 0: none"
+    )
+
+
 class PromotionSettings(Record):
     """When a round's model becomes the champion."""
 
@@ -119,6 +140,8 @@ class Project(Record):
     training: TrainingSettings = TrainingSettings()
     round: RoundSettings = RoundSettings()
     queue: QueueSettings = QueueSettings()
+    policy: PolicySettings = PolicySettings()
+    audit: AuditSettings = AuditSettings()
     promotion: PromotionSettings = PromotionSettings()
     limits: LimitSettings = LimitSettings()
     data_prefixes: tuple[str, ...] = Field((), description="uris below which a manifest may point, beside its folder")
@@ -131,6 +154,20 @@ class Project(Record):
             if name in first:
                 raise ValueError(f'class "{name}" is named twice (places {first[name]} and {place})')
             first[name] = place
+        return self
+
+    @model_validator(mode="after")
+    def _policy_and_audit_fit(self) -> Self:
+        for name in self.policy.class_shares:
+            if name not in self.classes:
+                raise ValueError(f'policy.class_shares names "{name}", which is not a class')
+        both = set(self.policy.excluded_groups) & set(self.policy.allowed_groups)
+        if both:
+            raise ValueError(f"policy both allows and excludes the groups {', '.join(sorted(both))}")
+        if self.audit.per_round > self.budget:
+            raise ValueError(f"audit.per_round {self.audit.per_round} must be at most the budget {self.budget}")
+        if self.audit.per_round and not self.audit.share:
+            raise ValueError("audit.per_round needs an audit.share above 0 to take questions from")
         return self
 
     @model_validator(mode="after")

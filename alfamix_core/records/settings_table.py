@@ -1,6 +1,7 @@
 """All settings of project.json as a table: name, type, default, meaning."""
 
 import json
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
@@ -73,8 +74,10 @@ def _words(annotation: Any) -> str:
     if origin is tuple:
         return f"list of {_words(get_args(annotation)[0])}"
     if origin is dict:
-        return "names with values"
-    if origin is Union:
+        return f"names with {_words(get_args(annotation)[1])}"
+    if annotation is type(None):
+        return "null"
+    if origin in (Union, types.UnionType):
         return " or ".join(_words(choice) for choice in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
         return _words(get_args(annotation)[0])

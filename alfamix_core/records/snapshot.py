@@ -21,6 +21,7 @@ from alfamix_core.records.round import Round
 ROUND_FILE = "round.json"
 POOL_FILE = "pool.parquet"
 LABELLED_FILE = "labelled.parquet"
+AUDIT_FILE = "audit.parquet"
 _ROW_GROUP = 65_536
 
 POOL = pa.schema(
@@ -31,6 +32,7 @@ POOL = pa.schema(
         pa.field("on_map", pa.bool_(), nullable=False),
     ]
 )
+AUDIT = pa.schema([pa.field("sample_id", pa.string(), nullable=False), pa.field("uri", pa.string(), nullable=False)])
 LABELLED = pa.schema(
     [
         pa.field("sample_id", pa.string(), nullable=False),
@@ -73,6 +75,11 @@ def read_round(snapshot: Path) -> Round:
 def read_pool(snapshot: Path) -> pa.Table:
     """Return pool.parquet, memory-mapped; row i is position i."""
     return pq.read_table(snapshot / POOL_FILE, memory_map=True)
+
+
+def read_audit(snapshot: Path) -> pa.Table:
+    """Return audit.parquet."""
+    return pq.read_table(snapshot / AUDIT_FILE)
 
 
 def read_labelled(snapshot: Path, split: str | None = None) -> pa.Table:

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from alfamix_core.learning import device, model_folder
-from alfamix_core.learning.decision import chooser
+from alfamix_core.learning.decision import wanted_columns
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.samples import images
 from alfamix_core.records.features import SLICE_FILE, FeatureWriter
@@ -40,7 +40,7 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     on_map_n = torch.tensor(rows["on_map"].to_pylist(), dtype=torch.bool)
     samples = images(rows, settings)
     network, card = model_folder.load(model, settings)
-    wanted = sorted(chooser(settings, card).columns)
+    wanted = sorted(wanted_columns(settings, card))
     folder.mkdir(parents=True, exist_ok=True)
     writer = FeatureWriter(folder)
     progress = Progress("embed", shard, "samples")

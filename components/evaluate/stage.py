@@ -1,5 +1,6 @@
 """Measure the round's model on the test split, and promote it if it passes the gate."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,14 +58,14 @@ def run(
     snapshot, model = Path(snapshot_path), Path(model_path)
     record = read_round(snapshot)
     settings = record.settings
-    table = read_labelled(snapshot, "test")
-    labels_n = torch.tensor(table["label"].to_pylist(), dtype=torch.int64)
-    samples = images(table, settings)
     network, card = model_folder.load(model, settings)
-    ours = _measure(network, samples, labels_n, settings, place)
+    test, audit = _split(snapshot, "test"), _split(snapshot, "audit")
+    samples = {name: images(split.table, settings) for name, split in (("test", test), ("audit", audit))}
+    ours = _measure(network, samples["test"], test.labels_n, settings, place)
+    on_audit = _measure(network, samples["audit"], audit.labels_n, settings, place)
     theirs = None
     if record.champion.round is not None and ours is not None:
-        theirs = _measure_champion(Path(champion_path), table, labels_n, settings, place)
+        theirs = _measure_champion(Path(champion_path), test, settings, place)
     store, number = open_store(project_uri), number_of(key)
     promotion = champion.decide(
         record, ours.summary() if ours else {}, theirs.summary() if theirs else {}, card.trained
@@ -78,6 +79,7 @@ def run(
     found = Evaluation(
         classes=settings.classes,
         metrics=ours.summary() if ours else {},
+        audit=on_audit.summary() if on_audit else {},
         per_class=tuple(
             ClassMetrics(name=name, precision=one.precision, recall=one.recall, f1=one.f1, support=one.support)
             for name, one in zip(settings.classes, ours.per_class if ours else (), strict=False)
@@ -94,13 +96,27 @@ def run(
     this = StageRun(
         stage="evaluate",
         seconds=watch.seconds,
-        rows=len(samples),
-        bytes_read=samples.bytes_read,
+        rows=sum(len(part) for part in samples.values()),
+        bytes_read=sum(part.bytes_read for part in samples.values()),
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
     )
-    StageLog(runs=(*before.runs, this), quarantined=(*before.quarantined, *samples.quarantined())).write(folder)
+    bad = tuple(sample for part in samples.values() for sample in part.quarantined())
+    StageLog(runs=(*before.runs, this), quarantined=(*before.quarantined, *bad)).write(folder)
     return found
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The labelled samples of one split: table and labels_n (n,) int64."""
+
+    table: pa.Table
+    labels_n: torch.Tensor
+
+
+def _split(snapshot: Path, name: str) -> _Split:
+    table = read_labelled(snapshot, name)
+    return _Split(table, torch.tensor(table["label"].to_pylist(), dtype=torch.int64))
 
 
 def _measure(
@@ -122,14 +138,12 @@ def _measure(
     return measure(torch.cat([block.logits_nK for block in blocks]), labels_n[index_n])
 
 
-def _measure_champion(
-    folder: Path, table: pa.Table, labels_n: torch.Tensor, settings: Project, place: torch.device
-) -> Metrics | None:
+def _measure_champion(folder: Path, split: _Split, settings: Project, place: torch.device) -> Metrics | None:
     """Return the champion's metrics on the same samples; its backbone and image size may be older settings."""
     card = read_card(folder)
     its_own = settings.model_copy(update={"model": card.model, "image": card.image})
     network, _ = model_folder.load(folder, its_own)
-    return _measure(network, images(table, its_own), labels_n, its_own, place)
+    return _measure(network, images(split.table, its_own), split.labels_n, its_own, place)
 
 
 def _copy_model(store: Store, model: Path, prefix: str) -> None:

@@ -129,6 +129,7 @@ def _question(record: Round, sample: ChosenSample, thumbnails: dict[str, str]) -
         uri=sample.uri,
         round=record.number,
         rank=sample.rank,
+        audit=sample.audit,
         suggestion=sample.suggestion,
         thumbnail=thumbnails.get(sample.sample_id, ""),
         # not the present moment: a resumed round asks the very same questions

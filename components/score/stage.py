@@ -4,10 +4,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from alfamix_core.acquisition import policy
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Features
-from alfamix_core.learning import device
+from alfamix_core.learning import batch_rules, device
 from alfamix_core.learning.decision import load_decision
 from alfamix_core.records.features import SLICE_FILE, read_blocks
 from alfamix_core.records.scores import write_scores
@@ -46,17 +45,28 @@ def run(
     record = read_round(Path(snapshot_path))
     decision = load_decision(record, Path(model_path), Path(labelled_path), device.choose())
     progress = Progress("score", shard, "samples")
-    total = len(shard_range(read_pool(Path(snapshot_path)).num_rows, record.shards, int(shard)))
+    pool = read_pool(Path(snapshot_path))
+    positions = shard_range(pool.num_rows, record.shards, int(shard))
+    total = len(positions)
+    allowed_n = batch_rules.allowed(pool["group"].slice(positions.start, total), record.settings)
 
     def blocks() -> Iterator[Features]:
         done = 0
         for columns in read_blocks(Path(features_path), block_rows):
-            yield decision.features(columns)
-            done += len(columns["positions"])
+            asked_n = allowed_n[columns["positions"] - positions.start]
+            yield decision.features({name: column[asked_n] for name, column in columns.items()})
+            done += len(asked_n)
             progress(done, total)
         yield decision.no_features()
 
-    scores = score_shard(decision.strategy, blocks(), decision.state, policy.reach(record.settings.budget))
+    scores = score_shard(
+        decision.strategy,
+        blocks(),
+        decision.state,
+        batch_rules.reach(record.settings),
+        each_class=bool(record.settings.policy.class_shares),
+        embeddings=record.settings.policy.min_distance > 0,
+    )
     folder = Path(scores_path)
     folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder, scores)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -12,7 +13,8 @@ from alfamix_core.acquisition import policy
 from alfamix_core.acquisition.policy import Choice
 from alfamix_core.acquisition.types import Scores
 from alfamix_core.errors import SampleError
-from alfamix_core.learning import device, model_folder
+from alfamix_core.learning import batch_rules, device, model_folder
+from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.decision import Decision, load_decision
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.map import principal_plane
@@ -23,7 +25,7 @@ from alfamix_core.records.project import Project
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.scores import read_scores
 from alfamix_core.records.selection import PlacedSample, Selection
-from alfamix_core.records.snapshot import read_labelled, read_pool, read_round, take
+from alfamix_core.records.snapshot import read_audit, read_labelled, read_pool, read_round, take
 from alfamix_core.records.stage import StageLog, StageRun, read_logs
 from alfamix_core.reports.thumbnails import thumbnail
 from alfamix_core.telemetry.events import Progress
@@ -56,9 +58,22 @@ def run(
     settings = record.settings
     decision = load_decision(record, Path(model_path), Path(labelled_path), place)
     scores = _on(place, Scores.merge([read_scores(path) for path in shards]))
-    generator = torch.Generator().manual_seed(record.seed)
-    choice = policy.choose(decision.strategy, scores, decision.state, settings.budget, generator)
-    chosen = _describe(choice, snapshot, Path(model_path), decision, settings)
+    audit = read_audit(snapshot)
+    pool = read_pool(snapshot)
+    groups = take(pool, scores.positions_n.tolist())["group"]
+    budget = settings.budget - audit.num_rows
+    choice = policy.choose(
+        decision.strategy,
+        scores,
+        decision.state,
+        budget,
+        torch.Generator().manual_seed(record.seed),
+        reach=batch_rules.reach(settings),
+        constraints=batch_rules.constraints(scores, groups, settings, decision.labelled),
+    )
+    questions = take(pool, [query.position for query in choice.queries]).select(audit.column_names)
+    samples = images(pa.concat_tables([questions, audit]), settings)
+    chosen = _describe(choice, samples, Path(model_path), decision, settings)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / selection.QUERIES_FILE).write_bytes(b"".join(sample.json_line() for sample, _ in chosen))
     _write_thumbnails(folder / selection.THUMBNAILS, [sample for sample, _ in chosen], settings)
@@ -67,7 +82,7 @@ def run(
         strategy=decision.strategy.name,
         short_by=choice.short_by,
         reason=choice.reason,
-        summary=decision.strategy.summary(scores, decision.state, settings.budget),
+        summary=decision.strategy.summary(scores, decision.state, budget),
         candidate_scores=tuple(finite_n.tolist()),
         map=_map(shards, chosen, snapshot, decision, settings),
     )
@@ -80,7 +95,8 @@ def run(
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
     )
-    StageLog(runs=(*before.runs, this), quarantined=before.quarantined).write(folder)
+    bad = {sample.sample_id: sample for sample in (*before.quarantined, *samples.quarantined())}
+    StageLog(runs=(*before.runs, this), quarantined=tuple(bad.values())).write(folder)
 
 
 def _on(place: torch.device, scores: Scores) -> Scores:
@@ -89,38 +105,52 @@ def _on(place: torch.device, scores: Scores) -> Scores:
 
 
 def _describe(
-    choice: Choice, snapshot: Path, model: Path, decision: Decision, settings: Project
+    choice: Choice, samples: SampleImages, model: Path, decision: Decision, settings: Project
 ) -> list[tuple[ChosenSample, Tensor]]:
-    """Return the chosen samples, best first, with what the model makes of each, and their embeddings (D,)."""
-    rows = take(read_pool(snapshot), [query.position for query in choice.queries])
+    """Return the queries with what the model makes of each, and their embeddings (D,).
+
+    Args:
+        choice: what the strategy chose, best first.
+        samples: these, then those of the audit reserve; of the latter, the unreadable are left out.
+        model: folder of the round's model.
+        decision: of the round.
+        settings: of the project.
+    """
     network, _ = model_folder.load(model, settings)
     predicted: dict[int, tuple[Tensor, Tensor]] = {}
     for block in embed(
         network,
-        images(rows, settings),
+        samples,
         batch_size=settings.model.embedding_batch,
         dtype=settings.model.embedding_dtype,
         device=decision.device,
     ):
         for place, index in enumerate(block.index_n.tolist()):
             predicted[index] = block.embeddings_nD[place], block.logits_nK[place]
-    described = []
-    for index, query in enumerate(choice.queries):
+    described: list[tuple[ChosenSample, Tensor]] = []
+    for index, (sample_id, uri) in enumerate(samples.listed()):
+        query = choice.queries[index] if index < len(choice.queries) else None
+        if query is None and index not in predicted:
+            continue
         # a file may have become unreadable since it was embedded
         embedding_D, logits_K = predicted.get(index, (torch.zeros(network.embedding_size), None))
         suggestion, confidence = "", None
         if logits_K is not None and decision.trained:
             best = int(logits_K.argmax())
             suggestion, confidence = settings.classes[best], float(logits_K.double().softmax(0)[best])
+        explanation = "from the audit reserve" if query is None else ""
+        if query is not None and suggestion:
+            explanation = decision.explain(embedding_D, query.score, settings.classes)
         sample = ChosenSample(
-            rank=query.rank,
-            position=query.position,
-            sample_id=rows["sample_id"][index].as_py(),
-            uri=rows["uri"][index].as_py(),
-            score=query.score if query.score > float("-inf") else None,
+            rank=len(described),
+            position=query.position if query else None,
+            sample_id=sample_id,
+            uri=uri,
+            score=query.score if query and query.score > float("-inf") else None,
             suggestion=suggestion,
             confidence=confidence,
-            explanation=decision.explain(embedding_D, query.score, settings.classes) if suggestion else "",
+            audit=query is None,
+            explanation=explanation,
         )
         described.append((sample, embedding_D))
     return described

@@ -40,6 +40,9 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     (folder / snapshot.ROUND_FILE).write_bytes(record.document())
     pool = snapshot.write_table(folder / snapshot.POOL_FILE, snapshot.POOL, _pool_rows(ledger))
     labelled = snapshot.write_table(folder / snapshot.LABELLED_FILE, snapshot.LABELLED, _labelled_rows(ledger, record))
+    reserve = ledger.reserve(record.settings.seed)[: record.settings.audit.per_round]
+    audit = ((sample.sample_id, sample.uri) for sample in reserve)
+    snapshot.write_table(folder / snapshot.AUDIT_FILE, snapshot.AUDIT, audit)
     _copy_champion(store, record, Path(champion_path))
     run_of_this = StageRun(
         stage="snapshot", seconds=watch.seconds, rows=pool + labelled, peak_memory_bytes=peak_memory_bytes()

@@ -28,7 +28,7 @@ def write_digits(folder: Path, *, labelled: int = 40, test: int = 60, pool: int 
         sample_id, label = f"digit-{index:04d}", str(digits.target[index])
         pixels = (digits.images[index] * (255 / 16)).round().astype("uint8")
         Image.fromarray(pixels).save(folder / f"{sample_id}.png")
-        line = {"uri": f"{sample_id}.png", "id": sample_id}
+        line = {"uri": f"{sample_id}.png", "id": sample_id, "group": f"scanner-{index % 5}"}
         if index < labelled:
             line |= {"label": label}
         elif index < labelled + test:

@@ -1,6 +1,7 @@
 """The number of shards and the size of blocks cannot show in the queries, from images to queries."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,20 @@ from components.select import stage as select
 from components.snapshot import stage as snapshot
 from components.train import stage as train
 
+RULES = {
+    "policy": {
+        "excluded_groups": ["scanner-0"],
+        "max_per_group": 6,
+        "class_shares": {"8": 0.1, "1": 0.05},
+        "min_distance": 0.5,
+    },
+    "audit": {"share": 0.2, "per_round": 4},
+}
 
-def queries(project: Path, data: Path, out: Path, strategy: str, shards: int, block_rows: int) -> list[object]:
+
+def queries(
+    project: Path, data: Path, out: Path, strategy: str, shards: int, block_rows: int, rules: dict[str, object]
+) -> list[dict[str, object]]:
     """Run the stages of a first round in this process; return the lines of its queries."""
     store = open_store(file_uri(project))
     text = {
@@ -29,8 +42,9 @@ def queries(project: Path, data: Path, out: Path, strategy: str, shards: int, bl
         "model": {"backbone": "mlp", "embedding_batch": 64},
         "image": {"size": 8, "channels": "grey"},
         "training": {"max_epochs": 10},
-        "round": {"shard_size": -(-180 // shards)},
+        "round": {"shard_size": 1, "max_shards": shards},
         "data_prefixes": [file_uri(data.parent)],
+        **rules,
     }
     initialise(store, Project.parse(json.dumps(text), "project"))
     drops.register(store, file_uri(data))
@@ -48,12 +62,31 @@ def queries(project: Path, data: Path, out: Path, strategy: str, shards: int, bl
     return [json.loads(line) for line in (out / "queries" / "queries.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.parametrize("rules", [{}, RULES], ids=["free", "rules"])
 @pytest.mark.parametrize("strategy", ["alfamix", "margin", "random", "typiclust"])
-def test_queries_are_the_same_for_1_2_and_8_shards_and_any_block_size(tmp_path: Path, digits: Path, strategy: str):
+def test_queries_are_the_same_for_1_2_and_8_shards_and_any_block_size(
+    tmp_path: Path, digits: Path, strategy: str, rules: dict[str, object]
+):
     found = [
-        queries(tmp_path / f"project-{case}", digits, tmp_path / f"run-{case}", strategy, shards, block_rows)
+        queries(tmp_path / f"project-{case}", digits, tmp_path / f"run-{case}", strategy, shards, block_rows, rules)
         for case, (shards, block_rows) in enumerate([(1, 8192), (2, 50), (8, 7)])
     ]
     assert len(found[0]) == 20
     assert found[1] == found[0]
     assert found[2] == found[0]
+
+
+def test_the_rules_hold_and_the_audit_is_asked_beside_the_strategy(tmp_path: Path, digits: Path):
+    lines = queries(tmp_path / "project", digits, tmp_path / "run", "margin", 2, 100, RULES)
+    group = {json.loads(line)["id"]: json.loads(line)["group"] for line in digits.read_text().splitlines()}
+    chosen = [line for line in lines if not line.get("audit")]
+    assert (len(chosen), len(lines)) == (16, 20)
+    groups = Counter(group[str(line["sample_id"])] for line in chosen)
+    assert "scanner-0" not in groups
+    assert max(groups.values()) <= 6
+    classes = Counter(line["suggestion"] for line in chosen)
+    assert classes["8"] <= 2
+    assert classes["1"] <= 1
+    audit = [line for line in lines if line.get("audit")]
+    assert all("position" not in line and "score" not in line for line in audit)
+    assert [line["rank"] for line in lines] == list(range(20))

@@ -77,7 +77,7 @@ EXAMPLES = [pytest.param(record, id=f"{type(record).__name__}-{place}") for plac
 
 def test_every_record_has_an_example():
     settings = {"StrategySettings", "ImageSettings", "ModelSettings", "TrainingSettings", "RoundSettings"}
-    settings |= {"QueueSettings", "PromotionSettings", "LimitSettings"}  # parts of Project
+    settings |= {"QueueSettings", "PolicySettings", "AuditSettings", "PromotionSettings", "LimitSettings"}  # of Project
     found = set()
     for module in pkgutil.iter_modules(records.__path__):
         for name, kind in vars(importlib.import_module(f"{records.__name__}.{module.name}")).items():
