@@ -48,6 +48,7 @@ class Outcome(Record):
     strategy: str = Field(description="that chose: the project's, or its cold start")
     summary: dict[str, float | int | str] = Field(default_factory=dict, description="the strategy's own account")
     metrics: dict[str, float] = Field(default_factory=dict, description="of the round's model on the test split")
+    audit: dict[str, float] = Field(default_factory=dict, description="of the same model on the audit split")
     promoted: bool = Field(False, description="whether the round's model became the champion")
     quarantined: int = Field(0, description="samples that could not be read in this round")
     labels: dict[str, int] = Field(default_factory=dict, description="of every split, by class, when it was planned")

@@ -80,6 +80,7 @@ def run(
         strategy=account.strategy,
         summary=dict(account.summary),
         metrics=quality.metrics,
+        audit=quality.audit,
         promoted=quality.promotion.promoted,
         quarantined=len(log.quarantined),
         labels={name: labels[index] for index, name in enumerate(record.settings.classes)},

@@ -27,9 +27,28 @@ def test_the_catalogue_needs_no_torch():
     assert ran.stdout == "False\n"
 
 
-def test_every_strategy_is_accepted_with_its_own_tunables():
-    for name, tunables in catalogue.strategies().items():
-        catalogue.check(StrategySettings(name=name, parameters=dict.fromkeys(tunables, 1)))
+def test_every_strategy_is_accepted_with_its_own_defaults():
+    for name in catalogue.strategies():
+        defaults = {key: parameter.default for key, parameter in strategies.tunables(name).items()}
+        given = {key: value for key, value in defaults.items() if value is not None}
+        catalogue.check(StrategySettings(name=name, parameters=given))
+        strategies.load(name, given)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "line"),
+    [
+        ({"grow": 1}, "strategy.parameters.grow must be true or false, not 1"),
+        ({"max_candidates": 1.5}, "strategy.parameters.max_candidates must be a whole number, not 1.5"),
+        ({"max_candidates": True}, "strategy.parameters.max_candidates must be a whole number, not true"),
+        ({"init": "best"}, r'strategy.parameters.init must be "random" or "k-means\+\+", not "best"'),
+    ],
+)
+def test_a_value_that_a_parameter_does_not_take_is_refused_as_loading_refuses_it(parameters, line):
+    with pytest.raises(InputError, match=f"^{line}$"):
+        catalogue.check(StrategySettings(parameters=parameters))
+    with pytest.raises(InputError):
+        strategies.load("alfamix", parameters)
 
 
 def test_an_unknown_strategy_is_refused_with_the_known_ones_and_the_nearest():
