@@ -11,7 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import k_means_pp, noise
+from alfamix_core.acquisition.points import Euclidean, lower
 
 Init = Literal["random", "k-means++"]
 
@@ -46,27 +47,17 @@ def _random_start(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int) -
 def _spread_start(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int) -> Tensor:
     """Return rows drawn one by one with probability proportional to the squared distance to those already drawn.
 
-    The draw is argmax of ln w + gumbel, which needs no sum. Once every row coincides with a drawn one, the rest are
-    the lowest positions not yet drawn.
-
-    Source:
-        Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+    The first is drawn uniformly. Once every row coincides with a drawn one, the rest are the lowest positions not yet
+    drawn.
     """
-    nearest_n = torch.ones(len(rows_nD), dtype=torch.float64, device=rows_nD.device)
-    taken_n = torch.zeros(len(rows_nD), dtype=torch.bool, device=rows_nD.device)
-    drawn: list[int] = []
-    for draw in range(count):
-        if bool((nearest_n > 0).any()):
-            chances_n = nearest_n.log() + noise.gumbel(noise.fold(seed, noise.KMEANS_DRAW, draw), positions_n)
-            pick = int(chances_n.argmax())
-        else:
-            pick = int(taken_n.to(torch.int8).argmin())
-        drawn.append(pick)
-        taken_n[pick] = True
-        squares_n = (rows_nD - rows_nD[pick]).square().sum(dim=1).to(torch.float64)
-        nearest_n = torch.minimum(nearest_n, squares_n) if draw else squares_n
-        nearest_n[pick] = 0.0
-    return rows_nD[torch.tensor(drawn, device=rows_nD.device)]
+    key, points = noise.fold(seed, noise.KMEANS_DRAW), Euclidean(rows_nD)
+    first_1 = noise.gumbel(noise.fold(key, 0), positions_n).argmax(dim=0, keepdim=True)
+    nearest_n = torch.full((len(rows_nD),), torch.inf, dtype=torch.float64, device=rows_nD.device)
+    lower(points, nearest_n, points.take(first_1))
+    drawn_m = torch.cat([first_1, k_means_pp.draw(points, nearest_n, positions_n, 1, count - 1, key)])
+    left_n = torch.ones(len(rows_nD), dtype=torch.bool, device=rows_nD.device)
+    left_n[drawn_m] = False
+    return rows_nD[torch.cat([drawn_m, left_n.nonzero()[:, 0]])[:count]]
 
 
 def _nearest_centres(rows_nD: Tensor, centres_BD: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ loop over classes and caps, which this equals, is in ``mixing``.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import map_rows, products
+from alfamix_core.acquisition.points import Distributions
 from alfamix_core.acquisition.types import Head, Labelled, LinearHead
 
 _EQUAL = 1e-13
@@ -121,12 +122,49 @@ def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
         docs: a* = √D t*/R, t* the distance along the gradient at which the predicted class loses the maximum, R the
         distance to the farthest anchor.
     """
-    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
+    return map_rows(_block_caps(embeddings_nD.dtype, flips), embeddings_nD)
+
+
+def flip_divergences(embeddings_nD: Tensor, flips: LinearFlips, caps: Sequence[float]) -> Tensor:
+    """Return how much the prediction changes at each sample's own first flipping cap, towards the farthest anchor.
+
+    Args:
+        embeddings_nD: (n, D), as for ``critical_caps``.
+        flips: from ``linear_flips``.
+        caps: the schedule, ascending.
+
+    Returns:
+        (n,) float32: half the symmetric Kullback-Leibler divergence, nats; 0 where no cap of the schedule flips.
+
+    Source:
+        Parvaneh et al., CVPR 2022, the ablation "Symmetric-KL"; the logits along the ray are lines, so l' = l + s v/‖g‖
+        for a step of length s.
+    """
+    rays, root = _block_rays(embeddings_nD.dtype, flips), math.sqrt(len(flips.centre_D))
+    block_caps = _block_caps(embeddings_nD.dtype, flips)
+
+    def block_divergences(embeddings_nD: Tensor) -> Tensor:
+        logits_nK, _, slope_nK, square_n, farthest_n = rays(embeddings_nD)
+        critical_n = block_caps(embeddings_nD)
+        first_n = torch.full_like(critical_n, torch.inf)
+        for cap in reversed(caps):
+            first_n = torch.where(critical_n < cap, cap, first_n)
+        step_n1 = (first_n / root * farthest_n.sqrt() / square_n.sqrt())[:, None]
+        after_nK = torch.where(first_n[:, None] < torch.inf, logits_nK + step_n1 * slope_nK, logits_nK)
+        return Distributions(logits_nK).from_each(Distributions(after_nK))
+
+    return map_rows(block_divergences, embeddings_nD).to(torch.float32)
+
+
+def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """Return what computes, of a block, logits (n, K), predicted class (n, 1), slopes along the ray times ‖g‖ (n, K),
+    ‖g‖² (n,) and the squared distance to the farthest anchor (n,).
+    """  # noqa: D205
+    dtype = torch.promote_types(dtype, torch.float32)
     centre_D, mean_D, kernel_DX = (x.to(dtype) for x in (flips.centre_D, flips.mean_D, flips.kernel_DX))
-    root = math.sqrt(len(centre_D))
     K = len(flips.gram_KK)
 
-    def block_caps(embeddings_nD: Tensor) -> Tensor:
+    def rays(embeddings_nD: Tensor) -> tuple[Tensor, ...]:
         rows_nD = embeddings_nD.to(dtype) - centre_D
         products_nX = products(rows_nD, kernel_DX)
         logits_nK = products_nX[:, :K].to(torch.float64) + flips.offsets_X[:K]
@@ -139,6 +177,17 @@ def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
         pull_nK = logits_nK.scatter(1, predicted_n1, -torch.inf).softmax(dim=1).scatter_(1, predicted_n1, -1.0)
         slope_nK = products(pull_nK, flips.gram_KK)
         square_n = (pull_nK * slope_nK).sum(dim=1)
+        return logits_nK, predicted_n1, slope_nK, square_n, farthest_n
+
+    return rays
+
+
+def _block_caps(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], Tensor]:
+    """Return what computes the critical caps (n,) of a block."""
+    rays, root = _block_rays(dtype, flips), math.sqrt(len(flips.centre_D))
+
+    def block_caps(embeddings_nD: Tensor) -> Tensor:
+        logits_nK, predicted_n1, slope_nK, square_n, farthest_n = rays(embeddings_nD)
         gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
         rise_nK = slope_nK - slope_nK.gather(1, predicted_n1)
         if flips.same_KK is not None:
@@ -147,7 +196,7 @@ def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
         caps_n = root * meeting_n * square_n.sqrt() / farthest_n.sqrt()
         return torch.where((square_n <= flips.smallest) | (farthest_n == 0), torch.inf, caps_n)
 
-    return map_rows(block_caps, embeddings_nD)
+    return block_caps
 
 
 def first_flipping_caps(
@@ -203,3 +252,30 @@ def first_flipping_caps(
             first_n[left_m[flipped_m]] = cap
             left_m = left_m[~flipped_m]
     return first_n
+
+
+def grid_divergences(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps_n: Tensor) -> Tensor:
+    """Return how much the prediction of any head changes at each sample's cap, towards the farthest anchor.
+
+    Args:
+        embeddings_nD: (n, D), as for ``first_flipping_caps``.
+        anchors_CD: (C, D).
+        head: differentiable.
+        caps_n: (n,) float64, from ``first_flipping_caps``.
+
+    Returns:
+        (n,) float32: half the symmetric Kullback-Leibler divergence, nats; 0 where the cap is inf.
+    """
+    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
+    D = embeddings_nD.shape[1]
+
+    def block_divergences(block_nX: Tensor) -> Tensor:
+        rows_nD, caps_n = block_nX[:, :D].to(dtype), block_nX[:, D]
+        farthest_n = torch.cdist(block_nX[:, :D], anchors_CD.to(torch.float64)).amax(dim=1)
+        step_n = torch.where(caps_n < torch.inf, caps_n, 0.0) / math.sqrt(D) * farthest_n
+        mixed_nD = rows_nD + step_n[:, None].to(dtype) * mixing.direction(rows_nD, head)[1]
+        with torch.no_grad():
+            return Distributions(head(rows_nD)).from_each(Distributions(head(mixed_nD)))
+
+    both_nX = torch.cat([embeddings_nD.to(torch.float64), caps_n[:, None]], dim=1)
+    return map_rows(block_divergences, both_nX).to(torch.float32)

@@ -15,6 +15,22 @@ KMEANS_DRAW = 3
 """The draws of k-means++, one key a draw."""
 UNIFORM_CHOICE = 4
 """A uniform choice among candidates."""
+RANDOM_FILL = 5
+"""The order in which a short batch is filled at random."""
+K_CENTRE_START = 6
+"""The first centre where nothing is labelled."""
+BADGE_DRAW = 7
+"""The draws of badge, one key a draw."""
+GCN_SUBSET = 8
+"""The rows of the pool that gcnal looks at."""
+GCN_TRAINING = 9
+"""Weights and dropout of gcnal's network."""
+MIXING_RATIOS = 10
+"""The mixing ratios of ALFA-Mix that are drawn, one key for each cap and anchor."""
+DROPOUT_MASKS = 11
+"""The masks of the Monte-Carlo passes, one key for each pass and layer."""
+
+_WIDE_ROWS = 256
 
 _WRAP = 1 << 64
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -99,6 +115,29 @@ def gumbel(key: int, positions_n: Tensor) -> Tensor:
         (n,) float64, finite.
     """
     return -torch.log(-torch.log(uniform(key, positions_n)))
+
+
+def normals(key: int, positions_n: Tensor, width: int) -> Tensor:
+    """Return a row of standard normal numbers for each position.
+
+    Hashing every number would be twenty times slower: a generator draws the rows of 256 positions at a time, and
+    those at hand are kept, so a row is the same in whatever company its position comes.
+
+    Args:
+        key: from ``fold``.
+        positions_n: (n,) int64 >= 0, ascending.
+        width: numbers a row.
+
+    Returns:
+        (n, width) float32 on the device of the positions; drawn on the CPU.
+    """
+    blocks_n = positions_n.cpu() // _WIDE_ROWS
+    starts, counts = torch.unique_consecutive(blocks_n, return_counts=True)
+    rows = [torch.empty(0, width)]
+    for block, part_m in zip(starts.tolist(), torch.split(positions_n.cpu(), counts.tolist()), strict=True):
+        generator = torch.Generator().manual_seed(_signed(fold(key, block)))
+        rows.append(torch.randn(_WIDE_ROWS, width, generator=generator)[part_m % _WIDE_ROWS])
+    return torch.cat(rows).to(positions_n.device)
 
 
 def draw_seed(generator: torch.Generator) -> int:

@@ -20,6 +20,24 @@ def order(scores: Scores) -> Tensor:
     return torch.sort(scores.scores_n, descending=True, stable=True).indices
 
 
+def largest(values_n: Tensor, count: int) -> Tensor:
+    """Return the indices of the largest values, ascending; of equal values the lowest indices.
+
+    Without a sort of all: ``torch.topk`` gives the smallest value that belongs to them, and nothing else of it is used.
+
+    Args:
+        values_n: (n,) without NaN.
+        count: 1 <= count <= n.
+
+    Returns:
+        (count,) int64.
+    """
+    last = values_n.topk(count, sorted=False).values.min()
+    above_m = (values_n > last).nonzero()[:, 0]
+    level_m = (values_n == last).nonzero()[: count - len(above_m), 0]
+    return torch.cat([above_m, level_m]).sort().values
+
+
 def best(scores: Scores, count: int) -> Scores:
     """Return the ``count`` best rows (all, if there are fewer), in position order."""
     if count >= len(scores):

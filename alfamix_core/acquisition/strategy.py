@@ -1,5 +1,6 @@
 """A strategy: the module that holds its arithmetic, with its parameters and the checks that all strategies share."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -10,14 +11,20 @@ from torch import Tensor
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
 
-_WORDS = {"embeddings": "embedding", "logits": "logits"}
+_WORDS = {
+    "embeddings": "embedding",
+    "logits": "logits",
+    "mc_logits": "logits of a dropout pass",
+    "deepfool": "DeepFool norm",
+}
 
 
 class StrategyModule(Protocol):
     """What a file below ``strategies/`` defines.
 
     ``prepare`` takes its tunables as further keyword-only arguments with a default and an annotation. A module may
-    also define ``summary(scores, state, need)``, numbers for the report.
+    also define ``summary(scores, state, need)``, numbers for the report, and ``COLUMN_TUNABLES``, the names of those
+    tunables that say how its columns are computed.
     """
 
     COLUMNS: frozenset[str]
@@ -39,6 +46,9 @@ class StrategyModule(Protocol):
 
 def _first_bad_row(column_nX: Tensor) -> int | None:
     """Return the index of the first row with a value that is not finite."""
+    if not len(column_nX):
+        return None
+    column_nX = column_nX.reshape(len(column_nX), -1)
     # one cheap pass: a sum is finite unless a term is not, or it overflows; only such rows are looked at closely
     suspects_m = (~column_nX.sum(dim=1, dtype=torch.float32).isfinite()).nonzero()[:, 0]
     bad_m = suspects_m[~column_nX[suspects_m].isfinite().all(dim=1)]
@@ -73,6 +83,12 @@ class Strategy:
     def uses_head(self) -> bool:
         """Whether it reads the head itself, beyond the logits."""
         return self.module.USES_HEAD
+
+    def column_parameters(self) -> dict[str, Any]:
+        """Return the tunables that say how its columns are computed, with their values: what ``embed`` is given."""
+        names: frozenset[str] = getattr(self.module, "COLUMN_TUNABLES", frozenset())
+        signature = inspect.signature(self.module.prepare)
+        return {name: self.parameters.get(name, signature.parameters[name].default) for name in sorted(names)}
 
     def prepare(self, labelled: Labelled, head: Head, seed: int) -> Any:
         """Return what every shard needs.
@@ -109,7 +125,7 @@ class Strategy:
             InputError: a column is missing, or a value is not finite; the message names the position.
         """
         for name in sorted(self.columns):
-            column_nX = {"embeddings": block.embeddings_nD, "logits": block.logits_nK}.get(name)
+            column_nX = block.column(name)
             if column_nX is None:
                 raise InputError(f'strategy "{self.name}" needs the column "{name}", which was not computed')
             bad = _first_bad_row(column_nX)

@@ -1,7 +1,7 @@
 """The values that flow through acquisition, and the letters of their shapes.
 
 N pool samples, L labelled samples, n rows of a block or shard, D embedding size, K classes, C classes that have a
-label, B budget of a round. A suffix names the shape: ``logits_nK`` is (n, K).
+label, B budget of a round, T Monte-Carlo passes. A suffix names the shape: ``logits_nK`` is (n, K).
 """
 
 from collections.abc import Callable
@@ -19,14 +19,30 @@ class Features:
         positions_n: (n,) int64, ascending, each once: indices into one snapshot's pool.
         embeddings_nD: (n, D) float16 or float32, or None.
         logits_nK: (n, K) float32, computed from the stored (rounded) embedding, or None.
+        mc_logits_nTK: (n, T, K) float32: logits of T passes with dropout, each with masks of its own that all samples
+            share; or None.
+        deepfool_n: (n,) float32, or None: how far the input must go until the prediction changes. A number >= 0 is the
+            norm of DeepFool's step. Below 0: it did not change within the iterations, the norm of the way so far is
+            minus the number; the lowest finite float32 where no gradient led anywhere.
     """
 
     positions_n: Tensor
     embeddings_nD: Tensor | None = None
     logits_nK: Tensor | None = None
+    mc_logits_nTK: Tensor | None = None
+    deepfool_n: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.positions_n)
+
+    def column(self, name: str) -> Tensor | None:
+        """Return a column by the name that strategies and files give it, or None if it was not computed."""
+        return {
+            "embeddings": self.embeddings_nD,
+            "logits": self.logits_nK,
+            "mc_logits": self.mc_logits_nTK,
+            "deepfool": self.deepfool_n,
+        }[name]
 
 
 @dataclass(frozen=True)

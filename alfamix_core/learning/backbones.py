@@ -22,7 +22,7 @@ def initial(model: ModelSettings, image: ImageSettings, classes: int, seed: int)
     The same seed gives the same weights, and the global random state is as it was.
 
     Args:
-        model: its backbone's name is read, and nothing else.
+        model: its backbone's name and dropout are read, and nothing else.
         image: the model's input.
         classes: K.
         seed: of the initial weights.
@@ -44,15 +44,15 @@ def skeleton(model: ModelSettings, image: ImageSettings, classes: int) -> Networ
     """
     if model.backbone == "small_cnn":
         encoder: nn.Module = _SmallCNN(channels(image), image.size)
-        return Network(encoder, _SmallCNN.embedding_size, classes, repeat_grey=False)
+        return Network(encoder, _SmallCNN.embedding_size, classes, repeat_grey=False, dropout=model.dropout)
     if model.backbone == "mlp":
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(channels(image) * image.size**2, 256), nn.ReLU())
-        return Network(encoder, 256, classes, repeat_grey=False)
+        return Network(encoder, 256, classes, repeat_grey=False, dropout=model.dropout)
 
     from alfamix_core.learning.torchvision_encoders import encoder_of
 
     encoder, embedding_size = encoder_of(model.backbone, image.size)
-    return Network(encoder, embedding_size, classes, repeat_grey=True)
+    return Network(encoder, embedding_size, classes, repeat_grey=True, dropout=model.dropout)
 
 
 class _SmallCNN(nn.Module):

@@ -45,11 +45,18 @@ class Decision:
     def features(self, columns: dict[str, Tensor]) -> Features:
         """Return a block of a features folder as acquisition takes it, on the device."""
         on_device = {name: column.to(self.device) for name, column in columns.items()}
-        return Features(on_device["positions"], on_device.get("embeddings"), on_device.get("logits"))
+        return Features(
+            on_device["positions"],
+            embeddings_nD=on_device.get("embeddings"),
+            logits_nK=on_device.get("logits"),
+            mc_logits_nTK=on_device.get("mc_logits"),
+            deepfool_n=on_device.get("deepfool"),
+        )
 
     def explain(self, embedding_D: Tensor, score: float, classes: Sequence[str]) -> str:
         """Say in words why a sample was chosen; empty where the score says it all."""
-        if self.strategy.name != "alfamix" or not math.isfinite(score):
+        closed_form = self.strategy.parameters.get("alpha", "closed_form") == "closed_form"
+        if self.strategy.name != "alfamix" or not closed_form or not math.isfinite(score):
             return ""
         just_above = -score * (1 + 1e-4) + 1e-6
         why = mixing.explain(embedding_D.to(self.device), class_means(self.labelled), self.head, just_above)
@@ -59,8 +66,15 @@ class Decision:
 
     def no_features(self) -> Features:
         """Return a block without rows, so that an empty shard has one."""
-        embeddings_0D = self.labelled.embeddings_LD[:0]
-        return Features(self.labelled_rows_L[:0].to(self.device), embeddings_0D, self.labelled.logits_LK[:0])
+        passes = self.strategy.column_parameters().get("passes", 1)
+        logits_0K = self.labelled.logits_LK[:0]
+        return Features(
+            self.labelled_rows_L[:0].to(self.device),
+            embeddings_nD=self.labelled.embeddings_LD[:0],
+            logits_nK=logits_0K,
+            mc_logits_nTK=logits_0K[:, None].expand(0, passes, -1),
+            deepfool_n=logits_0K[:, 0],
+        )
 
 
 def read_card(model: Path) -> ModelCard:
@@ -79,11 +93,11 @@ def chooser(settings: Project, card: ModelCard) -> Strategy:
     return strategies.load(settings.strategy.cold_start)
 
 
-def wanted_columns(settings: Project, card: ModelCard) -> frozenset[str]:
+def wanted_columns(settings: Project, strategy: Strategy) -> frozenset[str]:
     """Return the columns that a round's features hold: the strategy's, and those that the policy needs."""
     policy = settings.policy
     also = {"logits": bool(policy.class_shares), "embeddings": policy.min_distance > 0}
-    return chooser(settings, card).columns | {name for name, needed in also.items() if needed}
+    return strategy.columns | {name for name, needed in also.items() if needed}
 
 
 def load_decision(record: Round, model: Path, labelled: Path, device: torch.device) -> Decision:

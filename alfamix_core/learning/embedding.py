@@ -1,15 +1,18 @@
-"""Embeddings and logits of samples, with bits that depend on nothing but the sample, the model and the batch size."""
+"""What a strategy needs of samples, with bits that depend on nothing but the sample, the model and the batch size."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from alfamix_core.errors import InputError
 from alfamix_core.learning.batches import SampleImages
+from alfamix_core.learning.deepfool import deepfool_norms
+from alfamix_core.learning.dropout_passes import dropout_layers, dropout_passes
 from alfamix_core.learning.network import Network
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -24,11 +27,24 @@ class EmbeddedBlock:
         index_n: (n,) int64, ascending: places in the list of samples; n >= 1.
         embeddings_nD: (n, D), float16 or float32.
         logits_nK: (n, K) float32, computed from exactly these embeddings.
+        mc_logits_nTK: (n, T, K) float32 of T passes with dropout, or None where they were not asked for.
+        deepfool_n: (n,) float32 as in ``acquisition.types.Features``, or None; the unit is a pixel's value, 0 … 255.
     """
 
     index_n: Tensor
     embeddings_nD: Tensor
     logits_nK: Tensor
+    mc_logits_nTK: Tensor | None = None
+    deepfool_n: Tensor | None = None
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return the columns that were computed, by the names that strategies and files give them."""
+        columns = {"embeddings": self.embeddings_nD, "logits": self.logits_nK}
+        if self.mc_logits_nTK is not None:
+            columns["mc_logits"] = self.mc_logits_nTK
+        if self.deepfool_n is not None:
+            columns["deepfool"] = self.deepfool_n
+        return columns
 
 
 def embed(
@@ -38,8 +54,11 @@ def embed(
     batch_size: int,
     dtype: Literal["float16", "float32"],
     device: torch.device,
+    columns: Set[str] = frozenset(),
+    seed: int = 0,
+    parameters: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[EmbeddedBlock]:
-    """Compute the embeddings and logits of all samples that can be read, in their order.
+    """Compute the embeddings, the logits and what else is asked for of all samples that can be read, in their order.
 
     Every pass through the network has the same number of rows: the last batch is padded, a sample that cannot be read
     is a row of zeros, and both are dropped afterwards. The number is a multiple of 32: with two threads MKL computes
@@ -52,18 +71,26 @@ def embed(
         batch_size: rows of every pass, before rounding up; another number may change the last bits.
         dtype: of the embeddings, as they will be stored.
         device: where the network runs, in full float32.
+        columns: what is needed, ``Strategy.columns``: "mc_logits" and "deepfool" are computed if they are among them,
+            embeddings and logits always.
+        seed: of the dropout masks.
+        parameters: ``Strategy.column_parameters()``: ``passes`` for mc_logits, ``classes`` for deepfool.
 
     Yields:
         Blocks of at most so many rows; unreadable samples are missing (see ``images.quarantined``).
 
     Raises:
-        InputError: an embedding is not finite, or is too large for float16.
+        InputError: an embedding is not finite, or is too large for float16; passes with dropout are asked of a
+            network without a dropout layer.
         StorageError: the store does not answer.
     """
     network.to(device).eval()
+    if "mc_logits" in columns:
+        dropout_layers(network)
     for batch in images.batches(math.ceil(batch_size / _ROWS) * _ROWS):
+        images_bCSS = batch.images_bCSS.to(device)
         with torch.inference_mode():
-            exact_bD = network.embed(batch.images_bCSS.to(device)).float()
+            exact_bD = network.embed(images_bCSS).float()
             stored_bD = exact_bD.to(_DTYPES[dtype])
             logits_bK = network.head(stored_bD.float())
         rows_m = batch.readable_n.nonzero()[:, 0]
@@ -72,7 +99,15 @@ def embed(
         exact_mD, stored_mD = exact_bD.cpu()[rows_m], stored_bD.cpu()[rows_m]
         logits_mK = logits_bK.cpu()[rows_m]
         _check_finite(exact_mD, stored_mD, logits_mK)
-        yield EmbeddedBlock(batch.index_n[rows_m], stored_mD, logits_mK)
+        mc_logits_mTK = deepfool_m = None
+        if "mc_logits" in columns:
+            mc_logits_mTK = dropout_passes(network, images_bCSS, passes=parameters["passes"], seed=seed).cpu()[rows_m]
+        if "deepfool" in columns:
+            wanted_b = torch.zeros(len(images_bCSS), dtype=torch.bool)
+            wanted_b[rows_m] = True
+            norms_b = deepfool_norms(network, images_bCSS, wanted_b=wanted_b, classes=parameters["classes"])
+            deepfool_m = norms_b.cpu()[rows_m]
+        yield EmbeddedBlock(batch.index_n[rows_m], stored_mD, logits_mK, mc_logits_mTK, deepfool_m)
 
 
 def _check_finite(exact_mD: Tensor, stored_mD: Tensor, logits_mK: Tensor) -> None:

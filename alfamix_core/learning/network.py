@@ -14,7 +14,9 @@ class Network(nn.Module):
         head: nn.Linear, D to K.
     """
 
-    def __init__(self, encoder: nn.Module, embedding_size: int, classes: int, *, repeat_grey: bool) -> None:
+    def __init__(
+        self, encoder: nn.Module, embedding_size: int, classes: int, *, repeat_grey: bool, dropout: float = 0.0
+    ) -> None:
         """Put a fresh head on an encoder.
 
         Args:
@@ -22,9 +24,11 @@ class Network(nn.Module):
             embedding_size: D, what it returns.
             classes: K.
             repeat_grey: the encoder wants three channels, also of grey images.
+            dropout: share of the embedding that is dropped before the head, in training and in Monte-Carlo passes.
         """
         super().__init__()
         self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(embedding_size, classes)
         self._repeat_grey = repeat_grey
 
@@ -42,7 +46,7 @@ class Network(nn.Module):
 
     def forward(self, images_nCSS: Tensor) -> Tensor:
         """Return the logits (n, K) of (n, C, size, size) uint8 images."""
-        logits: Tensor = self.head(self.embed(images_nCSS))
+        logits: Tensor = self.head(self.dropout(self.embed(images_nCSS)))
         return logits
 
     def linear_head(self) -> LinearHead:

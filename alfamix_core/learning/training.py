@@ -275,12 +275,13 @@ class _HeadOnEmbeddings:
         self, network: Network, train: Examples, val: Examples | None, settings: TrainingSettings, device: torch.device
     ) -> None:
         network.eval()
-        self.module: nn.Module = network.head
+        self.module: nn.Module = nn.Sequential(network.dropout, network.head)
         self._batch_size = settings.batch_size
         self._train = _embedded(network, train, settings, device)
         self._val = _embedded(network, val, settings, device) if val else None
 
     def passes(self, order_n: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        self.module.train()
         for part_n in pieces(order_n, self._batch_size):
             places_n = self._train.places_N[part_n]
             places_n = places_n[places_n >= 0]
@@ -293,6 +294,7 @@ class _HeadOnEmbeddings:
     def val_accuracy(self) -> float | None:
         if self._val is None:
             return None
+        self.module.eval()
         with torch.inference_mode():
             predicted_n = self.module(self._val.embeddings_nD).argmax(dim=1)
         return _share(int((predicted_n == self._val.labels_n).sum()), len(predicted_n))

@@ -40,6 +40,7 @@ class ModelSettings(Record):
         "uri of a safetensors file",
     )
     encoder: Literal["trained", "frozen"] = Field("trained", description="whether the encoder's weights are learned")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the embedding that training drops before the head")
     embedding_dtype: Literal["float16", "float32"] = Field("float16", description="how embeddings are stored")
     embedding_batch: int = Field(256, ge=1, le=65_536, description="samples that go through the encoder at a time")
 
@@ -85,7 +86,10 @@ class QueueSettings(Record):
     max_open: int = Field(1_000_000, ge=0, description="no round starts while more queries are open")
     expires_after_days: float = Field(30.0, gt=0, description="an unanswered query is cancelled after this many days")
     answers: int = Field(1, ge=1, description="annotators that are asked about a sample")
-    max_answers: int = Field(3, ge=1, description="answers after which a sample without a majority is disputed")
+    agreement: int = Field(
+        0, ge=0, description="annotators who must give the same answer to decide; 0: more than half of those who did"
+    )
+    max_answers: int = Field(3, ge=1, description="answers after which an undecided sample is disputed")
 
 
 class AuditSettings(Record):

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from alfamix_core.learning import device, model_folder
-from alfamix_core.learning.decision import wanted_columns
+from alfamix_core.learning.decision import chooser, wanted_columns
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.samples import images
 from alfamix_core.records.features import SLICE_FILE, FeatureWriter
@@ -40,7 +40,8 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     on_map_n = torch.tensor(rows["on_map"].to_pylist(), dtype=torch.bool)
     samples = images(rows, settings)
     network, card = model_folder.load(model, settings)
-    wanted = sorted(wanted_columns(settings, card))
+    strategy = chooser(settings, card)
+    wanted = wanted_columns(settings, strategy)
     folder.mkdir(parents=True, exist_ok=True)
     writer = FeatureWriter(folder)
     progress = Progress("embed", shard, "samples")
@@ -52,10 +53,13 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
         batch_size=settings.model.embedding_batch,
         dtype=settings.model.embedding_dtype,
         device=place,
+        columns=wanted,
+        seed=record.seed,
+        parameters=strategy.column_parameters(),
     ):
         positions_n = block.index_n + positions.start
-        columns = {"embeddings": block.embeddings_nD, "logits": block.logits_nK}
-        writer.add({"positions": positions_n} | {name: columns[name] for name in wanted})
+        columns = block.columns()
+        writer.add({"positions": positions_n} | {name: columns[name] for name in sorted(wanted)})
         chosen_n = on_map_n[block.index_n]
         kept_positions.append(positions_n[chosen_n])
         kept_embeddings.append(block.embeddings_nD[chosen_n])

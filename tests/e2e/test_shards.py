@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alfamix_core.acquisition import strategies
 from alfamix_core.project import drops, rounds
 from alfamix_core.project.initialise import initialise
 from alfamix_core.records.lock import Holder
@@ -39,7 +40,7 @@ def queries(
         "classes": [str(digit) for digit in range(10)],
         "budget": 20,
         "strategy": {"name": strategy},
-        "model": {"backbone": "mlp", "embedding_batch": 64},
+        "model": {"backbone": "mlp", "embedding_batch": 64, "dropout": 0.2},
         "image": {"size": 8, "channels": "grey"},
         "training": {"max_epochs": 10},
         "round": {"shard_size": 1, "max_shards": shards},
@@ -63,7 +64,7 @@ def queries(
 
 
 @pytest.mark.parametrize("rules", [{}, RULES], ids=["free", "rules"])
-@pytest.mark.parametrize("strategy", ["alfamix", "margin", "random", "typiclust"])
+@pytest.mark.parametrize("strategy", strategies.names())
 def test_queries_are_the_same_for_1_2_and_8_shards_and_any_block_size(
     tmp_path: Path, digits: Path, strategy: str, rules: dict[str, object]
 ):

@@ -1,4 +1,14 @@
-"""ALFA-Mix: query samples whose prediction changes when a little of a labelled class is mixed in, spread by k-means."""
+"""ALFA-Mix: query samples whose prediction changes when a little of a labelled class is mixed in, spread by k-means.
+
+Needs embeddings, of pool and labelled samples, the labels and the head. Scoring costs N (K + C) D + N K² for a linear
+head, all caps and anchors at once; the choice is a k-means of the candidates into B clusters. Exact under sharding: a
+shard sends its own candidates and its best, of which the pool's candidates are always a part. With ratios that are
+drawn or learned there is no short cut: up to C passes through the head for each of 32 caps, or nine times as many.
+
+Choose it, as it is, for small to middling budgets on any encoder: it finds what is uncertain in directions that lead
+to known classes, and spreads the queries over it. The other values of ``alpha`` and ``selection`` are the paper's
+variants and ablations, for comparisons.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,10 +16,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import mixing, noise, ranking
+from alfamix_core.acquisition import drawn_mixing, mixing, noise, ranking
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.clustering import Init, kmeans, representatives
-from alfamix_core.acquisition.flips import LinearFlips, critical_caps, first_flipping_caps, linear_flips
+from alfamix_core.acquisition.flips import (
+    LinearFlips,
+    critical_caps,
+    first_flipping_caps,
+    flip_divergences,
+    grid_divergences,
+    linear_flips,
+)
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -24,13 +41,16 @@ class State:
 
     Attributes:
         caps: the schedule, ascending.
-        flips: for a linear head, else None.
+        flips: for the closed form with a linear head, else None.
         head: the head.
-        anchors_CD: (C, D) for a head that is not linear, with the overall mean if some class has no label.
-        farthest_only: for such a head, whether the farthest anchor alone is tried.
+        anchors_CD: (C, D) for all others, with the overall mean if some class has no label.
+        farthest_only: for a head that is not linear, whether the farthest anchor alone is tried.
+        alpha: how the mixing ratios come about.
         selection: how queries are chosen among more candidates than are needed.
+        fill: who gets the places that candidates leave open.
         max_candidates: at most so many candidates, those that flip first.
         init: start of the k-means.
+        seed: of drawn ratios and a random fill.
     """
 
     caps: tuple[float, ...]
@@ -38,9 +58,12 @@ class State:
     head: Head
     anchors_CD: Tensor
     farthest_only: bool
+    alpha: str
     selection: str
+    fill: str
     max_candidates: int
     init: Init
+    seed: int
 
 
 def prepare(
@@ -48,8 +71,10 @@ def prepare(
     head: Head,
     *,
     seed: int,
+    alpha: Literal["closed_form", "learned", "random"] = "closed_form",
     grow: bool = True,
-    selection: Literal["kmeans", "norm", "uniform"] = "kmeans",
+    selection: Literal["kmeans", "norm", "symmetric_kl", "uniform"] = "kmeans",
+    fill: Literal["critical_cap", "random"] = "critical_cap",
     max_candidates: int = 250_000,
     anchors: Literal["all", "farthest"] = "all",
     init: Init = "random",
@@ -59,10 +84,14 @@ def prepare(
     Args:
         labelled: L >= 1 labelled samples.
         head: K >= 2 classes.
-        seed: not read: nothing is random before ``select``.
+        seed: of ratios that are drawn, and of a random fill.
+        alpha: "closed_form" is the method; "learned" draws ratios and lets them take four steps, "random" only draws.
         grow: whether the cap grows from 0.2 by steps of 0.2 to 1 until there are more candidates than queries; else
-            it stays at 0.2, as in the paper.
-        selection: "kmeans" is the method; "norm" takes those that flip first, "uniform" any, as in its ablation.
+            it stays at 0.2, as in the paper. Without the closed form it starts at 1/32 and grows by 1/32.
+        selection: "kmeans" is the method. Its ablations: "norm" takes those that flip first, or without the closed
+            form those with the smallest ratios that flip; "symmetric_kl" those whose prediction changes most;
+            "uniform" any.
+        fill: what follows when there are too few candidates: "critical_cap" those that flip next, "random" any.
         max_candidates: bounds what a shard sends and k-means clusters, >= 1. Never fewer than the queries plus one.
         anchors: for a head that is not linear: "farthest" is C times faster and nearly always the same.
         init: start of the k-means; "k-means++" costs more time for up to 3 % less inertia.
@@ -84,15 +113,19 @@ def prepare(
     if classes < 2:
         raise InputError(f"two classes are needed to compare, the head has {classes}")
     everywhere = len(means.classes_C) == classes
+    caps = mixing.CAPS if alpha == "closed_form" else drawn_mixing.CAPS
     return State(
-        caps=mixing.CAPS if grow else mixing.CAPS[:1],
-        flips=linear_flips(labelled, head) if isinstance(head, LinearHead) else None,
+        caps=caps if grow else caps[:1],
+        flips=linear_flips(labelled, head) if isinstance(head, LinearHead) and alpha == "closed_form" else None,
         head=head,
         anchors_CD=means.means_CD if everywhere else torch.cat([means.means_CD, means.overall_D[None]]),
         farthest_only=anchors == "farthest",
+        alpha=alpha,
         selection=selection,
+        fill=fill,
         max_candidates=max_candidates,
         init=init,
+        seed=seed,
     )
 
 
@@ -105,16 +138,30 @@ def score(block: Features, state: State) -> Scores:
 
     Returns:
         scores_n = -a*, a* the critical cap: in [-inf, 0], 0 is a tie of two classes, -inf cannot flip. The row
-        ``embeddings`` is what k-means needs.
+        ``embeddings`` is what k-means needs; ``norms`` and ``divergences`` are there where the selection needs them.
     """
     assert block.embeddings_nD is not None
-    if state.flips is not None:
-        caps_n = critical_caps(block.embeddings_nD, state.flips)
-    else:
-        caps_n = first_flipping_caps(
-            block.embeddings_nD, state.anchors_CD, state.head, state.caps, farthest_only=state.farthest_only
+    embeddings_nD, anchors_CD, head = block.embeddings_nD, state.anchors_CD, state.head
+    rows = {"embeddings": embeddings_nD}
+    if state.alpha != "closed_form":
+        found = drawn_mixing.drawn_flips(
+            *(embeddings_nD, block.positions_n, anchors_CD, head, state.caps, state.seed),
+            learned=state.alpha == "learned",
         )
-    return Scores(block.positions_n, (0.0 - caps_n).to(torch.float32), {"embeddings": block.embeddings_nD})
+        caps_n = found.caps_n
+        if state.selection == "norm":
+            rows["norms"] = found.norms_n
+        if state.selection == "symmetric_kl":
+            rows["divergences"] = found.divergences_n
+    elif state.flips is not None:
+        caps_n = critical_caps(embeddings_nD, state.flips)
+        if state.selection == "symmetric_kl":
+            rows["divergences"] = flip_divergences(embeddings_nD, state.flips, state.caps)
+    else:
+        caps_n = first_flipping_caps(embeddings_nD, anchors_CD, head, state.caps, farthest_only=state.farthest_only)
+        if state.selection == "symmetric_kl":
+            rows["divergences"] = grid_divergences(embeddings_nD, anchors_CD, head, caps_n)
+    return Scores(block.positions_n, (0.0 - caps_n).to(torch.float32), rows)
 
 
 def _reached(scores: Scores, state: State, need: int) -> tuple[float, Tensor]:
@@ -131,8 +178,18 @@ def _reached(scores: Scores, state: State, need: int) -> tuple[float, Tensor]:
     return cap, candidates_n
 
 
+def _order(scores: Scores, state: State, candidates_n: Tensor) -> Tensor:
+    """Return the indices of the rows: by score, or with a random fill the candidates by score and then any."""
+    order_n = ranking.order(scores)
+    if state.fill == "critical_cap":
+        return order_n
+    numbers_n = noise.uniform(noise.fold(state.seed, noise.RANDOM_FILL), scores.positions_n)
+    by_number_n = numbers_n.sort(stable=True).indices
+    return torch.cat([order_n[candidates_n[order_n]], by_number_n[~candidates_n[by_number_n]]])
+
+
 def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return the candidates of the first cap with more than ``reach`` of them, and the ``reach`` best rows.
+    """Return the candidates of the first cap with more than ``reach`` of them, else ``reach`` rows with the fill.
 
     The cap of the whole pool is never larger than that of a shard, so nothing that it needs is missing.
 
@@ -145,37 +202,49 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
         At most max(max_candidates, reach + 1) rows, in position order.
     """
     _, candidates_n = _reached(scores, state, reach)
-    return ranking.best(scores, min(max(int(candidates_n.sum()), reach), max(state.max_candidates, reach + 1)))
+    count = min(max(int(candidates_n.sum()), reach), max(state.max_candidates, reach + 1))
+    return scores if count >= len(scores) else scores.take(_order(scores, state, candidates_n)[:count].sort().values)
 
 
 def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
-    """Choose among the candidates by k-means; fill a short batch with the samples that flip next.
+    """Choose among the candidates, by k-means unless told otherwise; fill a short batch as the state says.
 
     Args:
-        scores: n rows, positions ascending, with ``embeddings``.
+        scores: n rows, positions ascending, with the rows of ``score``.
         state: from ``prepare``.
         need: number of queries.
-        generator: gives the seed of the k-means.
+        generator: gives the seed of the k-means, and of a uniform choice.
 
     Returns:
-        (min(need, n),) positions: the samples nearest to the cluster centres by score, then the fill by score; ties
-        by position.
+        (min(need, n),) positions: the chosen candidates by score (for "norm" and "symmetric_kl" by that measure), then
+        the fill; ties by position.
     """
     seed = noise.draw_seed(generator)
     kept = keep(scores, state, need)
-    if len(kept) <= need or not need or state.selection == "norm":
-        return ranking.select(kept, state, need, generator)
+    if len(kept) <= need or not need:
+        order_n = _order(kept, state, _reached(kept, state, need)[1])
+        return kept.positions_n[order_n[:need]]
+    if state.selection == "norm":
+        norms_n = kept.rows.get("norms", -kept.scores_n)
+        return kept.positions_n[norms_n.sort(stable=True).indices[:need]]
+    if state.selection == "symmetric_kl":
+        return kept.positions_n[kept.rows["divergences"].sort(descending=True, stable=True).indices[:need]]
     if state.selection == "uniform":
         numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), kept.positions_n)
         chosen_m = numbers_n.sort(stable=True).indices[:need]
     else:
         rows_nD = torch.nn.functional.normalize(kept.rows["embeddings"].to(torch.float32), dim=1)
         chosen_m = representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.init))
-    order_n = ranking.order(kept)
-    chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=order_n.device)
+    chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=chosen_m.device)
     chosen_n[chosen_m] = True
-    first_n = chosen_n[order_n]
-    return kept.positions_n[torch.cat([order_n[first_n], order_n[~first_n]])[:need]]
+    return kept.positions_n[_order_chosen_first(kept, state, chosen_n)[:need]]
+
+
+def _order_chosen_first(scores: Scores, state: State, chosen_n: Tensor) -> Tensor:
+    """Return the chosen candidates by score, then the others as the fill says: k-means may leave clusters empty."""
+    order_n = ranking.order(scores)
+    rest_n = order_n if state.fill == "critical_cap" else _order(scores, state, torch.zeros_like(chosen_n))
+    return torch.cat([order_n[chosen_n[order_n]], rest_n[~chosen_n[rest_n]]])
 
 
 def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:

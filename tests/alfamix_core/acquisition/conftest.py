@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
 
 
@@ -28,8 +29,17 @@ class Task:
     head: LinearHead
 
     def part(self, start: int, stop: int) -> Features:
+        return self.rows(slice(start, stop))
+
+    def rows(self, chosen: Tensor | slice) -> Features:
         pool = self.pool
-        return Features(pool.positions_n[start:stop], pool.embeddings_nD[start:stop], pool.logits_nK[start:stop])
+        return Features(
+            pool.positions_n[chosen],
+            pool.embeddings_nD[chosen],
+            pool.logits_nK[chosen],
+            pool.mc_logits_nTK[chosen],
+            pool.deepfool_n[chosen],
+        )
 
 
 @pytest.fixture
@@ -40,7 +50,21 @@ def build(device: torch.device) -> Callable[..., Task]:
         positions_n = torch.arange(len(embeddings_nD), device=device)
         head = LinearHead(head.weight_KD.to(device), head.bias_K.to(device))
         embeddings_nD, labelled_LD = embeddings_nD.to(device), labelled_LD.to(device)
-        pool = Features(positions_n, embeddings_nD, head(embeddings_nD.float()))
+        rows_nD = embeddings_nD.float()
+        logits_nK = head(rows_nD)
+        # three passes that each lose every third feature
+        kept_TD = torch.arange(rows_nD.shape[1], device=device) % 3 != torch.arange(3, device=device)[:, None]
+        mc_logits_nTK = torch.stack(
+            [
+                map_rows(lambda rows_nD, kept_D=kept_D: products(rows_nD * kept_D, head.weight_KD.T), rows_nD)
+                for kept_D in kept_TD
+            ],
+            dim=1,
+        )
+        # as if the gap were the norm, and the last class could not be left
+        gap_n = logits_nK.topk(2, dim=1).values.diff(dim=1)[:, 0].abs()
+        deepfool_n = torch.where(logits_nK.argmax(dim=1) == logits_nK.shape[1] - 1, -1 - gap_n, gap_n)
+        pool = Features(positions_n, embeddings_nD, logits_nK, mc_logits_nTK, deepfool_n)
         return Task(pool, Labelled(labelled_LD, head(labelled_LD.float()), labels_L.to(device)), head)
 
     return build

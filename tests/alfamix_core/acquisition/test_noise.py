@@ -65,3 +65,19 @@ def test_a_seed_is_drawn_from_the_generator_and_from_nothing_else():
     first, second = (noise.draw_seed(torch.Generator().manual_seed(5)) for _ in range(2))
     assert first == second
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_row_of_normals_belongs_to_its_position_alone(device):
+    positions = torch.cat([torch.arange(250, 270), torch.tensor([5000])]).to(device)
+    whole = noise.normals(noise.fold(3, 1), positions, 7)
+    assert whole.shape == (21, 7)
+    for rows in (slice(0, 1), slice(5, 9), slice(20, 21), slice(0, 0)):
+        assert torch.equal(noise.normals(noise.fold(3, 1), positions[rows], 7), whole[rows])
+    assert not torch.equal(noise.normals(noise.fold(3, 2), positions, 7), whole)
+
+
+def test_normals_are_normal():
+    found = noise.normals(noise.fold(0, 1), torch.arange(3000), 20)
+    assert abs(float(found.mean())) < 0.02
+    assert float(found.std()) == pytest.approx(1, abs=0.02)
+    assert len(found.unique()) > 0.99 * found.numel()

@@ -40,3 +40,11 @@ def test_keeping_parts_then_their_merge_is_keeping_the_whole(reach):
 def test_ties_of_many_rows_go_by_position():
     # torch.topk would return them in any order
     assert ranking.select(scores(*[0.5] * 5000), None, 3, torch.Generator()).tolist() == [0, 10, 20]
+
+
+@pytest.mark.parametrize("count", [1, 3, 40, 199, 200])
+def test_the_largest_values_are_those_of_a_stable_sort(count):
+    for seed in range(20):
+        values = torch.randint(12, (200,), generator=torch.Generator().manual_seed(seed)).double()
+        expected = values.sort(descending=True, stable=True).indices[:count].sort().values
+        assert torch.equal(ranking.largest(values, count), expected)

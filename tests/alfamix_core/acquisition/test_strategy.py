@@ -32,7 +32,8 @@ def test_only_files_of_the_folder_are_strategies(name):
 
 
 def test_an_unknown_parameter_lists_the_known_ones():
-    expected = 'strategy "alfamix": unknown parameter "gro"; known: anchors, grow, init, max_candidates, selection'
+    known = "alpha, anchors, fill, grow, init, max_candidates, selection"
+    expected = f'strategy "alfamix": unknown parameter "gro"; known: {known}'
     assert message(lambda: strategies.load("alfamix", {"gro": True})) == expected
     assert (
         message(lambda: strategies.load("random", {"x": 1})) == 'strategy "random": unknown parameter "x"; it has none'
@@ -133,3 +134,10 @@ def test_a_strategy_without_a_summary_has_an_empty_one():
     strategy = strategies.load("random")
     state = strategy.prepare(ONE, HEAD, 0)
     assert strategy.summary(strategy.score(Features(torch.arange(3)), state), state, 2) == {}
+
+
+def test_a_strategy_tells_with_what_its_columns_are_computed():
+    assert strategies.load("bald").column_parameters() == {"passes": 10}
+    assert strategies.load("bald", {"passes": 3}).column_parameters() == {"passes": 3}
+    assert strategies.load("dfal").column_parameters() == {"classes": 10}
+    assert strategies.load("alfamix", {"grow": False}).column_parameters() == {}

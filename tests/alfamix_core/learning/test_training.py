@@ -242,3 +242,16 @@ def test_torchvision_models_learn_digits_and_repeat_to_the_bit(digits, backbone)
         trained(model, digits.examples(range(200), size=32), max_epochs=4)
     assert same(*models)
     assert accuracy(models[0], digits.examples(range(1000, 1300), size=32)) > 0.5
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["whole network", "head alone"])
+def test_dropout_before_the_head_is_at_work_in_training_and_not_afterwards(digits, frozen):
+    models = []
+    for share in (0.0, 0.5, 0.5):
+        model = initial(ModelSettings(backbone="mlp", dropout=share), ImageSettings(size=8, channels="grey"), 10, 0)
+        trained(model, digits.examples(range(70)), frozen=frozen, max_epochs=2, stop="never")
+        models.append(model)
+    assert not same(models[0], models[1])
+    assert same(models[1], models[2])
+    pixels = torch.full((2, 1, 8, 8), 100, dtype=torch.uint8)
+    assert torch.equal(models[1](pixels), models[1].head(models[1].embed(pixels)))

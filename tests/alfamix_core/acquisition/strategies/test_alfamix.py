@@ -183,3 +183,73 @@ def test_embeddings_of_half_precision_are_accepted(make_task, alfamix, generator
     scores = alfamix.score(Features(task.pool.positions_n, task.pool.embeddings_nD), state)
     assert scores.rows["embeddings"].dtype == torch.float16
     assert len(alfamix.select(scores, state, 20, generator())) == 20
+
+
+VARIANTS = [
+    {"alpha": "random"},
+    {"alpha": "learned", "selection": "norm"},
+    {"alpha": "random", "selection": "symmetric_kl", "fill": "random"},
+    {"selection": "symmetric_kl"},
+    {"selection": "uniform", "fill": "random"},
+    {"fill": "random", "grow": False},
+]
+
+
+@pytest.mark.parametrize("parameters", VARIANTS, ids=str)
+@pytest.mark.parametrize("need", [1, 40, 195])
+def test_shards_and_blocks_do_not_show_in_any_variant(make_task, generator, parameters, need):
+    task = make_task()
+    strategy = strategies.load("alfamix", parameters)
+    state = strategy.prepare(task.labelled, task.head, 3)
+    whole = strategy.score(task.pool, state)
+    cuts = [(0, 1), (1, 70), (70, 130), (130, 200)]
+    parts = [strategy.keep(strategy.score(task.part(*cut), state), state, need) for cut in cuts]
+    expected = strategy.select(whole, state, need, generator()).tolist()
+    merged = strategy.keep(Scores.merge(parts), state, need)
+    assert strategy.select(merged, state, need, generator()).tolist() == expected
+    assert len(set(expected)) == need
+
+
+def test_a_random_fill_takes_anyone_once(alfamix, state):
+    """Two candidates, four asked. The released code draws with replacement: some twice."""
+    scores = scores_at(math.inf, 1.5, 0.1, 1.5, 1.2, 0.3, math.inf)
+    setting = state(fill="random")
+    numbers = noise.uniform(noise.fold(0, noise.RANDOM_FILL), torch.arange(7))
+    others = sorted([0, 1, 3, 4, 6], key=lambda position: float(numbers[position]))
+    assert alfamix.select(scores, setting, 4, torch.Generator()).tolist() == [2, 5, *others[:2]]
+    assert alfamix.select(scores, setting, 7, torch.Generator()).tolist() == [2, 5, *others]
+    assert alfamix.keep(scores, setting, 4).positions_n.tolist() == sorted([2, 5, *others[:2]])
+
+
+def test_the_ablation_symmetric_kl_is_the_prediction_after_the_step(build):
+    """(2, 1) flips at 0.4: the step of 0.8 leads to (1.4343, 1.5657); softmax before and after by hand."""
+    task = build(
+        torch.tensor([[2.0, 1.0], [30.0, -30.0]]),
+        torch.tensor([[3.0, 0.0], [0.0, 3.0]]),
+        torch.tensor([0, 1]),
+        LinearHead(torch.eye(2), torch.zeros(2)),
+    )
+    strategy = strategies.load("alfamix", {"selection": "symmetric_kl"})
+    before, after = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1.5657 - 1.4343))
+    expected = (before - after) * (1 - (1.4343 - 1.5657)) / 2
+    for head in (task.head, lambda rows: task.head(rows)):
+        found = strategy.score(task.pool, strategy.prepare(task.labelled, head, 0)).rows["divergences"]
+        assert found.tolist() == pytest.approx([expected, 0.0], abs=2e-4)
+
+
+def test_the_ablation_symmetric_kl_takes_those_that_change_most(alfamix, state):
+    scores = scores_at(0.15, 0.05, 0.12, 0.01, 0.9)
+    scores.rows["divergences"] = torch.tensor([0.5, 0.1, 0.9, 0.2, 7.0])
+    assert alfamix.select(scores, state(selection="symmetric_kl"), 2, torch.Generator()).tolist() == [2, 0]
+
+
+def test_the_ablation_norm_of_learned_ratios_goes_by_their_norm(alfamix, state):
+    scores = scores_at(1 / 32, 1 / 32, 1 / 32, 2 / 32)
+    scores.rows["norms"] = torch.tensor([0.5, 0.1, 0.3, 0.01])
+    assert alfamix.select(scores, state(alpha="learned", selection="norm"), 2, torch.Generator()).tolist() == [1, 2]
+
+
+def test_drawn_ratios_have_the_schedule_of_the_released_code(state):
+    assert len(state(alpha="learned").caps) == 32
+    assert state(alpha="random").caps[-1] == 1
+    assert state(alpha="learned", grow=False).caps == (1 / 32,)

@@ -1,0 +1,197 @@
+"""Mixing with ratios that are drawn at random, and perhaps learned, in place of the closed form.
+
+Each coordinate has a ratio of its own between 0 and a cap, and z' = (1 - α) z + α z*. There is no short cut: every
+cap and anchor costs its own passes through the head, up to the first cap at which a sample flips.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.blocks import map_rows, products
+from alfamix_core.acquisition.points import Distributions
+from alfamix_core.acquisition.types import Head, LinearHead
+
+CAPS = tuple(step / 32 for step in range(1, 33))
+"""The schedule of caps of the released code for ratios that are learned; a cap bounds every coordinate's ratio."""
+
+_SMALLEST = 1e-8
+_RATE = 0.1
+_NORM_WEIGHT = 0.01
+_TESTS = 5
+
+
+@dataclass(frozen=True)
+class DrawnFlips:
+    """Where n samples flip.
+
+    Attributes:
+        caps_n: (n,) float64: the first cap at which a sample flips, inf if none.
+        norms_n: (n,) float32: the smallest norm of the ratios that flip it there, inf if none.
+        divergences_n: (n,) float32: half the symmetric divergence, nats, of the predictions before and after mixing
+            with these ratios; 0 if none.
+    """
+
+    caps_n: Tensor
+    norms_n: Tensor
+    divergences_n: Tensor
+
+
+def _logits(head: Head, rows_nD: Tensor) -> Tensor:
+    if isinstance(head, LinearHead):
+        return products(rows_nD, head.weight_KD.to(rows_nD.dtype).T) + head.bias_K.to(rows_nD.dtype)
+    return head(rows_nD)
+
+
+def _slopes(head: Head, rows_nD: Tensor, predicted_n: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits of rows, and the gradient of the cross-entropy of a class with respect to the rows."""
+    if isinstance(head, LinearHead):
+        logits_nK = _logits(head, rows_nD)
+        pull_nK = logits_nK.softmax(dim=1)
+        pull_nK = pull_nK.scatter_add(1, predicted_n[:, None], -torch.ones_like(pull_nK[:, :1]))
+        return logits_nK, products(pull_nK, head.weight_KD.to(rows_nD.dtype))
+    with torch.enable_grad():
+        leaf_nD = rows_nD.detach().clone().requires_grad_(True)
+        logits_nK = head(leaf_nD)
+        loss = torch.nn.functional.cross_entropy(logits_nK, predicted_n, reduction="sum")
+        (gradient_nD,) = torch.autograd.grad(loss, leaf_nD)
+    return logits_nK.detach(), gradient_nD
+
+
+def first_ratios(key: int, positions_n: Tensor, width: int, cap: float) -> Tensor:
+    """Return the ratios at the start: normal with mean and deviation cap/2, kept within [1e-8, cap].
+
+    Args:
+        key: of this cap and anchor.
+        positions_n: (n,) int64, ascending.
+        width: D.
+        cap: largest ratio.
+
+    Returns:
+        (n, D) float32.
+    """
+    return (cap / 2 + cap / 2 * noise.normals(key, positions_n, width)).clamp(_SMALLEST, cap)
+
+
+def mix(
+    embeddings_nD: Tensor,
+    predicted_n: Tensor,
+    ratios_nD: Tensor,
+    anchor_D: Tensor,
+    head: Head,
+    cap: float,
+    *,
+    tests: int,
+) -> tuple[Tensor, Tensor]:
+    """Mix each row with one anchor, look whether it flips, and let the ratios learn to flip it.
+
+    A step goes by the sign of the gradient of -CE(head(z'), y) + 0.01 ‖α‖, 0.1 long: the released code makes a new
+    Adam for each step, which then is the sign. It takes a last step, of 0.01, whose outcome it does not look at;
+    this leaves it out.
+
+    Args:
+        embeddings_nD: (n, D), a block.
+        predicted_n: (n,) int64: the class y predicted without mixing.
+        ratios_nD: (n, D) α at the start.
+        anchor_D: (D,) z*.
+        head: of each row's logits.
+        cap: largest ratio.
+        tests: how often to look; 1 takes no step.
+
+    Returns:
+        The smallest ‖α‖ that flips each row (n,), inf if none, and the logits (n, K) after mixing with it.
+    """
+    towards_nD = anchor_D - embeddings_nD
+    smallest_n = torch.full_like(embeddings_nD[:, 0], torch.inf)
+    found_nK = None
+    for test in range(tests):
+        mixed_nD = embeddings_nD + ratios_nD * towards_nD
+        if test + 1 < tests:
+            logits_nK, slope_nD = _slopes(head, mixed_nD, predicted_n)
+        else:
+            logits_nK, slope_nD = _logits(head, mixed_nD), mixed_nD
+        norm_n = ratios_nD.norm(dim=1)
+        better_n = (logits_nK.argmax(dim=1) != predicted_n) & (norm_n < smallest_n)
+        smallest_n = torch.where(better_n, norm_n, smallest_n)
+        found_nK = logits_nK if found_nK is None else torch.where(better_n[:, None], logits_nK, found_nK)
+        if test + 1 < tests:
+            gradient_nD = _NORM_WEIGHT * ratios_nD / norm_n[:, None] - slope_nD * towards_nD
+            ratios_nD = (ratios_nD - _RATE * gradient_nD / (gradient_nD.abs() + _SMALLEST)).clamp(_SMALLEST, cap)
+    assert found_nK is not None
+    return smallest_n, found_nK
+
+
+def drawn_flips(
+    embeddings_nD: Tensor,
+    positions_n: Tensor,
+    anchors_CD: Tensor,
+    head: Head,
+    caps: Sequence[float],
+    seed: int,
+    *,
+    learned: bool,
+) -> DrawnFlips:
+    """Return the first cap at which mixing with any anchor flips the prediction.
+
+    Costs at most C passes through the head for each cap, with learned ratios 9 C: five forward, four backward.
+
+    Args:
+        embeddings_nD: (n, D) float16, float32 or float64; the head sees at least float32.
+        positions_n: (n,) int64, ascending: the ratios belong to them.
+        anchors_CD: (C, D), with the mean of all labelled samples if some class has no label.
+        head: each row of its output depends on that row alone.
+        caps: ascending.
+        seed: of the ratios.
+        learned: whether the ratios take steps, or are tested as they are drawn.
+
+    Returns:
+        For each sample its first cap; samples that have flipped are skipped at larger ones.
+
+    Source:
+        The released code of Parvaneh et al., CVPR 2022: ``alpha_opt`` and, without it, the ablation of section 4.4.
+    """
+    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
+    rows_nD, anchors_CD = embeddings_nD.to(dtype), anchors_CD.to(dtype)
+    n, D = rows_nD.shape
+    with torch.no_grad():
+        before_nK = map_rows(lambda block_nD: _logits(head, block_nD), rows_nD)
+    predicted_n = before_nK.argmax(dim=1)
+    caps_n = torch.full((n,), torch.inf, dtype=torch.float64, device=rows_nD.device)
+    norms_n = torch.full((n,), torch.inf, dtype=dtype, device=rows_nD.device)
+    after_nK = before_nK.clone()
+    left_m = torch.arange(n, device=rows_nD.device)
+    for number, cap in enumerate(caps):
+        for index, anchor_D in enumerate(anchors_CD):
+            if not len(left_m):
+                break
+            key = noise.fold(seed, noise.MIXING_RATIOS, number, index)
+            ratios_mD = first_ratios(key, positions_n[left_m], D, cap).to(dtype)
+
+            def block_mix(block_mX: Tensor, anchor_D: Tensor = anchor_D, cap: float = cap) -> Tensor:
+                with torch.no_grad():
+                    parts = block_mX[:, :D], block_mX[:, -1].to(torch.int64), block_mX[:, D:-1]
+                    norm_m, logits_mK = mix(*parts, anchor_D, head, cap, tests=_TESTS if learned else 1)
+                return torch.cat([norm_m[:, None], logits_mK], dim=1)
+
+            block_mX = torch.cat([rows_nD[left_m], ratios_mD, predicted_n[left_m, None].to(dtype)], dim=1)
+            found_mX = map_rows(block_mix, block_mX)
+            better_m = found_mX[:, 0] < norms_n[left_m]
+            flipped_m = left_m[better_m]
+            caps_n[flipped_m] = cap
+            norms_n[flipped_m] = found_mX[better_m, 0]
+            after_nK[flipped_m] = found_mX[better_m, 1:]
+        left_m = (caps_n == torch.inf).nonzero()[:, 0]
+    return DrawnFlips(caps_n, norms_n.to(torch.float32), divergences(before_nK, after_nK))
+
+
+def divergences(before_nK: Tensor, after_nK: Tensor) -> Tensor:
+    """Return half the symmetric divergence of the predictions of two logits (n, K) each: (n,) float32, nats."""
+    K = before_nK.shape[1]
+
+    def of_block(both_nX: Tensor) -> Tensor:
+        return Distributions(both_nX[:, :K]).from_each(Distributions(both_nX[:, K:]))
+
+    return map_rows(of_block, torch.cat([before_nK, after_nK], dim=1)).to(torch.float32)

@@ -1,0 +1,92 @@
+"""BADGE: query samples with large gradients that point in different directions.
+
+Needs embeddings and logits. Scoring costs N (K + D), the choice N (K + D) a draw in about B/20 passes over the rows,
+which all shards send. The gradients of K D numbers a sample are never formed: they are outer products, and their
+distances need the factors alone. Exact for any number of shards; beside embeddings and logits, memory holds a few
+numbers a sample and one block.
+
+Choose it as the strong all-round choice where B is large: it weighs uncertainty against diversity without a tunable.
+It costs more than a ranking and needs all rows in one place.
+"""
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import k_means_pp, noise
+from alfamix_core.acquisition.blocks import map_rows
+from alfamix_core.acquisition.points import Gradients, lower
+from alfamix_core.acquisition.probabilities import NoState
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"embeddings", "logits"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+
+def prepare(labelled: Labelled, head: Head, *, seed: int) -> NoState:
+    """Return an empty state: embeddings and logits are enough, and nothing is random before ``select``."""
+    return NoState()
+
+
+def score(block: Features, state: NoState) -> Scores:
+    """Score each sample by the squared norm of the loss's gradient if its prediction were its label.
+
+    Args:
+        block: n pool samples; positions, embeddings (n, D) and logits (n, K), K >= 2, are read.
+        state: empty.
+
+    Returns:
+        scores_n = ‖p - e_y‖² ‖z‖² >= 0. The rows are ``embeddings``, ``logits`` and ``squares``, the score in float64.
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    assert block.embeddings_nD is not None
+    assert block.logits_nK is not None
+    K = block.logits_nK.shape[1]
+    if K < 2:
+        raise InputError(f"two classes are needed to compare, the logits have {K}")
+    dtype = torch.promote_types(block.embeddings_nD.dtype, block.logits_nK.dtype)
+    both_nX = torch.cat([block.logits_nK.to(dtype), block.embeddings_nD.to(dtype)], dim=1)
+    squares_n = map_rows(lambda rows_nX: Gradients(rows_nX[:, :K], rows_nX[:, K:]).squares(), both_nX)
+    rows = {"embeddings": block.embeddings_nD, "logits": block.logits_nK, "squares": squares_n}
+    return Scores(block.positions_n, squares_n.to(torch.float32), rows)
+
+
+def keep(scores: Scores, state: NoState, reach: int) -> Scores:
+    """Return all rows: any of them can be drawn."""
+    return scores
+
+
+def select(scores: Scores, state: NoState, need: int, generator: torch.Generator) -> Tensor:
+    """Choose the largest gradient, then draw by squared distance to the gradients chosen before.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``, ``logits`` and ``squares``.
+        state: not read.
+        need: number of queries.
+        generator: gives the seed of the draws.
+
+    Returns:
+        (min(need, n),) positions in the order of the draws. What is left when every gradient coincides with a chosen
+        one comes last, by score, ties by position.
+
+    Source:
+        Ash, Zhang, Krishnamurthy, Langford, Agarwal, "Deep batch active learning by diverse, uncertain gradient lower
+        bounds", ICLR 2020, algorithm 1. As in its code the first is the largest gradient, and biases are left out.
+    """
+    seed, need = noise.draw_seed(generator), min(need, len(scores))
+    squares_n, positions_n = scores.rows["squares"], scores.positions_n
+    if not need:
+        return positions_n[:0]
+    points = Gradients(scores.rows["logits"], scores.rows["embeddings"])
+    first_1 = squares_n.argmax(dim=0, keepdim=True)
+    nearest_n = torch.full_like(squares_n, torch.inf)
+    lower(points, nearest_n, points.take(first_1))
+    key = noise.fold(seed, noise.BADGE_DRAW)
+    drawn_m = torch.cat([first_1, k_means_pp.draw(points, nearest_n, positions_n, 1, need - 1, key)])
+    by_score_n = squares_n.sort(descending=True, stable=True).indices
+    left_n = torch.ones(len(scores), dtype=torch.bool, device=positions_n.device)
+    left_n[drawn_m] = False
+    return positions_n[torch.cat([drawn_m, by_score_n[left_n[by_score_n]]])[:need]]

@@ -1,0 +1,87 @@
+"""CDAL: query samples whose predicted class probabilities are unlike those of every labelled sample.
+
+Needs logits, of pool and labelled samples. Scoring costs N L K, the choice N B K in about B/40 passes over the
+logits, which all shards send. Exact for any number of shards; beside the logits, memory holds two numbers a sample
+and one block.
+
+Choose it to spread queries over what the model confuses with what, at a cost without D. It knows nothing of how
+samples look: two that are confused alike count as one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.blocks import map_rows
+from alfamix_core.acquisition.k_centre import farthest_first
+from alfamix_core.acquisition.points import Distributions, to_nearest
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"logits"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+
+@dataclass(frozen=True)
+class State:
+    """What the model predicts of the labelled samples, (L, K)."""
+
+    labelled: Distributions
+
+
+def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
+    """Keep the labelled logits; the head is not read, and nothing is random before ``select``."""
+    return State(Distributions(labelled.logits_LK))
+
+
+def score(block: Features, state: State) -> Scores:
+    """Score each sample by its divergence from the nearest labelled sample.
+
+    Args:
+        block: n pool samples; only positions and logits (n, K), K >= 2, are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n >= 0 in nats: half the symmetric Kullback-Leibler divergence; 0 for all if nothing is labelled. The
+        rows are ``logits`` and ``nearest``, the score in float64, inf if nothing is labelled.
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    assert block.logits_nK is not None
+    if block.logits_nK.shape[1] < 2:
+        raise InputError(f"two classes are needed to compare, the logits have {block.logits_nK.shape[1]}")
+    nearest_n = map_rows(lambda logits_nK: to_nearest(Distributions(logits_nK), state.labelled), block.logits_nK)
+    scores_n = nearest_n if len(state.labelled) else torch.zeros_like(nearest_n)
+    scores_n = scores_n.clamp(max=torch.finfo(torch.float32).max).to(torch.float32)
+    return Scores(block.positions_n, scores_n, {"logits": block.logits_nK, "nearest": nearest_n})
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return all rows: any of them can be the farthest once others are chosen."""
+    return scores
+
+
+def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+    """Choose one by one the sample whose probabilities are farthest from those of the labelled and chosen ones.
+
+    Args:
+        scores: n rows, positions ascending, with ``logits`` and ``nearest``.
+        state: not read: the divergences are in the rows.
+        need: number of queries.
+        generator: gives the seed of the first query where nothing is labelled.
+
+    Returns:
+        (min(need, n),) positions, best first; ties by position.
+
+    Source:
+        Agarwal, Arora, Anand, Arora, "Contextual diversity for active learning", ECCV 2020: CDAL-CS. Of a whole image
+        the class-wise mixture of the paper has one region and is p itself. The released code of ALFA-Mix takes
+        Euclidean distances of a softmax of a softmax instead.
+    """
+    points, seed = Distributions(scores.rows["logits"]), noise.draw_seed(generator)
+    picked_m = farthest_first(points, scores.rows["nearest"], scores.positions_n, min(need, len(scores)), seed)
+    return scores.positions_n[picked_m]

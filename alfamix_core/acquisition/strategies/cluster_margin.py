@@ -1,0 +1,163 @@
+"""Cluster-Margin: query the smallest margins, taken in turn from clusters of alike samples, the smallest first.
+
+Needs logits and embeddings. Scoring costs N K; the choice clusters the Q = 10 B smallest margins, Q² D for their
+distances and Q² for the tree, 8 Q² bytes, Q at most 20,000. Exact under sharding: a shard sends its Q best rows.
+
+Choose it for large batches where ``margin`` would ask many near-copies of one hard case, as in video or bursts.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import agglomerative, noise, ranking
+from alfamix_core.acquisition.probabilities import score_logits
+from alfamix_core.acquisition.strategies.margin import margins
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"embeddings", "logits"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+_MEMBER_ORDER = 24
+"""The purpose of the order within a cluster."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How many samples are clustered, and how finely.
+
+    Attributes:
+        factor: so many times the batch is clustered.
+        max_clustered: but at most so many samples.
+        cluster_size: mean number of members of a cluster.
+    """
+
+    factor: int
+    max_clustered: int
+    cluster_size: int
+
+
+def prepare(
+    labelled: Labelled,
+    head: Head,
+    *,
+    seed: int,
+    factor: int = 10,
+    max_clustered: int = 20_000,
+    cluster_size: int = 10,
+) -> State:
+    """Keep how many samples are clustered; labelled samples and head are not read.
+
+    Args:
+        labelled: not read.
+        head: not read.
+        seed: not read: nothing is random before ``select``.
+        factor: so many times the batch is clustered, >= 1.
+        max_clustered: but at most so many samples, >= 1: 8 bytes for each pair of them.
+        cluster_size: mean number of members of a cluster, >= 1.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: a parameter is below 1.
+    """
+    for name, value in (("factor", factor), ("max_clustered", max_clustered), ("cluster_size", cluster_size)):
+        if value < 1:
+            raise InputError(f'strategy "cluster_margin": {name} must be at least 1, not {value}')
+    return State(factor, max_clustered, cluster_size)
+
+
+def score(block: Features, state: State) -> Scores:
+    """Score each sample by one minus its margin.
+
+    Args:
+        block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n in [0, 1]; 1 is a tie of two classes. The row ``embeddings`` is what is clustered.
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    assert block.embeddings_nD is not None
+    scores = score_logits(block, margins)
+    return Scores(scores.positions_n, scores.scores_n, {"embeddings": block.embeddings_nD})
+
+
+def _clustered(state: State, need: int) -> int:
+    return min(state.factor * need, state.max_clustered)
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return the best rows: those clustered for ``reach`` queries, and never fewer than ``reach``.
+
+    Args:
+        scores: n rows of one shard or of several merged.
+        state: from ``prepare``.
+        reach: the greatest number of queries that can still be asked for.
+
+    Returns:
+        Rows in position order.
+    """
+    return ranking.best(scores, max(_clustered(state, reach), reach))
+
+
+def in_turn(owner_n: Tensor, numbers_n: Tensor) -> Tensor:
+    """Return rows by taking one of each cluster, again and again, the smallest cluster first.
+
+    A cluster that is used up is passed over.
+
+    Args:
+        owner_n: (n,) int64 cluster of each row, numbered in the order of their lowest rows.
+        numbers_n: (n,) orders the members of a cluster, ascending; ties by row.
+
+    Returns:
+        (n,) int64 indices of rows. Clusters of one size come in the order of their lowest rows.
+    """
+    sizes_c = owner_n.bincount()
+    by_number_n = numbers_n.sort(stable=True).indices
+    grouped_n = by_number_n[owner_n[by_number_n].sort(stable=True).indices]
+    starts_c = sizes_c.cumsum(dim=0) - sizes_c
+    turn_n = torch.arange(len(owner_n), device=owner_n.device) - starts_c[owner_n[grouped_n]]
+    by_size_n = sizes_c[owner_n[grouped_n]].sort(stable=True).indices
+    return grouped_n[by_size_n[turn_n[by_size_n].sort(stable=True).indices]]
+
+
+def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+    """Cluster the smallest margins by average linkage and take one of each cluster in turn, the smallest first.
+
+    The paper clusters the whole pool once, with the first round's embeddings, and cuts the tree at a distance. Here
+    only the smallest margins are clustered, anew each round, into one cluster for each ``cluster_size`` of them: no
+    memory grows with the pool, and the embeddings are today's. The clustering is of the samples themselves, exact,
+    not of k-means micro-clusters.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``.
+        state: from ``prepare``.
+        need: number of queries.
+        generator: gives the seed of the order within a cluster.
+
+    Returns:
+        (min(need, n),) positions in the order of the turns. Where fewer are clustered than needed, the smallest
+        margins of the rest follow.
+
+    Source:
+        Citovsky et al., "Batch active learning at scale", NeurIPS 2021, algorithm 2.
+    """
+    seed = noise.draw_seed(generator)
+    need = min(need, len(scores))
+    if not need:
+        return scores.positions_n[:0]
+    order_n = ranking.order(scores)
+    split = _clustered(state, need)
+    rows_q = order_n[:split].sort().values
+    count = -(-len(rows_q) // state.cluster_size)
+    owner_q = agglomerative.clusters(scores.rows["embeddings"][rows_q], count)
+    numbers_q = noise.uniform(noise.fold(seed, _MEMBER_ORDER), scores.positions_n[rows_q])
+    chosen_m = torch.cat([rows_q[in_turn(owner_q, numbers_q)], order_n[split:]])
+    return scores.positions_n[chosen_m[:need]]

@@ -1,0 +1,80 @@
+"""Core-set: query the samples that lie farthest from everything labelled, so that all are near to a labelled one.
+
+Needs embeddings, of pool and labelled samples, and no head. Scoring costs N L D; the choice N B D in about B/40
+passes over the embeddings, which all shards send: any of them can be the farthest. Exact for any number of shards;
+beside the embeddings, memory holds two numbers a sample and one block.
+
+Choose it where the embedding space is known to be good and outliers are wanted, such as rare conditions. It does not
+look at predictions, and on noisy pools it queries what is odd rather than what is useful.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.blocks import map_rows
+from alfamix_core.acquisition.k_centre import farthest_first
+from alfamix_core.acquisition.points import Euclidean, to_nearest
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+
+COLUMNS = frozenset({"embeddings"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+
+@dataclass(frozen=True)
+class State:
+    """The embeddings of the labelled samples, (L, D)."""
+
+    labelled: Euclidean
+
+
+def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
+    """Keep the labelled embeddings; the head is not read, and nothing is random before ``select``."""
+    return State(Euclidean(labelled.embeddings_LD))
+
+
+def score(block: Features, state: State) -> Scores:
+    """Score each sample by its distance to the nearest labelled sample.
+
+    Args:
+        block: n pool samples; only positions and embeddings (n, D) are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n >= 0 in the unit of the embeddings, 0 for all if nothing is labelled. The rows are ``embeddings`` and
+        ``nearest``, the squared distance in float64, inf if nothing is labelled.
+    """
+    assert block.embeddings_nD is not None
+    nearest_n = map_rows(lambda rows_nD: to_nearest(Euclidean(rows_nD), state.labelled), block.embeddings_nD)
+    scores_n = nearest_n.sqrt() if len(state.labelled) else torch.zeros_like(nearest_n)
+    rows = {"embeddings": block.embeddings_nD, "nearest": nearest_n}
+    return Scores(block.positions_n, scores_n.to(torch.float32), rows)
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return all rows: any of them can be the farthest once others are chosen."""
+    return scores
+
+
+def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+    """Choose one by one the sample farthest from the labelled and the chosen ones.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings`` and ``nearest``.
+        state: not read: the distances are in the rows.
+        need: number of queries.
+        generator: gives the seed of the first query where nothing is labelled.
+
+    Returns:
+        (min(need, n),) positions, best first; ties by position. Copies of a labelled or chosen sample come last.
+
+    Source:
+        Sener, Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018,
+        algorithm 1 (k-Center-Greedy), on raw embeddings with the Euclidean distance.
+    """
+    points, seed = Euclidean(scores.rows["embeddings"]), noise.draw_seed(generator)
+    picked_m = farthest_first(points, scores.rows["nearest"], scores.positions_n, min(need, len(scores)), seed)
+    return scores.positions_n[picked_m]

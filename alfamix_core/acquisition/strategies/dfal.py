@@ -1,0 +1,87 @@
+"""DFAL: query the samples that the smallest change of their pixels carries over into another class.
+
+Needs ``deepfool``: for each sample a few iterations of as many backward passes through the whole model as classes are
+looked at, by far the dearest column. Scoring costs nothing more. A ranking: a shard sends its B best, exactly.
+
+Choose it where distance to the boundary in the input matters, such as robustness to small changes; else ``margin``
+says nearly the same of a well-scaled model at a hundredth of the cost. It does not spread the queries.
+"""
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition.probabilities import NoState
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"deepfool"})
+COLUMN_TUNABLES = frozenset({"classes"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+
+def prepare(labelled: Labelled, head: Head, *, seed: int, classes: int = 10) -> NoState:
+    """Return an empty state: a sample's norm is enough.
+
+    Args:
+        labelled: not read.
+        head: not read.
+        seed: not read: nothing is random.
+        classes: how many of the most likely classes ``embed`` looks at, >= 2; time grows with it.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: there are fewer than two classes to look at.
+    """
+    if classes < 2:
+        raise InputError(f'strategy "dfal": classes must be at least 2, not {classes}')
+    return NoState()
+
+
+def score(block: Features, state: NoState) -> Scores:
+    """Score each sample by minus the norm of the smallest change that DeepFool found.
+
+    Args:
+        block: n pool samples; only positions and deepfool (n,) are read.
+        state: empty.
+
+    Returns:
+        scores_n <= 0 in the unit of the input; -inf where the prediction did not change. The row ``travelled`` ranks
+        these: how far DeepFool went in vain, the greatest number where it could not go at all; 0 for all others.
+    """
+    assert block.deepfool_n is not None
+    changed_n = block.deepfool_n >= 0
+    scores_n = torch.where(changed_n, -block.deepfool_n, -torch.inf).to(torch.float32)
+    return Scores(block.positions_n, scores_n, {"travelled": torch.where(changed_n, 0.0, -block.deepfool_n)})
+
+
+def _order(scores: Scores) -> Tensor:
+    """Return the indices of the rows from best to worst: score descending, then way ascending, then position."""
+    by_way_n = scores.rows["travelled"].sort(stable=True).indices
+    return by_way_n[scores.scores_n[by_way_n].sort(descending=True, stable=True).indices]
+
+
+def keep(scores: Scores, state: NoState, reach: int) -> Scores:
+    """Return what a shard must send: its ``reach`` best rows, in position order."""
+    return scores.take(_order(scores)[:reach].sort().values)
+
+
+def select(scores: Scores, state: NoState, need: int, generator: torch.Generator) -> Tensor:
+    """Return the positions of the ``need`` best rows, best first.
+
+    Args:
+        scores: n rows, positions ascending, with ``travelled``.
+        state: not read.
+        need: number of positions, >= 0.
+        generator: not read.
+
+    Returns:
+        (min(need, n),) positions by score; those without a change come last, the shortest way first; ties by position.
+
+    Source:
+        Ducoffe, Precioso, "Adversarial active learning for deep networks: a margin based approach", 2018. It also
+        trains on the changed samples; this does not.
+    """
+    return scores.positions_n[_order(scores)[:need]]

@@ -1,0 +1,184 @@
+"""CoreGCN: query samples far from the labelled ones in the eyes of a graph network that tells labelled from not.
+
+Needs embeddings, of pool and labelled samples; a subset of m = 10,000 samples of the pool, drawn by position, and of
+more only if more are asked for. Fitting costs 200 steps of 12 (m + L) 128 D operations, about a minute at m = 10,000
+and D = 768 on two cores, the choice m B 128. A shard sends its m samples with the smallest random numbers, exactly;
+memory holds (m + L) (2 D + 512) numbers, and never the m x m adjacency: its products are taken by its factors.
+
+Choose it where the labelled set is small and lopsided, and a minute of fitting does not matter; it seldom beats
+``coreset`` by much.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid, normalize
+
+from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.k_centre import farthest_first
+from alfamix_core.acquisition.points import Euclidean, lower
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"embeddings"})
+NEEDS_LABELS = True
+USES_HEAD = False
+
+_HIDDEN = 128
+_DROPOUT = 0.3
+_STEPS = 200
+_UNLABELLED_WEIGHT = 1.2
+
+
+@dataclass(frozen=True)
+class State:
+    """What the network learns beside the pool.
+
+    Attributes:
+        embeddings_LD: (L, D) of the labelled samples, L >= 1.
+        subset: m, samples of the pool that are looked at.
+        key: of the subset's random numbers.
+    """
+
+    embeddings_LD: Tensor
+    subset: int
+    key: int
+
+
+def prepare(labelled: Labelled, head: Head, *, seed: int, subset: int = 10_000) -> State:
+    """Keep the labelled embeddings.
+
+    Args:
+        labelled: L >= 1 labelled samples; only the embeddings are read.
+        head: not read.
+        seed: of the subset.
+        subset: samples of the pool that the network sees, >= 1; as many as are asked for if these are more.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: ``subset`` is below 1.
+    """
+    if subset < 1:
+        raise InputError(f'strategy "gcnal": subset must be at least 1, not {subset}')
+    return State(labelled.embeddings_LD, subset, noise.fold(seed, noise.GCN_SUBSET))
+
+
+def score(block: Features, state: State) -> Scores:
+    """Pass the embeddings on: what a sample is worth is only known in ``select``, where the network is fitted.
+
+    Args:
+        block: n pool samples; only positions and embeddings (n, D) are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n = 0 for every sample, with the row ``embeddings``.
+    """
+    assert block.embeddings_nD is not None
+    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
+    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return the max(m, reach) rows with the smallest random numbers, in position order."""
+    count = max(state.subset, reach)
+    if count >= len(scores):
+        return scores
+    numbers_n = noise.uniform(state.key, scores.positions_n)
+    return scores.take(numbers_n.sort(stable=True).indices[:count].sort().values)
+
+
+@dataclass(frozen=True)
+class Adjacency:
+    """The graph of cosine similarities S = F Fᵀ - I, columns divided by their sums, plus I; as factors.
+
+    A sum of similarities can be small or negative where features have signs; below 1 it counts as 1.
+
+    Attributes:
+        rows_nD: (n, D) F: rows of norm 1.
+        degrees_n1: (n, 1): column sums of S, at least 1.
+    """
+
+    rows_nD: Tensor
+    degrees_n1: Tensor
+
+    @staticmethod
+    def of(rows_nD: Tensor) -> "Adjacency":
+        """Return the graph of (n, D) rows of any norm."""
+        rows_nD = normalize(rows_nD, dim=1)
+        return Adjacency(rows_nD, (rows_nD @ rows_nD.sum(dim=0)[:, None] - 1).clamp(min=1))
+
+    def __matmul__(self, values_nX: Tensor) -> Tensor:
+        """Return A V for (n, X) values, without a matrix of n x n."""
+        shares_nX = values_nX / self.degrees_n1
+        products_nX: Tensor = self.rows_nD @ (self.rows_nD.T @ shares_nX)
+        return products_nX - shares_nX + values_nX
+
+
+def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
+    """Fit a graph network of two layers to tell labelled from unlabelled rows, and return what its first layer says.
+
+    Args:
+        rows_mD: (m, D) unlabelled, in position order.
+        labelled_LD: (L, D), L >= 1.
+        seed: of weights and dropout.
+
+    Returns:
+        (m + L, 128) float32 on the CPU, where the network is fitted: the unlabelled rows first.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    m = len(rows_mD)
+    graph = Adjacency.of(torch.cat([rows_mD.cpu().to(torch.float32), labelled_LD.cpu().to(torch.float32)]))
+    seen_nD = graph @ graph.rows_nD
+
+    def weights(*shape: int) -> Tensor:
+        uniform = torch.rand(shape, generator=generator) * 2 - 1
+        return (uniform / math.sqrt(shape[-1])).requires_grad_()
+
+    D = seen_nD.shape[1]
+    first_DX, first_X, last_X1, last_1 = weights(D, _HIDDEN), weights(_HIDDEN), weights(_HIDDEN, 1), weights(1)
+    optimiser = torch.optim.Adam([first_DX, first_X, last_X1, last_1], lr=1e-3, weight_decay=5e-4)
+    with torch.enable_grad():
+        for _ in range(_STEPS):
+            hidden_nX = torch.relu(seen_nD @ first_DX + first_X)
+            stays_nX = torch.rand(hidden_nX.shape, generator=generator) >= _DROPOUT
+            logits_n = ((graph @ (hidden_nX * stays_nX / (1 - _DROPOUT))) @ last_X1 + last_1)[:, 0]
+            unlabelled = logsigmoid(-logits_n[:m]).mean() if m else logits_n.new_zeros(())
+            loss = -logsigmoid(logits_n[m:]).mean() - _UNLABELLED_WEIGHT * unlabelled
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    fitted_nX: Tensor = torch.relu(seen_nD @ first_DX + first_X).detach()
+    return fitted_nX
+
+
+def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+    """Choose one by one the sample farthest from the labelled and the chosen ones in the network's hidden layer.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``.
+        state: from ``prepare``.
+        need: number of queries.
+        generator: gives the seed of weights and dropout.
+
+    Returns:
+        (min(need, n),) positions, best first; ties by position.
+
+    Source:
+        Caramalau, Bhattarai, Kim, "Sequential graph convolutional network for active learning", CVPR 2021: CoreGCN.
+    """
+    seed = noise.draw_seed(generator)
+    kept = keep(scores, state, need)
+    if not len(kept) or not need:
+        return scores.positions_n[:0]
+    hidden_nX = graph_features(kept.rows["embeddings"], state.embeddings_LD, noise.fold(seed, noise.GCN_TRAINING) >> 1)
+    points = Euclidean(hidden_nX)
+    pool, labelled = points.take(slice(0, len(kept))), points.take(slice(len(kept), None))
+    nearest_n = torch.full((len(kept),), torch.inf, dtype=torch.float64)
+    lower(pool, nearest_n, labelled)
+    positions_n = kept.positions_n.cpu()
+    picked_m = farthest_first(pool, nearest_n, positions_n, min(need, len(kept)), seed)
+    return kept.positions_n[picked_m.to(kept.positions_n.device)]

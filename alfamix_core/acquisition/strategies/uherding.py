@@ -1,0 +1,215 @@
+"""Uncertainty herding: query what covers most of the pool's uncertainty, weighted by nearness to it.
+
+Needs embeddings, logits and the labelled embeddings. The choice works on a random subset of m samples, m = 35,000:
+m L D for the labelled samples, m² D for the first gains, then far fewer than B m D for the picks, in memory
+m (D + a block). Exact under sharding: the subset are the m smallest random numbers of seed and position, so each
+shard sends its own m smallest.
+
+Choose it where the budget grows from a handful to many over the rounds: with few labels it covers like
+``typiclust``, with many it asks the uncertain like ``margin``, without a switch to be set.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.probabilities import score_logits
+from alfamix_core.acquisition.strategies.margin import margins
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"embeddings", "logits"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+_SUBSET = 25
+"""The purpose of the numbers that say who is in the subset."""
+_BLOCK_ROWS = 256
+_STALE_ROWS = 16
+_EQUAL = 1e-12
+"""Squared distances of unit vectors up to this are rounding of 0 in float64."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What covers already, and how uncertainty is read.
+
+    Attributes:
+        embeddings_LD: (L, D) of the labelled samples; L may be 0.
+        temperature: logits are divided by it.
+        subset: at most so many samples are covered and chosen from.
+        key: of the subset.
+    """
+
+    embeddings_LD: Tensor
+    temperature: float
+    subset: int
+    key: int
+
+
+def prepare(labelled: Labelled, head: Head, *, seed: int, temperature: float = 1.0, subset: int = 35_000) -> State:
+    """Keep the labelled embeddings.
+
+    Args:
+        labelled: L >= 0 labelled samples; only the embeddings are read.
+        head: not read.
+        seed: of the subset.
+        temperature: logits are divided by it, > 0; best the one that calibrates the model on validation samples.
+        subset: at most so many samples are covered and chosen from, >= 1, and never fewer than the queries.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: a parameter is out of range.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise InputError(f'strategy "uherding": temperature must be above 0, not {temperature}')
+    if subset < 1:
+        raise InputError(f'strategy "uherding": subset must be at least 1, not {subset}')
+    return State(labelled.embeddings_LD, temperature, subset, noise.fold(seed, _SUBSET))
+
+
+def score(block: Features, state: State) -> Scores:
+    """Score each sample by one minus its margin at the temperature; 1 for all while nothing is labelled.
+
+    Args:
+        block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n in [0, 1], the uncertainty; the choice weighs it. The row ``embeddings`` is what is covered.
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    assert block.embeddings_nD is not None
+    scores = score_logits(block, lambda log_probs_nK: margins((log_probs_nK / state.temperature).log_softmax(dim=1)))
+    scores_n = scores.scores_n if len(state.embeddings_LD) else torch.ones_like(scores.scores_n)
+    return Scores(block.positions_n, scores_n, {"embeddings": block.embeddings_nD})
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return the subset: the rows with the smallest random numbers.
+
+    Args:
+        scores: n rows of one shard or of several merged.
+        state: from ``prepare``.
+        reach: the greatest number of queries that can still be asked for.
+
+    Returns:
+        min(max(subset, reach), n) rows in position order.
+    """
+    count = max(state.subset, reach)
+    if count >= len(scores):
+        return scores
+    numbers_n = noise.uniform(state.key, scores.positions_n)
+    return scores.take(numbers_n.sort(stable=True).indices[:count].sort().values)
+
+
+def bandwidth(rows_LD: Tensor) -> float:
+    """Return the smallest distance between two rows that differ, 1 if there are none.
+
+    Args:
+        rows_LD: (L, D) float64 of norm 1 (or 0).
+
+    Returns:
+        The distance, > 0.
+    """
+    smallest = math.inf
+    for start in range(0, len(rows_LD), _BLOCK_ROWS):
+        squares_mL = _squares(rows_LD[start : start + _BLOCK_ROWS], rows_LD[start:])
+        smallest = min(smallest, float(torch.where(squares_mL > 0, squares_mL, torch.inf).min()))
+    return math.sqrt(smallest) if smallest < math.inf else 1.0
+
+
+def _squares(rows_aD: Tensor, rows_bD: Tensor) -> Tensor:
+    """Return the squared distances of all pairs, (a, b): exactly 0 for equal rows."""
+    sums_ab = rows_aD.square().sum(dim=1)[:, None] + rows_bD.square().sum(dim=1)
+    squares_ab = torch.addmm(sums_ab, rows_aD, rows_bD.T, alpha=-2)
+    return squares_ab.masked_fill_(squares_ab <= _EQUAL, 0.0)
+
+
+def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, need: int) -> Tensor:
+    """Pick rows one by one, each time the one that adds most coverage.
+
+    With k(i, j) = exp(-(‖x_i - x_j‖ / width)²), the coverage of a set S is Σ_j w_j max_{i in S} k(i, j). What a row
+    adds can only fall as others are picked, so what it added earlier bounds it from above: only the rows that lead
+    by their bound are computed anew. The picks are those of the loop that computes all.
+
+    Args:
+        rows_mD: (m, D) float64.
+        weights_m: (m,) float64 >= 0.
+        labelled_LD: (L, D) float64: what covers from the start; L may be 0.
+        width: of the kernel, > 0.
+        need: number of picks, <= m.
+
+    Returns:
+        (need,) int64 indices of rows in the order of the picks; exact ties to the lowest row, as far as rounding shows
+        them as such.
+
+    Source:
+        Bae, Noh, Sutherland, "Uncertainty herding: one active learning method for all label budgets", ICLR 2025,
+        algorithm 1; the lazy evaluation is Minoux, "Accelerated greedy algorithms", 1978.
+    """
+    m = len(rows_mD)
+    covered_m = rows_mD.new_zeros(m)
+
+    def kernel(index_a: Tensor) -> Tensor:
+        return _squares(rows_mD[index_a], rows_mD).div_(-(width**2)).exp_()
+
+    def gains(index_a: Tensor) -> Tensor:
+        return (kernel(index_a) - covered_m).clamp_(min=0) @ weights_m
+
+    if len(labelled_LD):
+        blocks = torch.split(rows_mD, _BLOCK_ROWS)
+        nearest_m = torch.cat([_squares(block, labelled_LD).amin(dim=1) for block in blocks])
+        covered_m = (nearest_m / -(width**2)).exp()
+    everyone_m = torch.arange(m, device=rows_mD.device)
+    bounds_m = torch.cat([gains(index_a) for index_a in torch.split(everyone_m, _BLOCK_ROWS)])
+    fresh_m = torch.ones(m, dtype=torch.bool, device=rows_mD.device)
+    picks: list[int] = []
+    while len(picks) < need:
+        best = int(bounds_m.argmax())
+        while not fresh_m[best]:
+            stale_m = torch.where(fresh_m, -torch.inf, bounds_m)
+            index_a = stale_m.topk(min(_STALE_ROWS, m)).indices
+            index_a = index_a[~fresh_m[index_a]]
+            bounds_m[index_a] = gains(index_a)
+            fresh_m[index_a] = True
+            best = int(bounds_m.argmax())
+        picks.append(best)
+        covered_m = torch.maximum(covered_m, kernel(everyone_m[best : best + 1])[0])
+        bounds_m[best] = -torch.inf
+        # what adds nothing now never will: nothing is to be computed for it any more
+        fresh_m = bounds_m <= 0
+    return torch.tensor(picks, dtype=torch.int64, device=rows_mD.device)
+
+
+def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+    """Pick, one by one, the sample of the subset that adds most coverage of uncertainty.
+
+    Embeddings are scaled to norm 1; the width of the kernel is the smallest distance between labelled samples that
+    differ. Near-copies among them make it tiny, and the choice one by uncertainty alone.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``.
+        state: from ``prepare``.
+        need: number of queries.
+        generator: not read: the subset belongs to the seed of ``prepare``.
+
+    Returns:
+        (min(need, n),) positions in the order of the picks; ties by position.
+
+    Source:
+        Bae, Noh, Sutherland, ICLR 2025, algorithm 1 and section 4, with the subset of the released code.
+    """
+    kept = keep(scores, state, need)
+    rows_mD = torch.nn.functional.normalize(kept.rows["embeddings"].to(torch.float64), dim=1)
+    labelled_LD = torch.nn.functional.normalize(state.embeddings_LD.to(rows_mD), dim=1)
+    width = bandwidth(labelled_LD)
+    picks = herd(rows_mD, kept.scores_n.to(torch.float64), labelled_LD, width, min(need, len(kept)))
+    return kept.positions_n[picks]

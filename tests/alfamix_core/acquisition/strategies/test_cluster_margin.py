@@ -1,0 +1,85 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alfamix_core.acquisition import noise, strategies
+from alfamix_core.acquisition.strategies import cluster_margin
+from alfamix_core.acquisition.strategies.cluster_margin import in_turn
+from alfamix_core.acquisition.types import Scores
+from alfamix_core.errors import InputError
+
+
+def by_loop(owners, numbers):
+    """Queues of members, visited again and again."""
+    queues = {}
+    for row in sorted(range(len(owners)), key=lambda row: (numbers[row], row)):
+        queues.setdefault(owners[row], []).append(row)
+    order = sorted(queues, key=lambda cluster: (len(queues[cluster]), owners.index(cluster)))
+    taken = []
+    while len(taken) < len(owners):
+        taken += [queues[cluster].pop(0) for cluster in order if queues[cluster]]
+    return taken
+
+
+def state(make_task, **parameters):
+    task = make_task()
+    return strategies.load("cluster_margin", parameters).prepare(task.labelled, task.head, 0)
+
+
+def heaps(sizes):
+    """Heaps far apart on a line, scores equal: the clusters are plain."""
+    embeddings = torch.cat([torch.linspace(0, 1, size)[:, None] + 100 * heap for heap, size in enumerate(sizes)])
+    return Scores(torch.arange(len(embeddings)), torch.full((len(embeddings),), 0.5), {"embeddings": embeddings})
+
+
+def test_the_smallest_clusters_come_first_by_hand():
+    """Sizes 5, 1, 2 and four queries: one of each, then the second of the cluster of two."""
+    owners = torch.tensor([0, 0, 0, 0, 0, 1, 2, 2])
+    numbers = torch.tensor([0.5, 0.1, 0.3, 0.2, 0.4, 0.9, 0.8, 0.7])
+    assert in_turn(owners, numbers)[:4].tolist() == [5, 7, 1, 6]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40))
+def test_turns_are_those_of_the_loop(rows):
+    names = list(dict.fromkeys(owner for owner, _ in rows))
+    owners, numbers = [names.index(owner) for owner, _ in rows], [float(number) for _, number in rows]
+    assert in_turn(torch.tensor(owners), torch.tensor(numbers)).tolist() == by_loop(owners, numbers)
+
+
+def test_heaps_are_asked_in_turn(make_task, generator):
+    """Sizes 15, 5, 10 and 3 clusters: the heap of five first, then ten, then fifteen, and again."""
+    scores = heaps([15, 5, 10])
+    chosen = cluster_margin.select(scores, state(make_task), 6, generator()).tolist()
+    heap = [0 if row < 15 else 1 if row < 20 else 2 for row in chosen]
+    assert heap == [1, 2, 0, 1, 2, 0]
+
+
+def test_of_a_cluster_the_smallest_number_of_the_seed_comes_first(make_task, generator):
+    scores = heaps([10, 10])
+    seed = noise.draw_seed(generator())
+    numbers = noise.uniform(noise.fold(seed, cluster_margin._MEMBER_ORDER), scores.positions_n)
+    chosen = cluster_margin.select(scores, state(make_task), 2, generator()).tolist()
+    assert chosen == [int(numbers[:10].argmin()), 10 + int(numbers[10:].argmin())]
+
+
+def test_only_ten_times_the_batch_is_clustered(make_task, generator):
+    scores = heaps([30, 30])
+    scores.scores_n[:30] = 0.9
+    assert len(cluster_margin.keep(scores, state(make_task), 3)) == 30
+    assert all(row < 30 for row in cluster_margin.select(scores, state(make_task), 3, generator()).tolist())
+
+
+def test_with_a_small_limit_the_next_margins_fill_up(make_task, generator):
+    scores = heaps([30])
+    scores.scores_n[:] = torch.linspace(1, 0, 30)
+    prepared = state(make_task, max_clustered=4)
+    assert len(cluster_margin.keep(scores, prepared, 10)) == 10
+    chosen = cluster_margin.select(scores, prepared, 10, generator()).tolist()
+    assert sorted(chosen[:4]) == [0, 1, 2, 3]
+    assert chosen[4:] == [4, 5, 6, 7, 8, 9]
+
+
+def test_a_parameter_below_one_is_refused(make_task):
+    with pytest.raises(InputError, match="cluster_size must be at least 1, not 0"):
+        state(make_task, cluster_size=0)

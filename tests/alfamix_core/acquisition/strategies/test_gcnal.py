@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from alfamix_core.acquisition import noise, strategies
+from alfamix_core.acquisition.strategies.gcnal import Adjacency, graph_features
+from alfamix_core.errors import InputError
+
+
+def test_the_graph_of_three_by_hand():
+    """(1,0), (1,0), (.6,.8): sums of similarities 1.6, 1.6 and 1.2."""
+    graph = Adjacency.of(torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 4.0]], dtype=torch.float64))
+    assert graph.degrees_n1[:, 0].tolist() == pytest.approx([1.6, 1.6, 1.2])
+    full = graph @ torch.eye(3, dtype=torch.float64)
+    expected = [1, 0.625, 0.5, 0.625, 1, 0.5, 0.375, 0.375, 1]
+    assert full.flatten().tolist() == pytest.approx(expected)
+
+
+def test_products_by_factors_are_those_of_the_whole_matrix():
+    random = torch.Generator().manual_seed(0)
+    rows, values = torch.rand(200, 9, generator=random).double(), torch.randn(200, 4, generator=random).double()
+    normal = torch.nn.functional.normalize(rows, dim=1)
+    similar = normal @ normal.T - torch.eye(200)
+    full = similar / similar.sum(dim=0) + torch.eye(200)
+    torch.testing.assert_close(Adjacency.of(rows) @ values, full @ values)
+
+
+def test_features_with_signs_give_numbers():
+    """Sums of similarities near 0 or below break the reference."""
+    rows = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    assert graph_features(rows, rows[:3], 0).isfinite().all()
+    assert graph_features(torch.zeros(4, 5), rows[:3], 0).isfinite().all()
+
+
+def test_the_network_learns_to_tell_labelled_from_unlabelled(make_task):
+    """The first query is one that looks like nothing labelled: of the heap without labels."""
+    random = torch.Generator().manual_seed(0)
+    near, far = torch.rand(40, 6, generator=random), torch.rand(40, 6, generator=random)
+    near[:, :3] += 4
+    far[:, 3:] += 4
+    hidden = graph_features(torch.cat([near[10:], far]), near[:10], 1).double()
+    distances = torch.cdist(hidden[:-10], hidden[-10:]).amin(dim=1)
+    assert distances.argmax() >= 30
+
+
+def test_a_shard_sends_the_rows_of_the_subset(make_task):
+    task = make_task()
+    strategy = strategies.load("gcnal", {"subset": 30})
+    state = strategy.prepare(task.labelled, task.head, 5)
+    scores = strategy.score(task.pool, state)
+    numbers = noise.uniform(noise.fold(5, noise.GCN_SUBSET), task.pool.positions_n)
+    assert strategy.keep(scores, state, 10).positions_n.tolist() == sorted(numbers.argsort()[:30].tolist())
+    assert len(strategy.keep(scores, state, 50)) == 50
+    found = strategy.select(scores, state, 10, torch.Generator().manual_seed(0)).tolist()
+    assert set(found) <= set(numbers.argsort()[:30].tolist())
+
+
+def test_a_subset_of_none_is_refused(make_task):
+    task = make_task()
+    with pytest.raises(InputError, match="subset must be at least 1, not 0"):
+        strategies.load("gcnal", {"subset": 0}).prepare(task.labelled, task.head, 0)

@@ -1,0 +1,63 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alfamix_core.acquisition import k_centre, noise
+from alfamix_core.acquisition.points import Distributions, Euclidean
+
+
+def by_loop(points, nearest, positions, count, seed):
+    """One pass over all rows a pick."""
+    nearest = nearest.clone()
+    picks = []
+    for _ in range(count):
+        if nearest.isinf().all():
+            best = int(noise.uniform(noise.fold(seed, noise.K_CENTRE_START), positions).argmin())
+        else:
+            best = int(nearest.argmax())
+        picks.append(best)
+        nearest = torch.minimum(nearest, points.distances(points.take(torch.tensor([best])))[:, 0])
+        nearest[picks] = -1
+    return picks
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("kind", [Euclidean, Distributions])
+@pytest.mark.parametrize("count", [0, 1, 5, 150, 700])
+def test_the_picks_are_those_of_a_pass_each(device, kind, labelled, count):
+    random = torch.Generator().manual_seed(0)
+    rows = 3 * torch.randn(700, 5, generator=random)
+    nearest = kind(rows).distances(kind(torch.randn(1, 5, generator=random)))[:, 0]
+    nearest = nearest if labelled else torch.full_like(nearest, torch.inf)
+    positions = torch.arange(700) * 3
+    found = k_centre.farthest_first(kind(rows.to(device)), nearest.to(device), positions.to(device), count, 4)
+    assert found.tolist() == by_loop(kind(rows), nearest, positions, count, 4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 120), st.integers(1, 3), st.data())
+def test_ties_and_duplicates_go_by_position(seed, n, D, data):
+    """Rows on a grid: the most of ties; whole numbers leave no rounding."""
+    count = data.draw(st.integers(0, n))
+    rows = torch.randint(4, (n, D), generator=torch.Generator().manual_seed(seed)).float()
+    nearest, positions = torch.full((n,), torch.inf, dtype=torch.float64), torch.arange(n)
+    found = k_centre.farthest_first(Euclidean(rows), nearest, positions, count, seed).tolist()
+    assert len(set(found)) == count
+    assert found == by_loop(Euclidean(rows), nearest, positions, count, seed)
+
+
+def test_many_picks_take_few_passes(monkeypatch):
+    passes = []
+    lower = k_centre.lower
+    monkeypatch.setattr(k_centre, "lower", lambda *arguments: passes.append(1) or lower(*arguments))
+    rows = torch.randn(3000, 64, generator=torch.Generator().manual_seed(0))
+    nearest = rows.square().sum(dim=1).double()
+    k_centre.farthest_first(Euclidean(rows), nearest, torch.arange(3000), 300, 0)
+    assert len(passes) <= 12
+
+
+def test_the_distances_that_were_given_are_not_changed():
+    nearest = torch.full((5,), torch.inf, dtype=torch.float64)
+    k_centre.farthest_first(Euclidean(torch.eye(5)), nearest, torch.arange(5), 3, 0)
+    assert nearest.isinf().all()
