@@ -18,6 +18,9 @@ demo: setup  ## Run five rounds on digits with ALFA-Mix, then with random, and c
 test: setup  ## Run all tests
 	$(BIN)/python -m pytest
 
+faults: setup  ## Kill rounds, break the network and damage files, for a quarter of an hour
+	$(BIN)/python -m pytest -m faults
+
 check: setup  ## Lint, check formats and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,4 +40,4 @@ clean:  ## Remove the environment, caches and the demo
 	rm -rf .venv .work build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check compile docs lock clean
+.PHONY: help setup demo test faults check compile docs lock clean

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -28,12 +28,23 @@ app = typer.Typer(
 )
 queue_app = typer.Typer(help="The questions that wait for people.", no_args_is_help=True)
 labels_app = typer.Typer(help="The answers that people gave.", no_args_is_help=True)
+schedule_app = typer.Typer(help="The recurring run on a Kubeflow API that starts rounds.", no_args_is_help=True)
 DAILY, OPERATIONS = "Daily", "Operations"
+ENGINES = ("local", "kubeflow")
 app.add_typer(queue_app, name="queue", rich_help_panel=DAILY)
 app.add_typer(labels_app, name="labels", rich_help_panel=DAILY)
+app.add_typer(schedule_app, name="schedule", rich_help_panel=OPERATIONS)
 
 ProjectArgument = Annotated[
     str, typer.Argument(metavar="PROJECT", help="The project: a folder, file:///… or s3://bucket/prefix.")
+]
+EndpointOption = Annotated[
+    str,
+    typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="The Kubeflow API, such as http://ml-pipeline.kubeflow:8888."),
+]
+NamespaceOption = Annotated[
+    str,
+    typer.Option(envvar="KF_PIPELINES_NAMESPACE", help="On a Kubeflow of many users; by default the pod's own."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
@@ -129,7 +140,7 @@ def _set(fields: dict[str, Any], text: str) -> None:
             raise InputError(f"--set {text}: {section} is not a section")
     try:
         fields[last] = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         fields[last] = value
 
 
@@ -146,17 +157,35 @@ def drop(
     test_share: Annotated[float, typer.Option(min=0, max=1, help="Of labelled samples, for the test split.")] = 0.0,
     val_share: Annotated[float, typer.Option(min=0, max=1, help="Of labelled samples, for the val split.")] = 0.0,
     name: Annotated[str, typer.Option(help="Of the drop; by default made of the source and its content.")] = "",
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="The source lists ids or uris of samples that must not be used any more.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why they are withdrawn, in your words.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Register a delivery of data. What the project knows already is left out and counted.
 
     A folder below one of the project's data prefixes is referred to in place; any other is copied into the project.
+    Samples that are withdrawn are in no pool and no training set from the next round on, for ever.
     """
+    from alfamix_core.project import drops
     from alfamix_core.project.drops import register
 
     store = _open(project)
+    if withdraw:
+        path = Path(source)
+        try:
+            lines = _read(path).decode("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} must be UTF-8 text: {error.reason} at byte {error.start}") from None
+        batch, count = drops.withdraw(store, lines, reason, datetime.now(UTC), path.name)
+        if as_json:
+            _print_json({"batch": batch, "withdrawn": count})
+        else:
+            out.print(f"withdrew {count:,} samples" if count else "no effect: all were withdrawn before")
+        return
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("copying", total=None)
+        task = bar.add_task("registering", total=None)
         done = register(
             store,
             _uri(source),
@@ -182,7 +211,12 @@ def round_(
     plan: Annotated[bool, typer.Option("--plan", help="Say what a round would do; start nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Start a round even if too little is new.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever is cached.")] = False,
-    engine: Annotated[str, typer.Option(help="Where it runs: local, on this machine.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="Where it runs: local, on this machine; kubeflow, on a cluster.")
+    ] = "local",
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    wait: Annotated[bool, typer.Option("--wait", help="On a cluster: show the stages until the run ends.")] = False,
     work: Annotated[
         Path | None, typer.Option(help="Folder for outputs and cache; by default in your cache folder.")
     ] = None,
@@ -196,12 +230,18 @@ def round_(
     from alfamix_core.project import lock, rounds
     from pipelines import watch, work_folder
 
-    if engine != "local":
-        raise InputError(f'--engine: must be local, not "{engine}"')
+    if engine not in ENGINES:
+        raise InputError(f'--engine: must be local or kubeflow, not "{engine}"')
+    if engine == "kubeflow" and fresh:
+        raise InputError("--fresh: is for --engine local; a cluster's cache is Kubeflow's")
     store = _open(project)
     now = datetime.now(UTC)
     found = lock.read(store)
     reason = lock.blocked_by(found[0] if found else None, "", now)
+    if reason and not plan and engine == "kubeflow":
+        from pipelines.kubeflow import Kubeflow, free_lock
+
+        reason = "" if free_lock(Kubeflow(endpoint, namespace), store) else reason
     if reason and not plan:
         raise InputError(reason)
     intended = rounds.consider(store, now, force)
@@ -210,6 +250,9 @@ def round_(
         return
     if intended.decision == "idle":
         _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
+        return
+    if engine == "kubeflow":
+        _run_on_kubeflow(store, intended, endpoint, namespace, force, wait, as_json)
         return
     root = work if work is not None else work_folder.default(store.uri)
     folder = work_folder.of_round(root, intended.number)
@@ -228,7 +271,27 @@ def round_(
     work_folder.forget_before(root, intended.number)
 
 
-def _conclude(store: Store, run: Any, returncode: int, number: int, log: Path, as_json: bool) -> None:
+def _run_on_kubeflow(
+    store: Store, plan: Any, endpoint: str, namespace: str, force: bool, wait: bool, as_json: bool
+) -> None:
+    """Start a run on a cluster; say where it is; on request wait for its end."""
+    from pipelines.kubeflow import Kubeflow, told_by_project
+
+    kubeflow = Kubeflow(endpoint, namespace)
+    run_id = kubeflow.start(plan.project, store.uri, force)
+    link = kubeflow.link(run_id)
+    if as_json and not wait:
+        _print_json({"run_id": run_id, "link": link})
+    elif not as_json:
+        out.print(f"round {plan.number} · {plan.text} · run {run_id}\n{link}")
+    if not wait:
+        return
+    ended = kubeflow.follow(run_id, 5.0, lambda line: typer.echo(line, err=as_json))
+    told, number = told_by_project(store, ended)
+    _conclude(store, told, ended.state != "SUCCEEDED", number or plan.number, link, as_json)
+
+
+def _conclude(store: Store, run: Any, returncode: int, number: int, log: Path | str, as_json: bool) -> None:
     """Say what became of a run, and end with its exit status."""
     from alfamix_core.project import layout, rounds
 
@@ -327,7 +390,7 @@ def _read(path: Path) -> bytes:
 @_deliberate
 def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
     """Show the rounds, the labels, the accuracy, the open queries and the champion."""
-    from alfamix_core.project import champion, lock, rounds
+    from alfamix_core.project import budgets, champion, lock, rounds, stopping
 
     store = _open(project)
     settings, ledger = _ledger(store)
@@ -336,6 +399,8 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
     held = lock.read(store)
     records = list(rounds.read_all(store))
     locked = lock.blocked_by(held[0] if held else None, "", datetime.now(UTC))
+    spent = budgets.spent(settings, records, counts, datetime.now(UTC))
+    advice = stopping.advise(settings, records, counts, spent)
     if as_json:
         _print_json(
             {
@@ -344,6 +409,12 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
                 "counts": counts.model_dump(),
                 "champion": serving.model_dump(mode="json"),
                 "locked": locked,
+                "advice": {
+                    "worth_it": advice.worth_it,
+                    "reasons": advice.reasons,
+                    "unknown": advice.unknown,
+                    "forecast": advice.forecast.__dict__ if advice.forecast else None,
+                },
                 "rounds": [record.model_dump(mode="json", exclude={"inputs", "settings"}) for record in records],
             }
         )
@@ -375,7 +446,11 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
         f"labelled ({splits}), {counts.skipped:,} skipped, {counts.disputed:,} disputed, "
         f"{counts.quarantined:,} quarantined"
         + (f", {counts.held_out:,} held out without a label" if counts.held_out else "")
+        + (f", {counts.withdrawn:,} withdrawn" if counts.withdrawn else "")
     )
+    for line in (advice.text, advice.forecast.text if advice.forecast else ""):
+        if line:
+            out.print(line)
     if locked:
         out.print(locked)
 
@@ -461,6 +536,147 @@ def labels_import(
     out.print(f"imported {len(events)} answers")
 
 
+@app.command(rich_help_panel=OPERATIONS)
+@_deliberate
+def trigger(
+    project: ProjectArgument,
+    engine: Annotated[
+        str, typer.Option(help="Where runs go: local, on this machine; kubeflow, on a cluster.")
+    ] = "local",
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    sqs: Annotated[str, typer.Option(envvar="ALFAMIX_SQS_URL", help="Queue of the bucket's events, by its url.")] = "",
+    poll: Annotated[float, typer.Option(min=0.05, help="Seconds between two listings of the project.")] = 60.0,
+    quiet: Annotated[float, typer.Option(min=0, help="Seconds without anything new before a run starts.")] = 30.0,
+    max_wait: Annotated[float, typer.Option(min=0, help="Seconds after which it starts although more comes.")] = 600.0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of /healthz and /metrics; 0 for none.")] = 9090,
+    once: Annotated[bool, typer.Option("--once", help="Look once, start a run if one is due, end: a CronJob.")] = False,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder for outputs and cache; by default in your cache folder.")
+    ] = None,
+) -> None:
+    """Watch for new drops and label batches, and start a run when there are some.
+
+    Prints one JSON line an event. Ends on SIGTERM; a local run that is under way goes on. With --once it waits for it,
+    and ends with its exit status.
+    """
+    from contextlib import nullcontext
+
+    from alfamix_core.project import rounds
+    from pipelines import engines, health
+    from pipelines import trigger as trigger_loop
+    from pipelines.s3_events import Messages
+
+    if engine not in ENGINES:
+        raise InputError(f'--engine: must be local or kubeflow, not "{engine}"')
+    store = _open(project)
+    if sqs and not store.uri.startswith("s3://"):
+        raise InputError(f"--sqs: is for a project on S3, not {store.uri}")
+    name = rounds.read_settings(store).name
+    if engine == "kubeflow":
+        from pipelines.kubeflow import Kubeflow
+
+        chosen: engines.Engine = engines.Cluster(store, Kubeflow(endpoint, namespace))
+    else:
+        chosen = engines.Local(store, work)
+    metrics = health.TriggerMetrics(name)
+    messages = Messages(sqs) if sqs else None
+    pace = trigger_loop.Pace(poll=poll, quiet=quiet, max_wait=max_wait)
+    watching = trigger_loop.Trigger(store, chosen, pace, metrics, messages, name)
+    if once:
+        raise typer.Exit(watching.run_once())
+    stale = max(180.0, 3 * poll)
+    with (
+        health.serve(metrics, port, stale) if port else nullcontext(),
+        trigger_loop.stopping_on_signals(watching.stop),
+    ):
+        watching.run()
+
+
+@schedule_app.command("set")
+@_deliberate
+def schedule_set(
+    project: ProjectArgument,
+    cron: Annotated[str, typer.Option(help='When: six fields, seconds first; "0 0 6 * * *" is 06:00:00 UTC daily.')],
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Say when runs would start; set nothing.")] = False,
+) -> None:
+    """Start a run at fixed times, in place of an earlier schedule. A run that is in flight goes on.
+
+    Missed times are not caught up, and a project has one run at a time.
+    """
+    from alfamix_core.project import rounds
+    from pipelines import cron as crons
+
+    expression = crons.parse(cron)
+    store = _open(project)
+    settings = rounds.read_settings(store)
+    out.print(f"{expression.text}: {expression.words()}")
+    for at in expression.after(datetime.now(UTC), 3):
+        out.print(f"  {at:%A %Y-%m-%d %H:%M:%S} UTC")
+    if plan:
+        return
+    from pipelines import schedule
+    from pipelines.kubeflow import Kubeflow
+
+    change = schedule.put(Kubeflow(endpoint, namespace), settings, store.uri, expression)
+    assert change.schedule is not None
+    out.print(f"{'no change: ' if change.unchanged else ''}set as recurring run {change.schedule.recurring_run_id}")
+    _show_cleared(change)
+
+
+@schedule_app.command("show")
+@_deliberate
+def schedule_show(
+    project: ProjectArgument,
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Show the schedule in force, its next three times, and what earlier ones left."""
+    from alfamix_core.project import rounds
+    from pipelines import cron, schedule
+    from pipelines.kubeflow import Kubeflow
+
+    store = _open(project)
+    found = schedule.show(Kubeflow(endpoint, namespace), rounds.read_settings(store), store.uri)
+    if as_json:
+        _print_json([each.__dict__ for each in found])
+        return
+    if not any(each.enabled for each in found):
+        out.print("no schedule is set")
+    for each in found:
+        if not each.enabled:
+            out.print(f"recurring run {each.recurring_run_id}: disabled, replaced while it had a run in flight")
+            continue
+        expression = cron.parse(each.cron)
+        out.print(f"recurring run {each.recurring_run_id}: {each.cron}: {expression.words()}")
+        for at in expression.after(datetime.now(UTC), 3):
+            out.print(f"  {at:%A %Y-%m-%d %H:%M:%S} UTC")
+
+
+@schedule_app.command("remove")
+@_deliberate
+def schedule_remove(project: ProjectArgument, endpoint: EndpointOption = "", namespace: NamespaceOption = "") -> None:
+    """Start no more runs at fixed times. A run that is in flight goes on."""
+    from alfamix_core.project import rounds
+    from pipelines import schedule
+    from pipelines.kubeflow import Kubeflow
+
+    store = _open(project)
+    change = schedule.remove(Kubeflow(endpoint, namespace), rounds.read_settings(store), store.uri)
+    out.print("no schedule was set" if change.unchanged else "no more runs start by schedule")
+    _show_cleared(change)
+
+
+def _show_cleared(change: Any) -> None:
+    for each in change.deleted:
+        out.print(f"deleted recurring run {each}")
+    for each in change.left:
+        out.print(f"recurring run {each} has a run in flight: disabled, to be deleted by the next set or remove")
+
+
 @app.command("compile", rich_help_panel=OPERATIONS)
 @_deliberate
 def compile_(to: Annotated[Path, typer.Argument(help="YAML file to write.")]) -> None:
@@ -485,6 +701,108 @@ def settings(
     for setting in settings_table.settings():
         table.add_row(setting.name, setting.kind, setting.default, setting.meaning)
     out.print(table)
+
+
+@app.command(rich_help_panel=OPERATIONS)
+@_deliberate
+def promote(
+    project: ProjectArgument,
+    number: Annotated[int, typer.Option("--round", min=1, help="Whose model is to serve.")],
+    reason: Annotated[str, typer.Option(help="Why, in your words; kept with the decision.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a round's model the champion, whatever the gate said. The decision is kept with its numbers."""
+    _choose(project, number, reason, "promote", as_json)
+
+
+@app.command(rich_help_panel=OPERATIONS)
+@_deliberate
+def rollback(
+    project: ProjectArgument,
+    reason: Annotated[str, typer.Option(help="Why, in your words; kept with the decision.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the champion that served before. The decision is kept with its numbers."""
+    _choose(project, None, reason, "rollback", as_json)
+
+
+def _choose(project: str, number: int | None, reason: str, kind: Literal["promote", "rollback"], as_json: bool) -> None:
+    from alfamix_core.project import champion, rounds
+
+    store = _open(project)
+    rounds.read_settings(store)
+    decision = champion.choose(store, number, reason, datetime.now(UTC), kind)
+    if as_json:
+        _print_json(decision.model_dump(mode="json"))
+        return
+    before = f" in place of round {decision.champion_round}" if decision.champion_round else ""
+    out.print(f"the model of round {decision.round} is the champion{before}")
+
+
+@app.command(rich_help_panel=OPERATIONS)
+@_deliberate
+def doctor(
+    project: ProjectArgument,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file again and compare its digest.")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Let all samples out of the quarantine: they were repaired.")
+    ] = False,
+    sample: Annotated[list[str] | None, typer.Option(help="With --release: this one alone. Repeat it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is inconsistent, orphaned, locked, overdue or waits for a person, and what to do.
+
+    Exit status: 0 all is well; 1 there are findings.
+    """
+    from alfamix_core.project import doctor as doctors
+
+    store = _open(project)
+    if sample and not release:
+        raise InputError("--sample: is for --release")
+    if release:
+        count = doctors.release(store, sample or (), datetime.now(UTC))
+        _print_json({"released": count}) if as_json else out.print(f"released {count:,} samples from the quarantine")
+        return
+    found = doctors.examine(store, datetime.now(UTC), deep)
+    if as_json:
+        _print_json([finding.__dict__ for finding in found])
+    elif not found:
+        out.print("all is well")
+    for finding in () if as_json else found:
+        out.print(f"{finding.kind}: {finding.key + ' ' if finding.key else ''}{finding.what}")
+        out.print(f"  {finding.do}")
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=OPERATIONS)
+@_deliberate
+def clean(
+    project: ProjectArgument,
+    keep_rounds: Annotated[int, typer.Option(min=0, help="The newest rounds, which keep everything.")] = 10,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it; without, only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete reports, thumbnails and models of old closed rounds, and what belongs to nothing.
+
+    Never a champion, never an open round; every round's numbers, queries and decisions stay.
+    """
+    from alfamix_core.project import cleaning, rounds
+
+    store = _open(project)
+    rounds.read_settings(store)
+    entries = cleaning.removable(store, keep_rounds, datetime.now(UTC))
+    if yes:
+        cleaning.remove(store, entries)
+    size = sum(entry.size for entry in entries)
+    if as_json:
+        _print_json({"deleted": yes, "bytes": size, "keys": [entry.key for entry in entries]})
+        return
+    for entry in entries:
+        out.print(entry.key)
+    verb = "deleted" if yes else "would delete"
+    hint = "" if yes or not entries else "; --yes does it"
+    out.print(f"{verb} {len(entries):,} files, {size / 1e6:.1f} MB{hint}")
 
 
 @app.command(rich_help_panel=OPERATIONS)

@@ -29,8 +29,9 @@ def verdict(events: Iterable[LabelEvent], settings: QueueSettings) -> Verdict:
     """Decide about one sample.
 
     Of each annotator the event with the greatest (time, event_id) counts; a withdrawal removes the annotator. From
-    ``settings.answers`` answers on, an answer that more than half gave decides; without one the query stays open
-    until ``max_answers``, then the sample is disputed.
+    ``settings.answers`` answers on, an answer that more than half gave decides, or, with ``settings.agreement``, one
+    that so many gave and more than any other; without one the query stays open until ``max_answers``, then the sample
+    is disputed.
 
     Args:
         events: of one sample, each event_id once, in any order.
@@ -44,8 +45,10 @@ def verdict(events: Iterable[LabelEvent], settings: QueueSettings) -> Verdict:
     answers = sorted((event for event in last.values() if event.kind != "withdraw"), key=lambda event: event.order)
     if len(answers) < settings.answers:
         return Verdict("open")
-    (kind, label), votes = Counter((event.kind, event.label) for event in answers).most_common(1)[0]
-    if 2 * votes > len(answers):
+    ranked = Counter((event.kind, event.label) for event in answers).most_common(2)
+    (kind, label), votes = ranked[0]
+    second = ranked[1][1] if len(ranked) > 1 else 0
+    if (votes >= settings.agreement and votes > second) if settings.agreement else 2 * votes > len(answers):
         asked = max(event.round for event in answers if (event.kind, event.label) == (kind, label))
         assert kind != "withdraw"
         return Verdict(kind, label, asked)

@@ -1,23 +1,34 @@
 """Drops: deliveries of samples. Files first, the manifest last: its presence says that the drop is complete."""
 
 import hashlib
-import io
 import re
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
+from json.encoder import encode_basestring
 from pathlib import Path
+from typing import IO
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from alfamix_core.errors import InputError, ObjectExistsError, SampleError
-from alfamix_core.project import layout, rounds
-from alfamix_core.project.ledger import Sample, add_sample, derive, freeze, named, read_samples
-from alfamix_core.records.manifest import ManifestLine, Split, sample_id
+from alfamix_core.project import layout, raw, rounds, segments
+from alfamix_core.project.ledger import derive, first_lines, freeze, repeats
+from alfamix_core.project.samples import Sample, Samples, add_sample, check_same, named, read_samples, with_split
+from alfamix_core.records.corrections import Withdrawn
+from alfamix_core.records.manifest import ManifestLine, sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import read_lines
-from alfamix_core.storage import SampleReader, Store, is_below, list_uri, normalise_folder_uri, path_of
+from alfamix_core.records.segment import SAMPLES, Covered
+from alfamix_core.storage import SampleReader, Store, list_uri, normalise_folder_uri, open_store, path_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _COPIED = "files/"
+_TOLD = 50_000  # lines between two words of progress
 
 
 @dataclass(frozen=True)
@@ -70,55 +81,269 @@ def register(
     if name:
         layout.name(name, "drop")
     project = rounds.read_settings(store)
-    known = derive(store, project, freeze(store), datetime.now(UTC)).samples
-    found = list(_read_source(project, source_uri, labelled))
-    if not found:
-        raise InputError(f"{source_uri} has nothing to register: no sample in it")
-    refer = all(_may_be_referred(project, sample.uri) for sample in found)
-    if not refer:
-        found = [_named_by_content(project, sample) for sample in found]
+    with tempfile.TemporaryDirectory(prefix="alfamix-") as folder:
+        found = _spill(project, _read_source(project, source_uri, labelled, progress), Path(folder) / "found.parquet")
+        if not found.rows:
+            raise InputError(f"{source_uri} has nothing to register: no sample in it")
+        twice = _repeated_lines(found, source_uri)
+        if found.refer:
+            return _refer(store, project, source_uri, name, found, twice, (test_share, val_share), Path(folder))
+        samples = [sample for batch in found.batches() for _, sample in _rows(batch)]
+    return _copy(store, project, source_uri, name, samples, (test_share, val_share), progress)
+
+
+def withdraw(store: Store, lines: Iterable[str], reason: str, now: datetime, where: str) -> tuple[str, int]:
+    """Withdraw samples: from the next round on they are in no pool and no training set, for ever.
+
+    Args:
+        store: the project.
+        lines: ids or absolute uris of samples, one a line; blank ones are skipped.
+        reason: why, in the user's words; may be empty.
+        now: the moment, UTC.
+        where: what the user calls the list.
+
+    Returns:
+        The name of the batch, empty when all were withdrawn before, and how many samples it withdraws.
+
+    Raises:
+        InputError: a line names no sample of the project; nothing was written.
+    """
+    project = rounds.read_settings(store)
+    ledger = derive(store, project, freeze(store), now)
+    texts = {text: number for number, line in reversed([*enumerate(lines, start=1)]) if (text := line.strip())}
+    if not texts:
+        raise InputError(f"{where} names no sample")
+    known = ledger.table.rows_of(texts)
+    by_uri = {uri: key for key, uri in ledger.withdrawn.items()}
+    by_uri |= ledger.table.ids_of_uris([text for text in texts if text not in known])
+    keys = set()
+    for text, number in sorted(texts.items(), key=lambda item: item[1]):
+        key = text if text in known or text in ledger.withdrawn else by_uri.get(text)
+        if key is None:
+            raise InputError(f'{where} line {number}: "{text}" is neither the id nor the uri of a sample')
+        if key not in ledger.withdrawn:
+            keys.add(key)
+    if not keys:
+        return "", 0
+    data = b"".join(Withdrawn(sample_id=key, reason=reason, time=now).json_line() for key in sorted(keys))
+    batch = f"{_slug(where)}-{hashlib.sha256(data).hexdigest()[:8]}"
+    store.create_same(layout.withdrawn(batch), data)
+    return batch, len(keys)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a source holds, on disk: a million samples need memory for their ids alone.
+
+    Attributes:
+        path: parquet file of ``segment.SAMPLES``, in order of the source; ``key`` is empty, ``line`` the source's.
+        rows: how many.
+        ids: of all.
+        refer: whether all lie below a data prefix.
+    """
+
+    path: Path
+    rows: int
+    ids: pa.ChunkedArray
+    refer: bool
+
+    def batches(self) -> Iterator[pa.Table]:
+        """Yield the rows, block by block."""
+        with pq.ParquetFile(self.path) as file:
+            for index in range(file.num_row_groups):
+                yield file.read_row_group(index)
+
+
+def _rows(batch: pa.Table) -> Iterator[tuple[int, Sample]]:
+    """Yield (line, sample) of rows."""
+    for key, uri, label, split, group, _, line in zip(*(each.to_pylist() for each in batch.columns), strict=True):
+        yield line, Sample(key, uri, label, split, group)
+
+
+def _spill(project: Project, samples: Iterator[tuple[int, Sample]], path: Path) -> _Found:
+    """Write what a source holds to a file.
+
+    Raises:
+        InputError: a sample in a bucket that is below no data prefix.
+    """
+    starts = tuple(normalise_folder_uri(prefix).rstrip("/") + "/" for prefix in project.data_prefixes)
+    refer, ids = True, []
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        nonlocal refer
+        for line, sample in samples:
+            if not sample.uri.startswith(starts):
+                if not sample.uri.startswith("file:"):
+                    raise InputError(
+                        f"{sample.uri} is under none of the project's data_prefixes; add its prefix to project.json"
+                    )
+                refer = False
+            yield raw.sample_row(sample, "", line)
+
+    with pq.ParquetWriter(path, SAMPLES, compression="none") as writer:
+        for batch in raw.batches(SAMPLES, rows()):
+            writer.write_batch(batch)
+            ids.append(batch["sample_id"])
+    column = pa.chunked_array(ids, pa.string())
+    return _Found(path, len(column), column, refer)
+
+
+def _known(store: Store, project: Project, ids: pa.ChunkedArray) -> Samples:
+    """Return those samples of the project whose ids are given, withdrawn ones too; of the others only ids are read."""
+    inputs = freeze(store)
+    wanted = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    cards = {item.key: card for card, item in segments.usable(store).values()}
+    parts = [segments.matching(store, cards[item.key], wanted) for item in inputs if item.key in cards]
+    fresh = raw.read(store, project, [item for item in inputs if item.key not in cards]).samples
+    parts.append(fresh.filter(pc.is_in(fresh["sample_id"], value_set=wanted)))
+    return first_lines(pa.concat_tables(parts))[0]
+
+
+def _refer(
+    store: Store,
+    project: Project,
+    source_uri: str,
+    name: str,
+    found: _Found,
+    twice: pa.Array,
+    shares: tuple[float, float],
+    folder: Path,
+) -> Registered:
+    """Register samples where they are."""
+    known = _known(store, project, found.ids)
+    known_ids, known_uris = (known.table[column].combine_chunks() for column in ("sample_id", "uri"))
+    manifest, table = folder / layout.MANIFEST_FILE, folder / "samples.parquet"
+    digest = hashlib.sha256()
+    number = 0
+
+    def fresh_rows(stream: IO[bytes]) -> Iterator[tuple[object, ...]]:
+        nonlocal number
+        for batch in found.batches():
+            place = pc.index_in(batch["sample_id"], value_set=known_ids)
+            has = pc.is_valid(place)
+            other = pc.and_(has, pc.not_equal(batch["uri"], known_uris.take(pc.fill_null(place, 0)))) if known else has
+            for _, sample in _rows(batch.filter(other).slice(0, 1)):
+                check_same(known[sample.sample_id], sample, source_uri)
+            fresh = pc.and_(pc.invert(has), pc.invert(pc.is_in(batch["line"], value_set=twice)))
+            lines = []
+            for _, sample in _rows(batch.filter(fresh)):
+                sample = with_split(sample, *shares)
+                number += 1
+                lines.append(_manifest_line(sample))
+                yield raw.sample_row(sample, "", number)
+            text = "".join(lines).encode()
+            digest.update(text)
+            stream.write(text)
+
+    with manifest.open("wb") as stream, pq.ParquetWriter(table, SAMPLES, compression="none") as writer:
+        for block in raw.batches(SAMPLES, fresh_rows(stream)):
+            writer.write_batch(block)
+    done = Registered(name, number, found.rows - number, "referred to in place")
+    if not number:
+        return replace(done, name="")
+    name = name or f"{_slug(source_uri)}-{digest.hexdigest()[:8]}"
+    key = layout.manifest(name)
+    try:
+        store.create_from(key, manifest)
+    except ObjectExistsError:
+        raise InputError(f'there is a drop "{name}" already; give this one another --name') from None
+    if segments.is_worth_it(number, 1):
+        _name_rows(table, key, folder / "named.parquet")
+        covers = [Covered(key=key, sha256=digest.hexdigest(), size=manifest.stat().st_size)]
+        segments.write(store, covers, {"samples": folder / "named.parquet"}, number)
+    return replace(done, name=name)
+
+
+def _name_rows(path: Path, key: str, to: Path) -> None:
+    """Copy a table of samples, now that the manifest has its name."""
+    place = SAMPLES.get_field_index("key")
+    with pq.ParquetFile(path) as file, pq.ParquetWriter(to, SAMPLES, compression="zstd") as writer:
+        for index in range(file.num_row_groups):
+            group = file.read_row_group(index)
+            keys = pa.repeat(pa.scalar(key), group.num_rows)
+            writer.write_table(group.set_column(place, SAMPLES.field("key"), keys))
+
+
+def _repeated_lines(found: _Found, source_uri: str) -> pa.Array:
+    """Return the lines about samples that an earlier line has.
+
+    Raises:
+        InputError: two lines give one id two uris, or one sample two labels.
+    """
+    ids = found.ids.take(pc.sort_indices(found.ids)) if found.rows > 1 else found.ids
+    again = ids.filter(pa.array(repeats(ids))).combine_chunks()
+    lines = []
+    if len(again):
+        first: dict[str, Sample] = {}
+        for batch in found.batches():
+            for line, sample in _rows(batch.filter(pc.is_in(batch["sample_id"], value_set=again))):
+                where = source_uri.rsplit("/", 1)[-1]
+                if not add_sample(first, sample, f"{where} line {line}"):
+                    lines.append(line)
+                    _check_same_label(first[sample.sample_id], sample, source_uri)
+    return pa.array(lines, pa.int64())
+
+
+def _check_same_label(first: Sample, sample: Sample, source_uri: str) -> None:
+    if first.label != sample.label:
+        raise InputError(
+            f"{source_uri}: {first.uri} and {sample.uri} are the same sample, once with label {first.label!r} and "
+            f"once with {sample.label!r}"
+        )
+
+
+def _manifest_line(sample: Sample) -> str:
+    """Return the line of ``ManifestLine``, in a fraction of its time."""
+    text = f'{{"uri": {encode_basestring(sample.uri)}, "id": "{sample.sample_id}"'
+    if sample.label is not None:
+        text += f', "label": {encode_basestring(sample.label)}'
+    if sample.split != "train":
+        text += f', "split": "{sample.split}"'
+    if sample.group is not None:
+        text += f', "group": {encode_basestring(sample.group)}'
+    return text + "}\n"
+
+
+def _copy(
+    store: Store,
+    project: Project,
+    source_uri: str,
+    name: str,
+    samples: list[Sample],
+    shares: tuple[float, float],
+    progress: Callable[[int, int], None],
+) -> Registered:
+    """Copy samples into the project; each is named by its content, unless its manifest named it."""
+    if not all(sample.uri.startswith("file:") for sample in samples):
+        raise InputError(f"{source_uri} names files below a data prefix and others; register them apart")
+    found = [_named_by_content(sample) for sample in samples]
+    known = _known(store, project, pa.chunked_array([[sample.sample_id for sample in found]], pa.string()))
     batch: dict[str, Sample] = {}
     for sample in found:
         if sample.sample_id in known:
-            if refer:
-                add_sample(known, sample, source_uri)
-            else:
-                _check_same_content(known[sample.sample_id], sample, source_uri)
+            _check_same_content(known[sample.sample_id], sample, source_uri)
         first = batch.setdefault(sample.sample_id, sample)
-        if first.label != sample.label:
-            raise InputError(
-                f"{source_uri}: {first.uri} and {sample.uri} are the same sample, once with label {first.label!r} and "
-                f"once with {sample.label!r}"
-            )
-    fresh = [_with_split(sample, test_share, val_share) for key, sample in sorted(batch.items()) if key not in known]
-    how = "referred to in place" if refer else "copied"
-    if not fresh:
-        return Registered("", 0, len(found), how)
-    return _write(
-        store, source_uri, name, fresh, refer, Registered(name, len(fresh), len(found) - len(fresh), how), progress
-    )
+        _check_same_label(first, sample, source_uri)
+    fresh = [with_split(sample, *shares) for key, sample in sorted(batch.items()) if key not in known]
+    done = Registered(name, len(fresh), len(found) - len(fresh), "copied")
+    return _write(store, source_uri, name, fresh, done, progress) if fresh else replace(done, name="")
 
 
-def _read_source(project: Project, source_uri: str, labelled: bool) -> Iterator[Sample]:
-    """Yield the samples of a manifest, or of all images below a folder or prefix."""
+def _read_source(
+    project: Project, source_uri: str, labelled: bool, progress: Callable[[int, int], None]
+) -> Iterator[tuple[int, Sample]]:
+    """Yield (line or place, sample) of a manifest, or of all images below a folder or prefix."""
     classes = frozenset(project.classes)
     if source_uri.endswith(".jsonl"):
         where = source_uri.rsplit("/", 1)[-1]
         if labelled:
             raise InputError(f"--labelled is for folders; {where} says the labels itself")
         folder = source_uri.rsplit("/", 1)[0]
-        try:
-            data = SampleReader(max_bytes=1 << 32).read(source_uri)
-        except SampleError as error:
-            raise InputError(f"{source_uri}: {error}") from None
-        lines = read_lines(ManifestLine, io.BytesIO(data), where)
-        seen: dict[str, Sample] = {}
-        for number, sample in read_samples(lines, folder, project.data_prefixes, classes, where):
-            add_sample(seen, sample, f"{where} line {number}")
-            yield sample
+        lines = read_lines(ManifestLine, _source_lines(source_uri, progress), where)
+        yield from read_samples(lines, folder, project.data_prefixes, classes, where)
         return
     root = normalise_folder_uri(source_uri) + "/"
-    for uri, _ in list_uri(source_uri):
+    for place, (uri, _) in enumerate(list_uri(source_uri), start=1):
         if uri.lower().endswith(IMAGE_SUFFIXES):
             label = None
             if labelled:
@@ -129,18 +354,26 @@ def _read_source(project: Project, source_uri: str, labelled: bool) -> Iterator[
                         f"{uri}: with --labelled the first folder below the source must be a class "
                         f"({named(classes)}), not {label!r}"
                     )
-            yield Sample(sample_id(uri), uri, label, "train", None)
+            yield place, Sample(sample_id(uri), uri, label, "train", None)
 
 
-def _may_be_referred(project: Project, uri: str) -> bool:
-    if any(is_below(uri, prefix) for prefix in project.data_prefixes):
-        return True
-    if not uri.startswith("file:"):
-        raise InputError(f"{uri} is under none of the project's data_prefixes; add its prefix to project.json")
-    return False
+def _source_lines(source_uri: str, progress: Callable[[int, int], None]) -> Iterator[bytes]:
+    """Yield the lines of a file anywhere; tell now and then how many were read, of about how many."""
+    store = open_store(source_uri.rsplit("/", 1)[0])
+    key = unquote(source_uri.rsplit("/", 1)[-1]) if source_uri.startswith("file:") else source_uri.rsplit("/", 1)[-1]
+    entry = store.entry(key)
+    if entry is None or not entry.size:
+        raise InputError(f"{source_uri}: {'missing' if entry is None else 'empty file'}")
+    read = 0
+    with store.open(key) as stream:
+        for number, line in enumerate(stream, start=1):
+            read += len(line)
+            yield line
+            if not number % _TOLD:
+                progress(number, round(number * entry.size / read))
 
 
-def _named_by_content(project: Project, sample: Sample) -> Sample:
+def _named_by_content(sample: Sample) -> Sample:
     """Give a file that is to be copied an id made of its bytes, unless its manifest named it."""
     if sample.sample_id != sample_id(sample.uri):
         return sample
@@ -174,27 +407,17 @@ def _local(sample: Sample) -> Path:
     return path
 
 
-def _with_split(sample: Sample, test_share: float, val_share: float) -> Sample:
-    """Give a labelled sample of the train split its split, by hash of its id: the same for ever."""
-    if sample.label is None or sample.split != "train":
-        return sample
-    place = int.from_bytes(hashlib.sha256(f"split/{sample.sample_id}".encode()).digest()[:6], "big") / 2**48
-    split: Split = "test" if place < test_share else "val" if place < test_share + val_share else "train"
-    return replace(sample, split=split)
-
-
 def _write(
     store: Store,
     source_uri: str,
     name: str,
     fresh: list[Sample],
-    refer: bool,
     done: Registered,
     progress: Callable[[int, int], None],
 ) -> Registered:
     lines = [
         ManifestLine(
-            uri=sample.uri if refer else _COPIED + _file_name(sample),
+            uri=_COPIED + _file_name(sample),
             id=sample.sample_id,
             label=sample.label,
             split=None if sample.split == "train" else sample.split,  # type: ignore[arg-type]
@@ -206,11 +429,10 @@ def _write(
     name = name or f"{_slug(source_uri)}-{hashlib.sha256(manifest).hexdigest()[:8]}"
     if store.entry(layout.manifest(name)) is not None:
         raise InputError(f'there is a drop "{name}" already; give this one another --name')
-    if not refer:
-        paths = [_local(sample) for sample in fresh]
-        for place, (sample, path) in enumerate(zip(fresh, paths, strict=True), start=1):
-            store.create_from(layout.drop(name) + _COPIED + _file_name(sample), path)
-            progress(place, len(fresh))
+    paths = [_local(sample) for sample in fresh]
+    for place, (sample, path) in enumerate(zip(fresh, paths, strict=True), start=1):
+        store.create_from(layout.drop(name) + _COPIED + _file_name(sample), path)
+        progress(place, len(fresh))
     try:
         store.create_same(layout.manifest(name), manifest)
     except ObjectExistsError:

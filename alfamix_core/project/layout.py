@@ -5,7 +5,8 @@ champion.json  lock.json             drops/<drop>/files/…             queue/<n
 rounds/<n>/round.json                rounds/<n>/queries.jsonl         quarantine/<n>.jsonl
 rounds/<n>/promotion.json            rounds/<n>/report.html           models/<n>/…
 rounds/<n>/evaluation.json           rounds/<n>/thumbnails/…          rounds/<n>/run/…
-failures/<run id>.json
+failures/<run id>.json               withdrawn/<batch>.jsonl          released/<batch>.jsonl
+ledger/<segment>/…                   decisions/<revision>.json
 """
 
 import re
@@ -21,6 +22,12 @@ LABELS = "labels/"
 ROUNDS = "rounds/"
 QUEUE = "queue/"
 QUARANTINE = "quarantine/"
+RELEASED = "released/"
+WITHDRAWN = "withdrawn/"
+LEDGER = "ledger/"
+MODELS = "models/"
+DECISIONS = "decisions/"
+FAILURES = "failures/"
 MANIFEST_FILE = "manifest.jsonl"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -63,6 +70,26 @@ def quarantine(number: int) -> str:
     return f"{QUARANTINE}{folder(number)}.jsonl"
 
 
+def withdrawn(batch: str) -> str:
+    """Samples that must not be used any more."""
+    return f"{WITHDRAWN}{name(batch, 'batch')}.jsonl"
+
+
+def released(batch: str) -> str:
+    """Samples that were repaired."""
+    return f"{RELEASED}{name(batch, 'batch')}.jsonl"
+
+
+def decision(revision: int) -> str:
+    """How a person chose the champion that has this revision."""
+    return f"{DECISIONS}{folder(revision)}.json"
+
+
+def segment(segment_name: str) -> str:
+    """The folder of a segment of the ledger, with its slash."""
+    return f"{LEDGER}{segment_name}/"
+
+
 def model(number: int) -> str:
     """The folder of a promoted model, with its slash."""
     return f"models/{folder(number)}/"
@@ -103,9 +130,14 @@ def report(number: int) -> str:
     return round_folder(number) + "report.html"
 
 
+def thumbnails(number: int) -> str:
+    """The folder of a round's small pictures, with its slash."""
+    return round_folder(number) + "thumbnails/"
+
+
 def thumbnail(number: int, sample_id: str) -> str:
     """A queried sample, small."""
-    return f"{round_folder(number)}thumbnails/{sample_id}.webp"
+    return f"{thumbnails(number)}{sample_id}.webp"
 
 
 def run(number: int) -> str:

@@ -1,36 +1,33 @@
-"""The ledger: what every sample is, derived from drops, label events, queues and quarantine.
+"""The ledger: what every sample is, derived from drops, label events, queues, quarantine and withdrawals.
 
-Nothing about a sample is stored as a flag. Given the same files and the same moment, the ledger is the same.
+Nothing about a sample is stored as a flag. Given the same files and the same moment, the ledger is the same, whether
+it is read from the files or from the segments that cover them.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
-from alfamix_core.errors import InputError, MissingObjectError
-from alfamix_core.project import layout
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alfamix_core.errors import InputError
+from alfamix_core.project import layout, raw, segments
 from alfamix_core.project.consensus import Verdict, verdict
+from alfamix_core.project.samples import Sample, Samples, check_class, check_same, flags
 from alfamix_core.records.labels import LabelEvent
-from alfamix_core.records.manifest import ManifestLine, Split, sample_id
-from alfamix_core.records.project import Project
+from alfamix_core.records.project import Project, QueueSettings
 from alfamix_core.records.query import Question
-from alfamix_core.records.record import read_lines
 from alfamix_core.records.round import Counts, FrozenInput
-from alfamix_core.records.stage import Quarantined
-from alfamix_core.storage import Store, absolute_uri
+from alfamix_core.records.segment import Tables, concatenate
+from alfamix_core.storage import Store
 
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A sample as its drop delivered it."""
-
-    sample_id: str
-    uri: str
-    label: str | None
-    split: Split
-    group: str | None
+_STATES = ("open", "label", "skip", "cannot_label", "disputed")
 
 
 @dataclass
@@ -44,14 +41,20 @@ class Ledger:
         quarantined: ids that could not be read.
         repeated: lines of manifests about samples that an earlier line has delivered.
         label_events: how many there are, each event_id once.
+        withdrawn: uris by id of what must not be used any more; ``samples`` has none of them.
+        unknown: label events about samples that no drop has delivered; they count when one does.
+        fresh: what the files said that no segment covers.
     """
 
-    samples: dict[str, Sample] = field(default_factory=dict)
+    samples: Mapping[str, Sample] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     open_queries: dict[str, Question] = field(default_factory=dict)
     quarantined: set[str] = field(default_factory=set)
     repeated: int = 0
     label_events: int = 0
+    withdrawn: Mapping[str, str] = field(default_factory=dict)
+    unknown: int = 0
+    fresh: Tables | None = None
 
     def label(self, sample: Sample) -> str | None:
         """Return the decided class: what annotators agreed on, else what the manifest says; None if undecided."""
@@ -75,48 +78,149 @@ class Ledger:
 
     def reserve(self, seed: int) -> list[Sample]:
         """Return the samples of the audit reserve that may be asked about now, in the order in which they are."""
-        waiting = [
-            sample
-            for sample in self.samples.values()
-            if sample.split == "audit" and self.undecided(sample) and sample.sample_id not in self.open_queries
-        ]
+        rows = self.table.table.filter(pa.array(self._waiting & self._of_split("audit")))
+        waiting = [Sample(**row) for row in rows.to_pylist()]
         return sorted(waiting, key=lambda sample: (audit_place(seed, sample.sample_id), sample.sample_id))
 
     def ordered(self) -> Iterator[Sample]:
         """Yield all samples in order of their ids, which no order of arrival changes."""
-        for key in sorted(self.samples):
-            yield self.samples[key]
+        for row in self.table.table.to_pylist():
+            yield Sample(**row)
+
+    def pool(self) -> pa.Table:
+        """Return the samples that may be asked about now: sample_id, uri, group, in order of their ids."""
+        rows = pa.array(self._waiting & self._of_split("train"))
+        return self.table.table.select(["sample_id", "uri", "group"]).filter(rows)
+
+    def labelled(self, classes: Sequence[str]) -> pa.Table:
+        """Return the samples that have a label and can be read, in order of their ids.
+
+        Args:
+            classes: of the project; a label is the place of its class.
+
+        Returns:
+            Columns sample_id, uri, label (int32), split, group, round (int32, of the deciding answer; 0: none).
+        """
+        names, codes, rounds = self._labels
+        place = {name: index for index, name in enumerate(classes)}
+        index = np.array([place.get(name, -1) for name in names] + [-1], dtype=np.int32)[codes]
+        rows = (codes >= 0) & ~self._marked(self.quarantined)
+        kept = self.table.table.filter(pa.array(rows))
+        columns = {
+            "sample_id": kept["sample_id"],
+            "uri": kept["uri"],
+            "label": pa.array(index[rows], pa.int32()),
+            "split": kept["split"],
+            "group": kept["group"],
+            "round": pa.array(rounds[rows], pa.int32()),
+        }
+        return pa.table(columns)
 
     def counts(self) -> Counts:
         """Count the samples by what is known of them."""
-        found: dict[str, int] = defaultdict(int)
-        for sample in self.samples.values():
-            found["samples"] += 1
-            known = self.verdicts.get(sample.sample_id)
-            if sample.sample_id in self.quarantined:
-                found["quarantined"] += 1
-            elif self.label(sample) is not None:
-                found[sample.split] += 1
-            elif known is not None and known.state in ("skip", "cannot_label"):
-                found["skipped"] += 1
-            elif known is not None and known.state == "disputed":
-                found["disputed"] += 1
-            elif sample.sample_id in self.open_queries:
-                found["queried"] += 1
-            elif self.in_pool(sample):
-                found["pool"] += 1
+        left = np.ones(len(self.table), dtype=np.bool_)
+        found: dict[str, int] = {}
+
+        def take(name: str, rows: npt.NDArray[np.bool_]) -> None:
+            found[name] = int(np.count_nonzero(left & rows))
+            left[rows] = False
+
+        states = self._states
+        take("quarantined", self._marked(self.quarantined))
+        has_label = self._labels[1] >= 0
+        for split in ("train", "val", "test", "audit"):
+            take(split, has_label & self._of_split(split))
+        take("skipped", (states == _STATES.index("skip")) | (states == _STATES.index("cannot_label")))
+        take("disputed", states == _STATES.index("disputed"))
+        take("queried", self._marked(self.open_queries))
+        take("pool", self._of_split("train"))
+        return Counts(
+            samples=len(self.table) + len(self.withdrawn),
+            held_out=int(np.count_nonzero(left)),
+            withdrawn=len(self.withdrawn),
+            **found,
+        )
+
+    @cached_property
+    def table(self) -> Samples:
+        """The samples as a table."""
+        return self.samples if isinstance(self.samples, Samples) else Samples.of(self.samples.values())
+
+    def _marked(self, keys: Mapping[str, object] | set[str]) -> npt.NDArray[np.bool_]:
+        """Flag the rows of those ids."""
+        wanted = pa.array(list(keys), pa.string())
+        return flags(pc.is_in(self.table.table["sample_id"], value_set=wanted))
+
+    def _of_split(self, split: str) -> npt.NDArray[np.bool_]:
+        return flags(pc.equal(self.table.table["split"], split))
+
+    @cached_property
+    def _spoken(self) -> dict[str, int]:
+        """The rows of the samples about which anybody said anything."""
+        return self.table.rows_of(self.verdicts)
+
+    @cached_property
+    def _states(self) -> npt.NDArray[np.int8]:
+        """The place in ``_STATES`` of each sample's verdict."""
+        states = np.zeros(len(self.table), dtype=np.int8)
+        code = {state: place for place, state in enumerate(_STATES)}
+        for key, row in self._spoken.items():
+            states[row] = code[self.verdicts[key].state]
+        return states
+
+    @cached_property
+    def _labels(self) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Names of labels; each sample's place among them, -1 without a label; the round whose answer decided."""
+        column = self.table.table["label"].combine_chunks().dictionary_encode()
+        column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        names: list[str] = column.dictionary.to_pylist()
+        codes = np.array(pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+        rounds = np.zeros(len(codes), dtype=np.int64)
+        place = {name: index for index, name in enumerate(names)}
+        for key, row in self._spoken.items():
+            known = self.verdicts[key]
+            if known.state == "open":
+                continue
+            if known.label is None:
+                codes[row] = -1
             else:
-                found["held_out"] += 1
-        return Counts(**found)
+                codes[row] = place.setdefault(known.label, len(place))
+                rounds[row] = known.round
+        return list(place), codes, rounds
+
+    @cached_property
+    def _waiting(self) -> npt.NDArray[np.bool_]:
+        """Flag the samples that have no label, no verdict and no open query, and can be read."""
+        undecided: npt.NDArray[np.bool_] = (self._labels[1] < 0) & (self._states == 0)
+        return undecided & ~self._marked(self.quarantined) & ~self._marked(self.open_queries)
 
 
 def freeze(store: Store) -> tuple[FrozenInput, ...]:
-    """Return every file from which a ledger is derived, as it is now."""
-    manifests = [layout.manifest(drop) for drop in store.folders(layout.DROPS)]
-    keys = [key for key in manifests if store.entry(key) is not None]
-    for prefix in (layout.LABELS, layout.QUEUE, layout.QUARANTINE):
-        keys += [entry.key for entry in store.list(prefix)]
-    return tuple(FrozenInput(key=key, sha256=_digest(store, key)) for key in keys)
+    """Return every file from which a ledger is derived, as it is now: segments, then the files that none covers.
+
+    A covered file is not read again: that it is there with its size is seen in the listing.
+
+    Raises:
+        InputError: a covered file is gone or has another size.
+    """
+    inputs, covered = [], {}
+    for card, item in segments.usable(store).values():
+        inputs.append(item)
+        covered.update({each.key: each.size for each in card.covers})
+    for drop in store.folders(layout.DROPS):
+        key = layout.manifest(drop)
+        if covered.pop(key, None) is None and store.entry(key) is not None:
+            inputs.append(FrozenInput(key=key, sha256=raw.digest_of(store, key)))
+    for prefix in (layout.LABELS, layout.QUEUE, layout.QUARANTINE, layout.RELEASED, layout.WITHDRAWN):
+        for entry in store.list(prefix):
+            size = covered.pop(entry.key, None)
+            if size is None:
+                inputs.append(FrozenInput(key=entry.key, sha256=raw.digest_of(store, entry.key)))
+            elif size != entry.size:
+                raise InputError(f"{entry.key} is not what it was when it was first used; put it back")
+    for key in covered:
+        raise InputError(f"{key} was used before and is gone; put it back")
+    return tuple(inputs)
 
 
 def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: datetime) -> Ledger:
@@ -131,27 +235,27 @@ def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: d
     Raises:
         InputError: a file is not what its format says, or is no longer what it was when it was frozen.
     """
-    ledger = Ledger()
-    classes = frozenset(project.classes)
-    for item in inputs:
-        if item.key.startswith(layout.DROPS):
-            _read_manifest(store, project, classes, item, ledger)
-    events = _read_events(store, classes, [i for i in inputs if i.key.startswith(layout.LABELS)], ledger)
-    ledger.verdicts = {key: verdict(found, project.queue) for key, found in events.items()}
-    for item in inputs:
-        if item.key.startswith(layout.QUARANTINE):
-            for _, bad in read_lines(Quarantined, _lines(store, item), item.key):
-                ledger.quarantined.add(bad.sample_id)
-    asked: dict[str, bool] = {}
-    lifetime = timedelta(days=project.queue.expires_after_days)
-    for item in inputs:
-        if item.key.startswith(layout.QUEUE):
-            for _, question in read_lines(Question, _lines(store, item), item.key):
-                asked[question.sample_id] = question.audit
-                sample = ledger.samples.get(question.sample_id)
-                if sample is not None and ledger.undecided(sample) and now < question.asked_at + lifetime:
-                    ledger.open_queries[question.sample_id] = question
-    _set_reserve_aside(project, ledger, asked)
+    parts = [segments.load(store, project, item) for item in inputs if item.key.startswith(layout.LEDGER)]
+    fresh = raw.read(store, project, [item for item in inputs if not item.key.startswith(layout.LEDGER)])
+    tables = concatenate([*parts, fresh])
+    samples, repeated = first_lines(tables.samples)
+    events, unknown = _events(tables.events, samples)
+    samples, withdrawn = _take_withdrawn(samples, tables.withdrawn["sample_id"].to_pylist())
+    ledger = Ledger(
+        samples=samples,
+        verdicts=_verdicts(events, project.queue),
+        quarantined=_quarantined(tables),
+        repeated=repeated,
+        label_events=events.num_rows,
+        withdrawn=withdrawn,
+        unknown=unknown,
+        fresh=fresh,
+    )
+    for key in withdrawn.keys() & ledger.verdicts.keys():
+        del ledger.verdicts[key]
+    lifetime = timedelta(days=project.queue.expires_after_days) // timedelta(microseconds=1)
+    ledger.open_queries = _open_queries(ledger, tables.questions, raw.microseconds(now) - lifetime)
+    _set_reserve_aside(project, ledger, tables.questions)
     return ledger
 
 
@@ -160,52 +264,7 @@ def audit_place(seed: int, key: str) -> float:
     return int.from_bytes(hashlib.sha256(f"audit/{seed}/{key}".encode()).digest()[:6], "big") / 2**48
 
 
-def read_samples(
-    lines: Iterator[tuple[int, ManifestLine]],
-    folder_uri: str,
-    prefixes: Sequence[str],
-    classes: frozenset[str],
-    where: str,
-) -> Iterator[tuple[int, Sample]]:
-    """Yield (line number, sample) of a manifest, its uris made absolute, its labels checked.
-
-    Args:
-        lines: of the manifest.
-        folder_uri: of the manifest's folder, to which its uris are relative.
-        prefixes: below which it may point elsewhere.
-        classes: of the project.
-        where: what the user calls the manifest.
-
-    Raises:
-        InputError: a uri outside the folder and the prefixes, or a label outside the classes, with its line.
-    """
-    for number, line in lines:
-        try:
-            uri = absolute_uri(line.uri, folder_uri, prefixes)
-        except InputError as error:
-            raise InputError(f"{where} line {number}: {error}") from None
-        if line.label is not None and line.label not in classes:
-            raise InputError(
-                f'{where} line {number}: label "{line.label}" is not a class; the classes are {named(classes)}'
-            )
-        yield number, Sample(line.id or sample_id(uri), uri, line.label, line.split or "train", line.group)
-
-
-def add_sample(samples: dict[str, Sample], sample: Sample, where: str) -> bool:
-    """Add a sample; return whether it is new.
-
-    Raises:
-        InputError: its id is known with another uri.
-    """
-    known = samples.setdefault(sample.sample_id, sample)
-    if known.uri != sample.uri:
-        raise InputError(
-            f'{where}: id "{sample.sample_id}" is already the sample {known.uri}; it cannot be {sample.uri} as well'
-        )
-    return known is sample
-
-
-def check_event(event: LabelEvent, known_ids: dict[str, Sample], classes: frozenset[str], where: str) -> None:
+def check_event(event: LabelEvent, known_ids: Mapping[str, Sample], classes: frozenset[str], where: str) -> None:
     """Refuse an event about a sample or class that the project does not have.
 
     Raises:
@@ -213,71 +272,139 @@ def check_event(event: LabelEvent, known_ids: dict[str, Sample], classes: frozen
     """
     if event.sample_id not in known_ids:
         raise InputError(f'{where}: sample "{event.sample_id}" is in no drop of the project')
-    if event.label is not None and event.label not in classes:
-        raise InputError(f'{where}: label "{event.label}" is not a class; the classes are {named(classes)}')
+    if event.label is not None:
+        check_class(event.label, classes, where)
 
 
-def named(classes: frozenset[str]) -> str:
-    """Return class names for a message: in order, the first twelve of many."""
-    names = sorted(classes)
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+def first_lines(lines: pa.Table) -> tuple[Samples, int]:
+    """Return each sample once, as the first drop by name says, and the number of lines left out.
+
+    Raises:
+        InputError: two lines give one id to two uris.
+    """
+    lines = _sorted(lines, "sample_id", lambda key: key.removeprefix(layout.DROPS).split("/", 1)[0])
+    again = repeats(lines["sample_id"])
+    if not again.any():
+        return Samples(lines), 0
+    first = np.flatnonzero(~again)
+    leader = pa.array(np.repeat(first, np.diff(np.append(first, len(again)))))
+    other = flags(pc.not_equal(lines["uri"], lines["uri"].take(leader)))
+    for row in np.flatnonzero(other)[:1].tolist():
+        line, known = (lines.slice(place, 1).to_pylist()[0] for place in (row, leader[row].as_py()))
+        fields = ("sample_id", "uri", "label", "split", "group")
+        check_same(
+            Sample(*(known[name] for name in fields)),
+            Sample(*(line[name] for name in fields)),
+            f"{line['key']} line {line['line']}",
+        )
+    return Samples(lines.filter(pa.array(~again))), int(again.sum())
 
 
-def _set_reserve_aside(project: Project, ledger: Ledger, asked: dict[str, bool]) -> None:
+def _take_withdrawn(samples: Samples, keys: Iterable[str]) -> tuple[Samples, dict[str, str]]:
+    """Return the samples that are left, and the uris of the others by id."""
+    gone = samples.rows_of(keys)
+    if not gone:
+        return samples, {}
+    keep = np.ones(len(samples), dtype=np.bool_)
+    keep[list(gone.values())] = False
+    taken = samples.table.filter(pa.array(~keep))
+    uris = dict(zip(taken["sample_id"].to_pylist(), taken["uri"].to_pylist(), strict=True))
+    return Samples(samples.table.filter(pa.array(keep))), uris
+
+
+def _events(events: pa.Table, samples: Samples) -> tuple[pa.Table, int]:
+    """Return the events that count, those of a sample together, and how many are about unknown samples."""
+    events = _sorted(events, "event_id", lambda key: key)
+    events = events.filter(pa.array(~repeats(events["event_id"])))
+    known = flags(pc.is_in(events["sample_id"], value_set=samples.table["sample_id"]))
+    return events.filter(pa.array(known)).sort_by("sample_id"), int(np.count_nonzero(~known))
+
+
+def _verdicts(events: pa.Table, settings: QueueSettings) -> dict[str, Verdict]:
+    """Return what the answers about each sample come to.
+
+    Args:
+        events: those of a sample together.
+        settings: how answers are judged.
+    """
+    ids = events["sample_id"]
+    starts = np.flatnonzero(~repeats(ids))
+    sizes = np.diff(np.append(starts, len(ids)))
+    found: dict[str, Verdict] = {}
+    single = starts[sizes == 1] if settings.answers == 1 and settings.agreement <= 1 else starts[:0]
+    alone = events.select(["sample_id", "kind", "label", "round"]).take(pa.array(single))
+    shared: dict[tuple[str, str | None, int], Verdict] = {}
+    for key, *said in zip(*(column.to_pylist() for column in alone.columns), strict=True):
+        kind, label, asked = said
+        known = shared.get((kind, label, asked))
+        if known is None:
+            known = Verdict("open") if kind == "withdraw" else Verdict(kind, label, asked)
+            shared[(kind, label, asked)] = known
+        found[key] = known
+    together: dict[str, list[LabelEvent]] = defaultdict(list)
+    rest = np.ones(len(ids), dtype=np.bool_)
+    rest[single] = False
+    for row in events.filter(pa.array(rest)).drop_columns(["key", "line"]).to_pylist():
+        together[row["sample_id"]].append(LabelEvent.model_construct(**row))
+    return found | {key: verdict(answers, settings) for key, answers in together.items()}
+
+
+def _quarantined(tables: Tables) -> set[str]:
+    """Return the samples that could not be read and were not released since."""
+    last: dict[str, int] = {}
+    for key, number in zip(*(column.to_pylist() for column in tables.quarantined.columns), strict=True):
+        last[key] = max(number, last.get(key, 0))
+    for key, number in zip(*(column.to_pylist() for column in tables.released.columns), strict=True):
+        if last.get(key, number + 1) <= number:
+            del last[key]
+    return set(last)
+
+
+def _open_queries(ledger: Ledger, questions: pa.Table, asked_after: int) -> dict[str, Question]:
+    """Return the newest question about each sample that is neither decided nor expired."""
+    questions = questions.filter(pc.greater(questions["asked_at"], asked_after))
+    questions = questions.sort_by([("key", "ascending"), ("line", "ascending")])
+    newest = dict(zip(questions["sample_id"].to_pylist(), questions["json"].to_pylist(), strict=True))
+    rows = ledger.table.rows_of(newest)
+    waiting = ledger._waiting
+    return {
+        key: Question.model_validate_json(text) for key, text in newest.items() if key in rows and waiting[rows[key]]
+    }
+
+
+def _set_reserve_aside(project: Project, ledger: Ledger, questions: pa.Table) -> None:
     """Move the reserve to the split ``audit``: by hash, but never what a strategy has asked for before.
 
     What was once asked for the audit stays there, whatever becomes of the share.
     """
-    for key, sample in ledger.samples.items():
-        in_reserve = asked.get(key)
-        if in_reserve is None:
-            in_reserve = project.audit.share > 0 and audit_place(project.seed, key) < project.audit.share
-        if in_reserve and sample.split == "train":
-            ledger.samples[key] = replace(sample, split="audit")
+    table, share = ledger.table, project.audit.share
+    questions = questions.sort_by([("key", "ascending"), ("line", "ascending")])
+    asked = dict(zip(questions["sample_id"].to_pylist(), questions["audit"].to_pylist(), strict=True))
+    if share > 0:
+        inside = np.fromiter((audit_place(project.seed, key) < share for key in table), np.bool_, len(table))
+    else:
+        inside = np.zeros(len(table), dtype=np.bool_)
+    for key, row in table.rows_of(asked).items():
+        inside[row] = asked[key]
+    inside &= flags(pc.equal(table.table["split"], "train"))
+    if inside.any():
+        ledger.samples = table.with_split(inside, "audit")
+    for name in ("table", "_waiting"):
+        ledger.__dict__.pop(name, None)  # they were of the split, or of the open queries, before
 
 
-def _read_manifest(store: Store, project: Project, classes: frozenset[str], item: FrozenInput, ledger: Ledger) -> None:
-    folder_uri = store.uri_of(item.key).rsplit("/", 1)[0] + "/"
-    lines = read_lines(ManifestLine, _lines(store, item), item.key)
-    for number, sample in read_samples(lines, folder_uri, project.data_prefixes, classes, item.key):
-        ledger.repeated += not add_sample(ledger.samples, sample, f"{item.key} line {number}")
+def _sorted(lines: pa.Table, by: str, order: Callable[[str], str]) -> pa.Table:
+    """Sort lines by a column, those that are equal there by their file's order and their place in it."""
+    keys = pc.unique(lines["key"]).to_pylist()
+    ranked = sorted(keys, key=order)
+    rank = pc.index_in(lines["key"], value_set=pa.array(ranked, pa.string()))
+    found = lines.append_column("rank", rank).sort_by([(by, "ascending"), ("rank", "ascending"), ("line", "ascending")])
+    return found.select(lines.column_names)
 
 
-def _read_events(
-    store: Store, classes: frozenset[str], items: Sequence[FrozenInput], ledger: Ledger
-) -> dict[str, list[LabelEvent]]:
-    events: dict[str, list[LabelEvent]] = defaultdict(list)
-    seen: set[str] = set()
-    for item in items:
-        for number, event in read_lines(LabelEvent, _lines(store, item), item.key):
-            check_event(event, ledger.samples, classes, f"{item.key} line {number}")
-            if event.event_id not in seen:
-                seen.add(event.event_id)
-                events[event.sample_id].append(event)
-    ledger.label_events = len(seen)
-    return events
-
-
-def _digest(store: Store, key: str) -> str:
-    digest = hashlib.sha256()
-    with store.open(key) as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _lines(store: Store, item: FrozenInput) -> Iterator[bytes]:
-    """Yield the lines of a frozen file, then check that it is what was frozen.
-
-    What was read before the check is thrown away with the error, so nothing is decided on a changed file.
-    """
-    digest = hashlib.sha256()
-    try:
-        with store.open(item.key) as stream:
-            for line in stream:
-                digest.update(line)
-                yield line
-    except MissingObjectError:
-        raise InputError(f"{item.key} was there when the round was planned and is gone; put it back") from None
-    if digest.hexdigest() != item.sha256:
-        raise InputError(f"{item.key} is not what it was when the round was planned; put it back")
+def repeats(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Flag the rows of a sorted column that say the same as the row before."""
+    again = np.zeros(len(column), dtype=np.bool_)
+    if len(column) > 1:
+        again[1:] = flags(pc.equal(column.slice(1), column.slice(0, len(column) - 1)))
+    return again

@@ -11,16 +11,17 @@ Only the record's swap counts; it carries the fence of the lock under which it w
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from alfamix_core.errors import InputError, LockedError, MissingObjectError
-from alfamix_core.project import catalogue, champion, layout, lock
+from alfamix_core.project import budgets, catalogue, champion, layout, lock, segments, stopping
 from alfamix_core.project.ledger import Ledger, derive, freeze
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.project import Project, read_project
 from alfamix_core.records.round import Counts, FrozenInput, Outcome, Round, number_of
+from alfamix_core.records.segment import Tables
 from alfamix_core.storage import Store
 
 
@@ -36,6 +37,7 @@ class Plan:
         inputs: the files that would be frozen; those of the round when it is resumed.
         counts: what they hold.
         waiting: the rounds that have an open query.
+        fresh: what those of the inputs say that no segment covers.
     """
 
     decision: str
@@ -45,6 +47,7 @@ class Plan:
     inputs: tuple[FrozenInput, ...]
     counts: Counts
     waiting: frozenset[int] = frozenset()
+    fresh: Tables | None = None
 
     @property
     def number(self) -> int:
@@ -74,8 +77,14 @@ def read_settings(store: Store) -> Project:
 
 
 def numbers(store: Store) -> list[int]:
-    """Return the numbers of all rounds, ascending."""
-    return sorted(number_of(name) for name in store.folders(layout.ROUNDS) if layout.is_round(name))
+    """Return the numbers of all rounds, ascending.
+
+    A folder store that is killed while a round is being planned leaves an empty folder; its number is given again.
+    """
+    found = sorted(number_of(name) for name in store.folders(layout.ROUNDS) if layout.is_round(name))
+    while found and store.entry(layout.round_file(found[-1])) is None:
+        found.pop()
+    return found
 
 
 def read(store: Store, number: int) -> tuple[Round, str]:
@@ -115,17 +124,35 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
         unfinished = last[0]
         text = f"round {unfinished.number} is unfinished and goes on"
         return Plan("resume", text, unfinished.settings, last, unfinished.inputs, unfinished.counts)
+    _check_classes(project, last[0] if last else None)
     inputs = freeze(store)
     ledger = derive(store, project, inputs, now)
     counts = ledger.counts()
     decision, text = _decide(project, counts, last[0] if last else None, force)
+    if decision == "plan" and budgets.are_set(project):
+        reason = budgets.spent(project, list(read_all(store)), counts, now)
+        decision, text = ("idle", reason) if reason else (decision, text)
+    if decision == "plan" and project.stop.auto_stop and not force:
+        advice = stopping.advise(project, list(read_all(store)), counts)
+        decision, text = (decision, text) if advice.worth_it else ("idle", advice.text)
     waiting = frozenset(question.round for question in ledger.open_queries.values())
-    return Plan(decision, text, project, last, inputs, counts, waiting)
+    return Plan(decision, text, project, last, inputs, counts, waiting, ledger.fresh)
 
 
 def _newest(store: Store) -> tuple[Round, str] | None:
     known = numbers(store)
     return read(store, known[-1]) if known else None
+
+
+def _check_classes(project: Project, last: Round | None) -> None:
+    """Refuse classes that models of earlier rounds would not survive: new ones may only be added at the end."""
+    if last is not None:
+        before = last.settings.classes
+        if project.classes[: len(before)] != before:
+            raise InputError(
+                f"classes: those of round {last.number} must come first and in their order, new ones after them: "
+                f"{', '.join(before)}; not {', '.join(project.classes)}"
+            )
 
 
 def _decide(project: Project, counts: Counts, last: Round | None, force: bool) -> tuple[str, str]:
@@ -188,6 +215,8 @@ def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> t
             resumed = _changed(old, run_id=holder.run_id, fence=held.fence, state="planned", reason="")
             store.swap(layout.round_file(old.number), resumed.document(), tag)
             return resumed, plan
+        if plan.fresh is not None:
+            plan = replace(plan, inputs=segments.compact(store, plan.inputs, plan.fresh))
         planned = _new_round(store, plan, holder.run_id, held.fence, now)
         store.create(layout.round_file(planned.number), planned.document())
     except BaseException:

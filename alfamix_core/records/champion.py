@@ -12,3 +12,5 @@ class Champion(Record):
     fence: int = Field(0, ge=0)
     round: int | None = None
     metrics: dict[str, float] = Field(default_factory=dict, description="on the test split, when it was promoted")
+    before: tuple[int, ...] = Field((), description="the rounds whose models served before it, the last one last")
+    newest: int | None = Field(None, description="the newest round whose promotion was applied; none comes back")

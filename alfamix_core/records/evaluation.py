@@ -24,6 +24,9 @@ class Evaluation(Record):
     classes: tuple[str, ...]
     metrics: dict[str, float] = Field(description="of the round's model; empty without test labels")
     audit: dict[str, float] = Field(default_factory=dict, description="of the same model on the audit split")
+    agreement: float | None = Field(
+        None, ge=0, le=1, description="share of the samples compared of which the champion says the same"
+    )
     per_class: tuple[ClassMetrics, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = Field((), description="row = label, column = prediction")
     promotion: Promotion

@@ -21,7 +21,7 @@ class LabelEvent(Record):
     )
     label: str | None = Field(None, description="a class, for kind label alone")
     annotator: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="who answered")
-    round: int = Field(0, ge=0, description="the round that asked; 0 when nobody asked")
+    round: int = Field(0, ge=0, lt=2**31, description="the round that asked; 0 when nobody asked")
     time: AwareDatetime = Field(description="when, with its time zone")
 
     @model_validator(mode="after")

@@ -91,6 +91,12 @@ class QueueSettings(Record):
     )
     max_answers: int = Field(3, ge=1, description="answers after which an undecided sample is disputed")
 
+    @model_validator(mode="after")
+    def _agreement_can_be_reached(self) -> Self:
+        if self.agreement > self.max_answers:
+            raise ValueError(f"agreement {self.agreement} must be at most max_answers {self.max_answers}")
+        return self
+
 
 class AuditSettings(Record):
     """An unbiased test sample of the stream: never offered to a strategy, never trained on."""
@@ -113,11 +119,39 @@ class PolicySettings(Record):
     )
 
 
+REPORTED = {"accuracy": 1, "macro_f1": 1, "expected_calibration_error": -1}
+"""The metrics that a round reports: 1 where more is better, -1 where less is."""
+
+
 class PromotionSettings(Record):
     """When a round's model becomes the champion."""
 
-    metric: Literal["accuracy", "macro_f1"] = Field("accuracy", description="on the test split, same for both models")
+    metric: str = Field(
+        "accuracy",
+        description="accuracy, macro_f1, expected_calibration_error (less is better), or recall.CLASS; on the test "
+        "split (the audit split where there is no test label), same samples for both models",
+    )
     min_gain: float = Field(0.0, ge=-1, le=1, description="what the new model must gain at least")
+    max_class_fall: float = Field(1.0, ge=0, le=1, description="what the recall of any class may lose at most; 1: all")
+
+
+class StopSettings(Record):
+    """When another round is not worth it. Recommended in `alfamix status`; `auto_stop` makes rounds idle."""
+
+    auto_stop: bool = Field(False, description="whether a round that is not worth it is not started")
+    plateau_rounds: int = Field(3, ge=2, description="rounds over which the metric must have grown")
+    plateau_gain: float = Field(0.002, ge=0, le=1, description="of promotion.metric over those rounds, at least")
+    min_change: float = Field(
+        0.01, ge=0, le=1, description="share of the test samples about which two successive models differ, at least"
+    )
+
+
+class BudgetSettings(Record):
+    """What rounds may spend; a round that would spend more does not start."""
+
+    rounds_per_day: int | None = Field(None, ge=0, description="rounds that may begin within 24 hours")
+    labels_per_day: int | None = Field(None, ge=0, description="questions that may be asked within 24 hours")
+    labels: int | None = Field(None, ge=0, description="questions that may be asked in all")
 
 
 class LimitSettings(Record):
@@ -147,6 +181,8 @@ class Project(Record):
     policy: PolicySettings = PolicySettings()
     audit: AuditSettings = AuditSettings()
     promotion: PromotionSettings = PromotionSettings()
+    stop: StopSettings = StopSettings()
+    budgets: BudgetSettings = BudgetSettings()
     limits: LimitSettings = LimitSettings()
     data_prefixes: tuple[str, ...] = Field((), description="uris below which a manifest may point, beside its folder")
     seed: int = Field(0, ge=0, lt=2**31, description="all randomness comes from it")
@@ -175,6 +211,14 @@ class Project(Record):
         return self
 
     @model_validator(mode="after")
+    def _metric_is_reported(self) -> Self:
+        kind, _, name = self.promotion.metric.partition(".")
+        if self.promotion.metric not in REPORTED and (kind != "recall" or name not in self.classes):
+            known = ", ".join((*REPORTED, "recall.CLASS"))
+            raise ValueError(f'promotion.metric "{self.promotion.metric}" is not reported; known are {known}')
+        return self
+
+    @model_validator(mode="after")
     def _prefixes_are_uris(self) -> Self:
         for prefix in self.data_prefixes:
             if not prefix.startswith(("file:///", "s3://")):
@@ -190,7 +234,7 @@ def read_project(data: bytes, where: str = "project.json") -> Project:
     """
     try:
         version = json.loads(data).get("schema_version", SCHEMA_VERSION)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         version = SCHEMA_VERSION
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(f"{where}: schema_version is {version}, this alfamix knows {SCHEMA_VERSION}: upgrade alfamix")

@@ -31,6 +31,7 @@ class Counts(Record):
     skipped: int = 0
     disputed: int = 0
     quarantined: int = 0
+    withdrawn: int = Field(0, description="must not be used any more")
     held_out: int = Field(0, description="of val or test and without a label: never asked, counted when one comes")
 
     @property
@@ -49,6 +50,9 @@ class Outcome(Record):
     summary: dict[str, float | int | str] = Field(default_factory=dict, description="the strategy's own account")
     metrics: dict[str, float] = Field(default_factory=dict, description="of the round's model on the test split")
     audit: dict[str, float] = Field(default_factory=dict, description="of the same model on the audit split")
+    agreement: float | None = Field(
+        None, ge=0, le=1, description="share of the test samples of which the champion before it says the same"
+    )
     promoted: bool = Field(False, description="whether the round's model became the champion")
     quarantined: int = Field(0, description="samples that could not be read in this round")
     labels: dict[str, int] = Field(default_factory=dict, description="of every split, by class, when it was planned")
@@ -67,7 +71,7 @@ class Round(Record):
     reason: str = Field("", description="why it failed, one line")
     planned_at: AwareDatetime
     seed: int = Field(description="of this round's randomness, from the project's seed and the number")
-    inputs: tuple[FrozenInput, ...] = Field(description="manifests, label batches, queues, quarantine")
+    inputs: tuple[FrozenInput, ...] = Field(description="segments of the ledger, and the files that none covers")
     settings: Project
     champion: Champion = Field(description="as it was when the round was planned: what a warm start begins from")
     counts: Counts
@@ -89,6 +93,23 @@ class Promotion(Record):
     metrics: dict[str, float] = Field(description="of the round's model on the test split")
     champion_round: int | None = Field(None, description="whose model it was compared with")
     champion_metrics: dict[str, float] = Field(default_factory=dict, description="of that model, same test split")
+    recalls: dict[str, float] = Field(default_factory=dict, description="of the round's model by class, where limited")
+    champion_recalls: dict[str, float] = Field(default_factory=dict, description="of the champion, same samples")
+    split: Literal["test", "audit"] = Field("test", description="on which the two were compared")
+    waits: bool = Field(False, description="nothing could be compared: `alfamix promote` decides")
+
+
+class ManualDecision(Record):
+    """decisions/<revision>.json: a person chose the champion; written once, before it is applied."""
+
+    revision: int = Field(ge=1, description="of champion.json, with which it is applied")
+    kind: Literal["promote", "rollback"]
+    round: int = Field(ge=1, description="whose model is to serve")
+    reason: str = Field("", description="the person's words")
+    metrics: dict[str, float] = Field(default_factory=dict, description="of that model, when its round measured it")
+    champion_round: int | None = Field(None, description="whose model served until then")
+    champion_metrics: dict[str, float] = Field(default_factory=dict, description="of that model")
+    time: AwareDatetime
 
 
 class Failure(Record):

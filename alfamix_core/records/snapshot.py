@@ -62,6 +62,11 @@ def write_table(path: Path, schema: pa.Schema, rows: Iterable[tuple[object, ...]
     return count
 
 
+def write(path: Path, schema: pa.Schema, table: pa.Table) -> None:
+    """Write a table whose columns are those of a schema; equal tables give equal files."""
+    pq.write_table(table.cast(schema), path, compression="zstd", row_group_size=_ROW_GROUP)
+
+
 def _table(schema: pa.Schema, rows: list[tuple[object, ...]]) -> pa.Table:
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
     return pa.Table.from_arrays([pa.array(c, t.type) for c, t in zip(columns, schema, strict=True)], schema=schema)

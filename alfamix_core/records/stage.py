@@ -1,5 +1,6 @@
 """stage.json: what a stage and those before it did; and the reasons for quarantined samples."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -49,3 +50,21 @@ def read_logs(folders: list[Path]) -> StageLog:
         runs=tuple(runs.values()),
         quarantined=tuple(quarantined[key] for key in sorted(quarantined)),
     )
+
+
+def write_log(
+    run: StageRun, *, consumed: Sequence[Path], outputs: Sequence[Path], quarantined: Iterable[Quarantined] = ()
+) -> None:
+    """Write a stage's log into each of its output folders.
+
+    Args:
+        run: what the stage did.
+        consumed: the folders it read, whose logs go before its own.
+        outputs: the folders it wrote.
+        quarantined: the samples that it could not read; one that is known already counts once.
+    """
+    before = read_logs(list(consumed)) if consumed else StageLog(runs=())
+    bad = {sample.sample_id: sample for sample in (*before.quarantined, *quarantined)}
+    log = StageLog(runs=(*before.runs, run), quarantined=tuple(bad[key] for key in sorted(bad)))
+    for folder in outputs:
+        log.write(folder)

@@ -15,6 +15,7 @@ import io
 import os
 import random
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -242,6 +243,9 @@ def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
             raise DeniedError(
                 f"{where}: access is denied; check permissions, and whether it exists{endpoint}"
             ) from error
+        target = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("location")
+        if target and (code.isdigit() or code not in _FOR_A_PERSON):
+            raise InputError(f"{where}: the store is elsewhere, at {target}; set AWS_ENDPOINT_URL{endpoint}") from error
         if code in _FOR_A_PERSON:
             raise InputError(f"{where}: {_FOR_A_PERSON[code]}{endpoint}") from error
         raise StorageError(f"{where}: {one_line(error)}{endpoint}") from error
@@ -299,6 +303,7 @@ def _connect() -> "S3Client":
         session = botocore.session.get_session()
         session.register_component("data_loader", _descriptions())
         options = session.get_scoped_config().get("s3", {})
+        _check_ca_bundle(session.get_config_variable("ca_bundle"))
         config = Config(
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,
@@ -322,7 +327,18 @@ def _connect() -> "S3Client":
         "provide-client-params.s3.CompleteMultipartUpload",
         _only_where_none_is,  # type: ignore[arg-type]  # the stubs know no handlers that answer
     )
+    if not _is_amazon(client.meta.endpoint_url):
+        client.meta.events.register_last("before-parameter-build.s3", _stay_here)
     return client
+
+
+def _check_ca_bundle(path: str | None) -> None:
+    """Refuse a file of certificates that cannot be used, before it looks like a fault of the network."""
+    if path:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except OSError as error:  # also what ssl itself raises
+            raise InputError(f"S3: AWS_CA_BUNDLE {path} is no file of certificates: {one_line(error)}") from error
 
 
 @functools.cache
@@ -335,6 +351,11 @@ def _descriptions() -> object:
 
 def _only_where_none_is(params: dict[str, object], **_: object) -> dict[str, object]:
     return {**params, "IfNoneMatch": "*"}
+
+
+def _stay_here(context: dict[str, Any], **_: object) -> None:
+    """Keep boto3 from looking for the bucket in other regions, which without an answer it does for ever."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _is_amazon(endpoint: str) -> bool:

@@ -8,6 +8,8 @@ with ``{"alfamix": "<kind>"``.
     finished  stage, shard, seconds            it is done
     failed    stage, shard, status, line       it stopped on a deliberate error
     round     number, state, text              what ``ingest`` decided: planned, resumed, idle or refused
+    trigger   time, project, round, state, text  of `alfamix trigger`: watching, waiting, idle, started, failed,
+                                               unlocked, malformed, error or stopped; round 0 where there is none
 """
 
 import json
@@ -30,7 +32,7 @@ def parse(line: str) -> dict[str, object] | None:
         return None
     try:
         event = json.loads(line[start:])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) else None
 

@@ -11,7 +11,7 @@ from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.samples import images
 from alfamix_core.records.features import SLICE_FILE, FeatureWriter
 from alfamix_core.records.snapshot import read_pool, read_round, shard_range
-from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
@@ -67,7 +67,6 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     writer.close()
     on_map = {"positions": torch.cat(kept_positions), "embeddings": torch.cat(kept_embeddings)}
     save_file(on_map, folder / SLICE_FILE)
-    before = read_logs([model])
     this = StageRun(
         stage="embed",
         shard=shard,
@@ -77,5 +76,4 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
     )
-    log = StageLog(runs=(*before.runs, this), quarantined=(*before.quarantined, *samples.quarantined()))
-    log.write(folder)
+    write_log(this, consumed=[model], outputs=[folder], quarantined=samples.quarantined())

@@ -20,7 +20,7 @@ from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import number_of
 from alfamix_core.records.snapshot import read_labelled, read_round
-from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.storage import Store, open_store
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
@@ -92,7 +92,6 @@ def run(
     folder = Path(evaluation_path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / evaluation.FILE).write_bytes(found.document())
-    before = read_logs([model])
     this = StageRun(
         stage="evaluate",
         seconds=watch.seconds,
@@ -101,8 +100,8 @@ def run(
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
     )
-    bad = tuple(sample for part in samples.values() for sample in part.quarantined())
-    StageLog(runs=(*before.runs, this), quarantined=(*before.quarantined, *bad)).write(folder)
+    bad = [sample for part in samples.values() for sample in part.quarantined()]
+    write_log(this, consumed=[model], outputs=[folder], quarantined=bad)
     return found
 
 

@@ -81,6 +81,7 @@ def run(
         summary=dict(account.summary),
         metrics=quality.metrics,
         audit=quality.audit,
+        agreement=quality.agreement,
         promoted=quality.promotion.promoted,
         quarantined=len(log.quarantined),
         labels={name: labels[index] for index, name in enumerate(record.settings.classes)},

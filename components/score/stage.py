@@ -11,7 +11,7 @@ from alfamix_core.learning.decision import load_decision
 from alfamix_core.records.features import SLICE_FILE, read_blocks
 from alfamix_core.records.scores import write_scores
 from alfamix_core.records.snapshot import read_pool, read_round, shard_range
-from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
@@ -71,7 +71,6 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder, scores)
     shutil.copyfile(Path(features_path) / SLICE_FILE, folder / SLICE_FILE)
-    before = read_logs([Path(features_path)])
     this = StageRun(
         stage="score",
         shard=shard,
@@ -80,4 +79,4 @@ def run(
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(decision.device),
     )
-    StageLog(runs=(*before.runs, this), quarantined=before.quarantined).write(folder)
+    write_log(this, consumed=[Path(features_path)], outputs=[folder])

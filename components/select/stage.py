@@ -26,7 +26,7 @@ from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.scores import read_scores
 from alfamix_core.records.selection import PlacedSample, Selection
 from alfamix_core.records.snapshot import read_audit, read_labelled, read_pool, read_round, take
-from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.reports.thumbnails import thumbnail
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
@@ -87,7 +87,6 @@ def run(
         map=_map(shards, chosen, snapshot, decision, settings),
     )
     (folder / selection.SELECTION_FILE).write_bytes(account.document())
-    before = read_logs(shards)
     this = StageRun(
         stage="select",
         seconds=watch.seconds,
@@ -95,8 +94,7 @@ def run(
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
     )
-    bad = {sample.sample_id: sample for sample in (*before.quarantined, *samples.quarantined())}
-    StageLog(runs=(*before.runs, this), quarantined=tuple(bad.values())).write(folder)
+    write_log(this, consumed=shards, outputs=[folder], quarantined=samples.quarantined())
 
 
 def _on(place: torch.device, scores: Scores) -> Scores:

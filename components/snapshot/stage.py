@@ -2,8 +2,10 @@
 
 import hashlib
 import heapq
-from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.ledger import Ledger
@@ -38,36 +40,32 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     folder = Path(snapshot_path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / snapshot.ROUND_FILE).write_bytes(record.document())
-    pool = snapshot.write_table(folder / snapshot.POOL_FILE, snapshot.POOL, _pool_rows(ledger))
-    labelled = snapshot.write_table(folder / snapshot.LABELLED_FILE, snapshot.LABELLED, _labelled_rows(ledger, record))
+    pool = _pool(ledger)
+    snapshot.write(folder / snapshot.POOL_FILE, snapshot.POOL, pool)
+    labelled = ledger.labelled(record.settings.classes)
+    snapshot.write(folder / snapshot.LABELLED_FILE, snapshot.LABELLED, labelled)
     reserve = ledger.reserve(record.settings.seed)[: record.settings.audit.per_round]
     audit = ((sample.sample_id, sample.uri) for sample in reserve)
     snapshot.write_table(folder / snapshot.AUDIT_FILE, snapshot.AUDIT, audit)
     _copy_champion(store, record, Path(champion_path))
     run_of_this = StageRun(
-        stage="snapshot", seconds=watch.seconds, rows=pool + labelled, peak_memory_bytes=peak_memory_bytes()
+        stage="snapshot",
+        seconds=watch.seconds,
+        rows=pool.num_rows + labelled.num_rows,
+        peak_memory_bytes=peak_memory_bytes(),
     )
     StageLog(runs=(run_of_this,)).write(folder)
     return [str(shard) for shard in range(record.shards)]
 
 
-def _pool_rows(ledger: Ledger) -> Iterator[tuple[object, ...]]:
-    ids = [sample.sample_id for sample in ledger.ordered() if ledger.in_pool(sample)]
-    on_map = set(heapq.nsmallest(_SLICE, ids, key=lambda key: hashlib.sha256(key.encode()).digest()))
-    for key in ids:
-        sample = ledger.samples[key]
-        yield key, sample.uri, sample.group, key in on_map
-
-
-def _labelled_rows(ledger: Ledger, record: Round) -> Iterator[tuple[object, ...]]:
-    index = {name: place for place, name in enumerate(record.settings.classes)}
-    for sample in ledger.ordered():
-        label = ledger.label(sample)
-        if label is None or sample.sample_id in ledger.quarantined:
-            continue
-        known = ledger.verdicts.get(sample.sample_id)
-        asked = known.round if known is not None and known.state == "label" else 0
-        yield sample.sample_id, sample.uri, index[label], sample.split, sample.group, asked
+def _pool(ledger: Ledger) -> pa.Table:
+    """Return the pool; ``on_map`` marks the samples with the smallest SHA-256 of their id."""
+    pool = ledger.pool()
+    ids = pool["sample_id"].to_pylist()
+    on_map = heapq.nsmallest(_SLICE, range(len(ids)), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
+    marks = np.zeros(len(ids), dtype=np.bool_)
+    marks[on_map] = True
+    return pool.append_column("on_map", pa.array(marks))
 
 
 def _copy_champion(store: Store, record: Round, folder: Path) -> None:

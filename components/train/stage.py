@@ -17,7 +17,7 @@ from alfamix_core.records.features import FeatureWriter
 from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 from alfamix_core.records.snapshot import read_labelled, read_round, take
-from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.storage import SampleReader
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
@@ -89,7 +89,6 @@ def run(snapshot_path: str, champion_path: str, model_path: str, labelled_path: 
         index_n = block.index_n
         writer.add(columns | {"labels": train.labels_n[index_n], "rows": rows_of["train"][index_n]})
     writer.close()
-    before = read_logs([snapshot])
     this = StageRun(
         stage="train",
         seconds=watch.seconds,
@@ -98,10 +97,8 @@ def run(snapshot_path: str, champion_path: str, model_path: str, labelled_path: 
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
     )
-    bad = tuple(sample for part in examples.values() for sample in part.images.quarantined())
-    log = StageLog(runs=(*before.runs, this), quarantined=(*before.quarantined, *bad))
-    log.write(model)
-    log.write(labelled)
+    bad = [sample for part in examples.values() for sample in part.images.quarantined()]
+    write_log(this, consumed=[snapshot], outputs=[model, labelled], quarantined=bad)
 
 
 def _rows_of(splits: list[str], split: str) -> torch.Tensor:

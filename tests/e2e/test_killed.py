@@ -18,7 +18,7 @@ STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select",
 CACHED = ("snapshot", "train", "embed", "score", "select")
 
 
-def kill_in(stage: str, project: Path, environment: dict[str, str]) -> list[dict[str, object]]:
+def kill_in(stage: str, project: Path, environment: dict[str, str], after: float = 0.0) -> list[dict[str, object]]:
     """Start a round; when the stage begins, kill the command and all its descendants; return the events till then.
 
     The round may have been exported by the kill before; then there is nothing left to kill, and no event.
@@ -35,6 +35,7 @@ def kill_in(stage: str, project: Path, environment: dict[str, str]) -> list[dict
     while process.poll() is None and not any(e["alfamix"] == "started" and e["stage"] == stage for e in events()):
         assert time.monotonic() < deadline, f"{stage} did not begin"
         time.sleep(0.02)
+    time.sleep(after)
     if process.poll() is None:
         family = [*process.children(recursive=True), process]
         for member in family:

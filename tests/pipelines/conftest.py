@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from alfamix_core.records.project import Project
 from pipelines.cli import app
+from tests.pipelines.kubeflow_server import serve
 
 
 @pytest.fixture
@@ -87,3 +89,28 @@ def birds(tmp_path, alfamix):
     birds.run("init", "birds", "--classes", "cat,dog,owl", "--strategy", "random")
     birds.put("drops/first/manifest.jsonl", *({"uri": f"{key}.png", "id": key} for key in "abc"))
     return birds
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A Kubeflow Pipelines API; nothing of this machine's own is used to reach it."""
+    for name in ("ENDPOINT", "NAMESPACE", "UI_ENDPOINT", "SA_TOKEN_PATH"):
+        monkeypatch.delenv(f"KF_PIPELINES_{name}", raising=False)
+    monkeypatch.delenv("ALFAMIX_KUBEFLOW_TOKEN", raising=False)
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def kubeflow(server):
+    from pipelines.kubeflow import Kubeflow
+
+    kubeflow = Kubeflow(server.endpoint)
+    yield kubeflow
+    kubeflow.client._run_api.api_client.rest_client.pool_manager.clear()
+
+
+@pytest.fixture
+def settings():
+    """Of a project called birds."""
+    return Project(name="birds", classes=("cat", "dog"))

@@ -228,7 +228,6 @@ EVENT |= {"time": "2026-03-01T12:00:00Z"}
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"sample_id": "z"}, 'sample "z" is in no drop of the project'),
         ({"label": "eagle"}, 'label "eagle" is not a class; the classes are cat, dog, owl'),
         ({"kind": "guess"}, "field \"kind\" must be 'label', 'skip', 'cannot_label' or 'withdraw', not \"guess\""),
         ({"label": None}, 'kind "label" needs a label'),
@@ -295,7 +294,7 @@ def test_a_project_locked_by_a_living_run_is_left_alone(birds, refused):
 
 
 def test_an_unknown_engine_is_refused(refused):
-    assert refused("round", "birds", "--engine", "magic") == '--engine: must be local, not "magic"'
+    assert refused("round", "birds", "--engine", "magic") == '--engine: must be local or kubeflow, not "magic"'
 
 
 def test_a_round_that_does_not_exist_has_no_report(birds, refused):

@@ -1,8 +1,8 @@
 """Uncertainty herding: query what covers most of the pool's uncertainty, weighted by nearness to it.
 
 Needs embeddings, logits and the labelled embeddings. The choice works on a random subset of m samples, m = 35,000:
-m L D for the labelled samples, m² D for the first gains, then far fewer than B m D for the picks, in memory
-m (D + a block). Exact under sharding: the subset are the m smallest random numbers of seed and position, so each
+m L D for the labelled samples, m² D for the first gains, then between B m D and some m² D ln B for the picks, in
+memory m (D + a block). Exact under sharding: the subset are the m smallest random numbers of seed and position, so each
 shard sends its own m smallest.
 
 Choose it where the budget grows from a handful to many over the rounds: with few labels it covers like
@@ -138,7 +138,8 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
 
     With k(i, j) = exp(-(‖x_i - x_j‖ / width)²), the coverage of a set S is Σ_j w_j max_{i in S} k(i, j). What a row
     adds can only fall as others are picked, so what it added earlier bounds it from above: only the rows that lead
-    by their bound are computed anew. The picks are those of the loop that computes all.
+    by their bound are computed anew; where that becomes more than a pick can have changed, all are brought up to date
+    at once. The picks are those of the loop that computes all, at worst at some ln ``need`` times the first pass.
 
     Args:
         rows_mD: (m, D) float64.
@@ -156,33 +157,54 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
         algorithm 1; the lazy evaluation is Minoux, "Accelerated greedy algorithms", 1978.
     """
     m = len(rows_mD)
+    everyone_m = torch.arange(m, device=rows_mD.device)
     covered_m = rows_mD.new_zeros(m)
-
-    def kernel(index_a: Tensor) -> Tensor:
-        return _squares(rows_mD[index_a], rows_mD).div_(-(width**2)).exp_()
-
-    def gains(index_a: Tensor) -> Tensor:
-        return (kernel(index_a) - covered_m).clamp_(min=0) @ weights_m
-
     if len(labelled_LD):
         blocks = torch.split(rows_mD, _BLOCK_ROWS)
         nearest_m = torch.cat([_squares(block, labelled_LD).amin(dim=1) for block in blocks])
         covered_m = (nearest_m / -(width**2)).exp()
-    everyone_m = torch.arange(m, device=rows_mD.device)
-    bounds_m = torch.cat([gains(index_a) for index_a in torch.split(everyone_m, _BLOCK_ROWS)])
-    fresh_m = torch.ones(m, dtype=torch.bool, device=rows_mD.device)
+
+    def kernel(index_a: Tensor, others_mD: Tensor) -> Tensor:
+        return _squares(rows_mD[index_a], others_mD).div_(-(width**2)).exp_()
+
+    def gains(index_a: Tensor) -> Tensor:
+        return (kernel(index_a, rows_mD) - covered_m).clamp_(min=0) @ weights_m
+
+    def losses(before_m: Tensor) -> Tensor:
+        """Return what the picks since then have taken from each row's gain: only what they cover can have changed."""
+        changed_c = (covered_m > before_m).nonzero()[:, 0]
+        others_cD, weights_c = rows_mD[changed_c], weights_m[changed_c]
+        parts = []
+        for index_a in torch.split(everyone_m, _BLOCK_ROWS):
+            kernel_ac = kernel(index_a, others_cD)
+            old_ac = (kernel_ac - before_m[changed_c]).clamp_(min=0)
+            parts.append((old_ac - kernel_ac.sub_(covered_m[changed_c]).clamp_(min=0)) @ weights_c)
+        return torch.cat(parts)
+
+    # gains of all rows when the coverage was base_m; bounds_m are these, or fresher ones
+    base_m, base_gains_m = covered_m, torch.cat([gains(index_a) for index_a in torch.split(everyone_m, _BLOCK_ROWS)])
+    bounds_m, fresh_m = base_gains_m.clone(), torch.ones(m, dtype=torch.bool, device=rows_mD.device)
     picks: list[int] = []
+    evaluated = 0
     while len(picks) < need:
         best = int(bounds_m.argmax())
         while not fresh_m[best]:
-            stale_m = torch.where(fresh_m, -torch.inf, bounds_m)
-            index_a = stale_m.topk(min(_STALE_ROWS, m)).indices
-            index_a = index_a[~fresh_m[index_a]]
-            bounds_m[index_a] = gains(index_a)
-            fresh_m[index_a] = True
+            if evaluated > int((covered_m > base_m).sum()):
+                # bringing all rows up to date costs no more than what was spent on single ones
+                base_gains_m = (base_gains_m - losses(base_m)).clamp_(min=0)
+                base_m, evaluated = covered_m, 0
+                bounds_m = torch.where(bounds_m == -torch.inf, -torch.inf, base_gains_m)
+                fresh_m.fill_(True)
+            else:
+                stale_m = torch.where(fresh_m, -torch.inf, bounds_m)
+                index_a = stale_m.topk(min(_STALE_ROWS, m)).indices
+                index_a = index_a[~fresh_m[index_a]]
+                bounds_m[index_a] = gains(index_a)
+                fresh_m[index_a] = True
+                evaluated += len(index_a)
             best = int(bounds_m.argmax())
         picks.append(best)
-        covered_m = torch.maximum(covered_m, kernel(everyone_m[best : best + 1])[0])
+        covered_m = torch.maximum(covered_m, kernel(everyone_m[best : best + 1], rows_mD)[0])
         bounds_m[best] = -torch.inf
         # what adds nothing now never will: nothing is to be computed for it any more
         fresh_m = bounds_m <= 0

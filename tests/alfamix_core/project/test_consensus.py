@@ -37,6 +37,7 @@ def events(text):
 
 ONE = QueueSettings(answers=1, max_answers=3)
 TWO = QueueSettings(answers=2, max_answers=3)
+AGREE = QueueSettings(agreement=2, max_answers=4)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,14 @@ TWO = QueueSettings(answers=2, max_answers=3)
         (ONE, "ann:cat bob:dog eve:owl", Verdict("disputed")),
         (ONE, "ann:cat bob:dog eve:owl ann:dog", Verdict("label", "dog")),
         (ONE, "ann:cat bob:dog eve:owl kim:owl", Verdict("disputed")),
+        (AGREE, "ann:cat", Verdict("open")),
+        (AGREE, "ann:cat bob:cat", Verdict("label", "cat")),
+        (AGREE, "ann:cat bob:dog eve:cat", Verdict("label", "cat")),
+        (AGREE, "ann:cat bob:dog eve:owl", Verdict("open")),
+        (AGREE, "ann:cat bob:dog eve:owl kim:skip", Verdict("disputed")),
+        (AGREE, "ann:cat bob:cat eve:dog kim:dog", Verdict("disputed")),
+        (AGREE, "ann:cat bob:cat eve:dog kim:dog lou:dog", Verdict("label", "dog")),
+        (AGREE, "ann:skip bob:skip", Verdict("skip")),
         (TWO, "ann:cat", Verdict("open")),
         (TWO, "ann:cat ann:cat", Verdict("open")),
         (TWO, "ann:cat bob:cat", Verdict("label", "cat")),
@@ -104,3 +113,8 @@ def test_a_verdict_needs_more_than_half_of_those_who_still_stand_by_an_answer(hi
         assert (found.state == "disputed") == (len(standing) >= 3)
     else:
         assert 2 * agreeing > len(standing)
+
+
+def test_an_agreement_that_cannot_be_reached_is_refused():
+    with pytest.raises(ValueError, match="agreement 4 must be at most max_answers 3"):
+        QueueSettings(agreement=4)

@@ -7,6 +7,7 @@ import pytest
 from alfamix_core.errors import InputError, LockedError, ObjectChangedError
 from alfamix_core.project import champion, layout, lock, rounds
 from alfamix_core.records.round import Counts, Outcome
+from alfamix_core.storage import path_of
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -277,3 +278,10 @@ def test_a_plan_that_could_not_be_written_leaves_the_project_unlocked(made, hold
         rounds.begin(made.store, holder("run"), noon)
     assert lock.read(made.store)[0].holder is None
     assert rounds.numbers(made.store) == []
+
+
+def test_an_empty_folder_of_a_round_that_was_never_planned_does_not_count(made, noon):
+    made.drop("d", "a", "b")
+    path_of(made.store.uri_of("rounds/000001/round.json")).parent.mkdir(parents=True)
+    assert rounds.numbers(made.store) == []
+    assert rounds.consider(made.store, noon).number == 1

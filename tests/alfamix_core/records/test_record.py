@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from alfamix_core import records
 from alfamix_core.errors import InputError
 from alfamix_core.records.champion import Champion
+from alfamix_core.records.corrections import Released, Withdrawn
 from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.lock import Holder, Lock
@@ -20,7 +21,8 @@ from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import ImageSettings, ModelSettings, Project
 from alfamix_core.records.query import ChosenSample, Question
 from alfamix_core.records.record import Record, read_lines
-from alfamix_core.records.round import Counts, Failure, FrozenInput, Outcome, Promotion, Round
+from alfamix_core.records.round import Counts, Failure, FrozenInput, ManualDecision, Outcome, Promotion, Round
+from alfamix_core.records.segment import Covered, SegmentCard
 from alfamix_core.records.selection import PlacedSample, Selection
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 
@@ -65,6 +67,11 @@ EXAMPLES = [
     PRESENT.outcome,
     PRESENT.inputs[0],
     PROMOTION,
+    ManualDecision(revision=2, kind="rollback", round=1, champion_round=3, time=NOON),
+    Withdrawn(sample_id="s", reason="keine Einwilligung für 猫", time=NOON),
+    Released(sample_id="s", round=3, time=NOON),
+    Covered(key="drops/ä/manifest.jsonl", sha256="0" * 64, size=5),
+    SegmentCard(uri="file:///p", covers=(Covered(key="a", sha256="0", size=0),), tables={"samples": "0"}, rows=1),
     Failure(stage="embed", shard="1", run_id="run", status=2, line="wrong"),
     Quarantined(sample_id="s", uri="file:///a", reason="empty file"),
     StageRun(stage="embed", shard="1", seconds=0.1, rows=3),
@@ -77,7 +84,8 @@ EXAMPLES = [pytest.param(record, id=f"{type(record).__name__}-{place}") for plac
 
 def test_every_record_has_an_example():
     settings = {"StrategySettings", "ImageSettings", "ModelSettings", "TrainingSettings", "RoundSettings"}
-    settings |= {"QueueSettings", "PolicySettings", "AuditSettings", "PromotionSettings", "LimitSettings"}  # of Project
+    settings |= {"QueueSettings", "PolicySettings", "AuditSettings", "PromotionSettings", "StopSettings"}
+    settings |= {"LimitSettings", "BudgetSettings"}  # of Project
     found = set()
     for module in pkgutil.iter_modules(records.__path__):
         for name, kind in vars(importlib.import_module(f"{records.__name__}.{module.name}")).items():
@@ -117,7 +125,8 @@ def test_a_field_without_a_default_is_required(record):
 
 def test_the_bytes_of_a_document_by_hand():
     assert Champion(round=3, metrics={"accuracy": 0.5}).document() == (
-        b'{\n  "revision": 1,\n  "fence": 0,\n  "round": 3,\n  "metrics": {\n    "accuracy": 0.5\n  }\n}\n'
+        b'{\n  "revision": 1,\n  "fence": 0,\n  "round": 3,\n  "metrics": {\n    "accuracy": 0.5\n  },\n'
+        b'  "before": [],\n  "newest": null\n}\n'
     )
     assert ManifestLine(uri="ä.png").json_line() == '{"uri": "ä.png"}\n'.encode()
 
@@ -175,3 +184,41 @@ def test_no_line_whatever_it_holds_is_more_than_an_input_error(line):
     except InputError as error:
         message = str(error)
     assert message.startswith("m line 1: ") or len(found) == bool(line.strip())
+
+
+LINE = st.sampled_from(
+    [
+        *(
+            '{"uri": "a"}',
+            ' {"uri": "b", "id": "x"} ',
+            "",
+            "  ",
+            '{"uri": 1}',
+            '{"uri": "a"',
+            '"id": "b"}',
+            "}",
+            "{",
+            "]",
+        ),
+        *('{"uri": "a"},{"uri": "b"}', '{"uri": "a"}, {"uri": "b"', '{"uri": "}"}', '{"uri": "a}', '{"uri": "{"}', ","),
+        *('[{"uri": "a"}]', "{}", '{"uri": "a"}//', '{"uri": "\\u0061"}', '{"uri": "a", "uri": "b"}', '{"uri": ","}'),
+    ]
+)
+
+
+@given(st.lists(LINE | st.text('{}[]",:uri a', max_size=12), max_size=12))
+def test_lines_read_together_are_what_they_are_one_by_one(lines):
+    def together():
+        return [record for _, record in read_lines(ManifestLine, [line.encode() + b"\n" for line in lines], "m")]
+
+    def one_by_one():
+        numbered = [(place, line) for place, line in enumerate(lines, start=1) if line.strip()]
+        return [ManifestLine.parse(line.strip(), f"m line {place}") for place, line in numbered]
+
+    def outcome(read):
+        try:
+            return read()
+        except InputError as error:
+            return str(error)
+
+    assert outcome(together) == outcome(one_by_one)

@@ -1,0 +1,166 @@
+"""Time and memory of a project with a million samples.
+
+    python -m benchmarks.project [--quick]
+
+Registers a manifest, then 1,000 new lines, plans a round and writes its snapshot; each in a process of its own, so that
+the peak memory is that step's. --quick has 50,000 lines in place of 1,000,000.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+LINES, QUICK, NEW = 1_000_000, 50_000, 1_000
+
+
+def _register(project: str, source: str) -> None:
+    from alfamix_core.project.drops import register
+    from alfamix_core.storage import open_store
+
+    register(open_store(project), source)
+
+
+def _plan(project: str) -> None:
+    from alfamix_core.records.lock import Holder
+    from components.ingest import stage
+
+    stage.run(project, Holder(run_id="benchmark"))
+
+
+def _snapshot(project: str, folder: str) -> None:
+    from alfamix_core.project import rounds
+    from alfamix_core.storage import open_store
+    from components.snapshot import stage
+
+    key = rounds.read(open_store(project), 1)[0].key
+    stage.run(project, key, f"{folder}/snapshot", f"{folder}/champion")
+
+
+def _ledger(project: str, compact: str) -> None:
+    from datetime import UTC, datetime
+
+    from alfamix_core.project import rounds, segments
+    from alfamix_core.project.ledger import derive, freeze
+    from alfamix_core.storage import open_store
+
+    store = open_store(project)
+    inputs = freeze(store)
+    ledger = derive(store, rounds.read_settings(store), inputs, datetime.now(UTC))
+    ledger.counts()
+    if compact == "compact" and ledger.fresh is not None:
+        segments.compact(store, inputs, ledger.fresh)
+
+
+def _nothing() -> None:
+    """Import what the others import, so that their numbers can be told from it."""
+    import components.ingest.stage
+    import components.snapshot.stage  # noqa: F401
+
+
+_STEPS = {"nothing": _nothing, "register": _register, "plan": _plan, "snapshot": _snapshot, "ledger": _ledger}
+
+
+def _step(name: str, *arguments: str) -> dict[str, float]:
+    """Run a step in a fresh process; return its seconds by clock and CPU, imports apart, and its peak memory in MB."""
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.project", "--step", name, *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(child.stdout.splitlines()[-1])
+    return found
+
+
+def _run_step(name: str, arguments: list[str]) -> None:
+    from alfamix_core.telemetry.measures import peak_memory_bytes
+
+    _nothing()
+    start, busy = time.perf_counter(), time.process_time()
+    _STEPS[name](*arguments)  # type: ignore[operator]
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
+    print(json.dumps({"seconds": seconds, "cpu": busy, "megabytes": peak_memory_bytes() / 1e6}))
+
+
+def _manifest(path: Path, first: int, count: int) -> str:
+    with path.open("w") as stream:
+        for number in range(first, first + count):
+            line = {
+                "uri": f"s3://pictures/camera-{number % 50:02d}/2026/frame-{number:09d}.png",
+                "group": f"day-{number % 365}",
+            }
+            if number % 100 == 0:
+                line["label"] = "cat" if number % 200 else "dog"
+            stream.write(json.dumps(line) + "\n")
+    return path.as_uri()
+
+
+def _answers(project: str, known: Path, first: int, batches: int) -> None:
+    """Add batches of 1,000 answers each about the samples of a manifest."""
+    import hashlib
+
+    folder = Path(project.removeprefix("file://")) / "labels"
+    folder.mkdir(exist_ok=True)
+    with known.open() as stream:
+        lines = list(islice(stream, first * NEW, (first + batches) * NEW))
+    for batch in range(batches):
+        with (folder / f"{first + batch:06d}.jsonl").open("w") as stream:
+            for line in lines[batch * NEW : (batch + 1) * NEW]:
+                key = hashlib.sha256(json.loads(line)["uri"].encode()).hexdigest()[:16]
+                event = {"event_id": f"e{key}", "sample_id": key, "kind": "label", "label": "cat", "annotator": "ann"}
+                stream.write(json.dumps(event | {"time": "2026-03-01T12:00:00Z"}) + "\n")
+
+
+def main() -> None:
+    """Print a line a step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--step", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if options.step:
+        _run_step(options.step[0], options.step[1:])
+        return
+    from alfamix_core.project.initialise import initialise
+    from alfamix_core.records.project import Project
+    from alfamix_core.storage import open_store
+
+    lines = QUICK if options.quick else LINES
+    with tempfile.TemporaryDirectory(prefix="alfamix-benchmark-") as text:
+        folder = Path(text)
+        project = (folder / "project").as_uri()
+        settings = Project(name="million", classes=("cat", "dog"), data_prefixes=("s3://pictures",))
+        initialise(open_store(project), settings)
+        many = _manifest(folder / "many.jsonl", 0, lines)
+        few = _manifest(folder / "few.jsonl", lines, NEW)
+        steps = [
+            ("imports alone", ["nothing"]),
+            (f"register {lines:,} lines", ["register", project, many]),
+            (f"register {NEW:,} more", ["register", project, few]),
+            ("plan the round", ["plan", project]),
+            (f"snapshot of {lines + NEW:,}", ["snapshot", project, str(folder / "out")]),
+        ]
+        answers = lines // 10 // NEW
+        print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
+        for title, arguments in steps:
+            _show(title, arguments)
+        _answers(project, folder / "many.jsonl", 0, answers)
+        _show(f"{answers * NEW:,} answers, new", ["ledger", project, "compact"])
+        _answers(project, folder / "many.jsonl", answers, 1)
+        _show(f"{answers * NEW:,} answers, and {NEW:,} new", ["ledger", project, ""])
+
+
+def _show(title: str, arguments: list[str]) -> None:
+    found = _step(*arguments)
+    print(
+        f"{title:<32} {found['seconds']:8.2f} s {found['cpu']:8.2f} s of CPU {found['megabytes']:8.0f} MB", flush=True
+    )
+
+
+if __name__ == "__main__":
+    main()

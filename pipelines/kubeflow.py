@@ -1,0 +1,339 @@
+"""A Kubeflow Pipelines API, by its own client: the pipeline's version there, runs, and what became of them.
+
+The client alone would wait for ever for a server that does not answer, try a refused login five times, print links
+among our output and keep a namespace in a file; here it does not.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import kfp
+import kfp_server_api as api
+import urllib3
+from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+from alfamix_core import __version__
+from alfamix_core.errors import InputError, StorageError
+from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project.failures import read_failures
+from alfamix_core.records.project import Project
+from alfamix_core.records.round import Failure
+from alfamix_core.storage import Store
+from pipelines import watch
+from pipelines.compile import compile_round
+
+ENDPOINT = "KF_PIPELINES_ENDPOINT"
+NAMESPACE = "KF_PIPELINES_NAMESPACE"
+TOKEN = "ALFAMIX_KUBEFLOW_TOKEN"
+"""A bearer token; without it the pod's own, at $KF_PIPELINES_SA_TOKEN_PATH, where that is mounted."""
+CA = "ALFAMIX_KUBEFLOW_CA"
+"""A file with the certificate authority of the API, where the system does not know it."""
+
+PIPELINE = "alfamix-round"
+ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
+_POD_TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
+_POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_SECONDS = (10, 60)  # to connect, without a byte
+_PAGE = 100
+
+
+class _Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
+    """The SDK's client, less what waits and writes on its own."""
+
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+        """Ask once, for whoever calls tries again."""
+        return self._healthz_api.healthz_service_get_healthz()
+
+    def set_user_namespace(self, namespace: str) -> None:
+        """Take the namespace for this client alone, without a file in the home folder."""
+        self._context_setting["namespace"] = namespace
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the API tells of it.
+
+    Attributes:
+        run_id: of the run.
+        state: PENDING, RUNNING, SUCCEEDED, FAILED …, '' before there is one.
+        tasks: state by task, as far as it is known.
+        error: of the run, in the API's words.
+    """
+
+    run_id: str
+    state: str = ""
+    tasks: dict[str, str] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether it has not ended."""
+        return self.state not in ENDED
+
+
+class Kubeflow:
+    """One API. Every method raises InputError when it refuses what was asked, StorageError when it cannot answer."""
+
+    def __init__(self, endpoint: str, namespace: str = "") -> None:
+        """Connect; token and certificate authority come from the environment.
+
+        Args:
+            endpoint: such as http://ml-pipeline.kubeflow:8888.
+            namespace: of a multi-user deployment; empty for the pod's own, or for a single-user deployment.
+        """
+        if not endpoint.startswith(("http://", "https://")):
+            raise InputError(
+                f'--endpoint: must be the http:// or https:// address of a Kubeflow Pipelines API, not "{endpoint}"; '
+                f"${ENDPOINT} is its default"
+            )
+        self.endpoint = endpoint.rstrip("/")
+        token = os.environ.get(TOKEN)
+        pod_token = os.environ.get(_POD_TOKEN_PATH, _POD_TOKEN)
+        from_pod = not token and Path(pod_token).exists()
+        with self._asked(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # "only works with v2.0.0-beta.2 and later"
+            self.client = _Client(
+                self.endpoint,
+                existing_token=token,
+                credentials=ServiceAccountTokenVolumeCredentials(pod_token) if from_pod else None,
+                ssl_ca_cert=os.environ.get(CA),
+                **({"namespace": namespace} if namespace else {}),
+            )
+        rest = self.client._run_api.api_client.rest_client
+        rest.request = _within(rest.request)
+        self.namespace = self.client.get_user_namespace() or None
+
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Turn what the client raises into our errors, and keep what it prints out of our output."""
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        except api.ApiException as error:
+            said = _message(error)
+            if error.status in (401, 403):
+                raise InputError(
+                    f"{self.endpoint} refused the login (HTTP {error.status}): set ${TOKEN} to a valid token; {said}"
+                ) from None
+            if error.status and 400 <= error.status < 500 and error.status not in (408, 429):
+                raise InputError(f"{self.endpoint} refused (HTTP {error.status}): {said}") from None
+            status = f"HTTP {error.status}: " if error.status else ""
+            raise StorageError(f"{self.endpoint} failed: {status}{said}") from None
+        except urllib3.exceptions.HTTPError as error:
+            reason = getattr(error, "reason", None) or error
+            raise StorageError(f"{self.endpoint} cannot be reached: {reason}") from None
+
+    def experiment(self, project: Project) -> str:
+        """Return the id of the experiment that holds the project's runs; it is made where there is none."""
+        with self._asked():
+            made = self.client.create_experiment(f"alfamix-{project.name}", namespace=self.namespace)
+        return str(made.experiment_id)
+
+    def version(self) -> tuple[str, str]:
+        """Return pipeline id and version id of this code's pipeline; it is uploaded where it is missing.
+
+        The version's name holds a digest of the compiled pipeline: same code, same version, whoever uploads it.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "round.yaml"
+            compile_round(path)
+            name = f"{__version__}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+            pipeline = self._pipeline()
+            found = self._version(pipeline, name)
+            if found is None:
+                try:
+                    with self._asked():
+                        made = self.client.upload_pipeline_version(str(path), name, pipeline_id=pipeline)
+                    found = str(made.pipeline_version_id)
+                except InputError:
+                    found = self._version(pipeline, name)  # another was quicker
+                    if found is None:
+                        raise
+        return pipeline, found
+
+    def _pipeline(self) -> str:
+        for attempt in (1, 2):
+            with self._asked():
+                listed = self.client.list_pipelines(filter=_named(PIPELINE), namespace=self.namespace)
+            if listed.pipelines:
+                return str(listed.pipelines[0].pipeline_id)
+            wanted = api.V2beta1Pipeline(display_name=PIPELINE, name=PIPELINE, namespace=self.namespace)
+            try:
+                with self._asked():
+                    return str(self.client.pipelines.pipeline_service_create_pipeline(wanted).pipeline_id)
+            except InputError:
+                if attempt == 2:
+                    raise
+        raise AssertionError("the second attempt returns or raises")
+
+    def _version(self, pipeline: str, name: str) -> str | None:
+        with self._asked():
+            found = self.client.list_pipeline_versions(pipeline, filter=_named(name)).pipeline_versions
+        return str(found[0].pipeline_version_id) if found else None
+
+    def start(self, project: Project, project_uri: str, force: bool = False) -> str:
+        """Start a run of the round's pipeline and return its id; ``ingest`` decides whether it becomes a round."""
+        pipeline, version = self.version()
+        experiment = self.experiment(project)
+        with self._asked():
+            run = self.client.run_pipeline(
+                experiment,
+                f"alfamix-{project.name} {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}",
+                params={"project_uri": project_uri, "force": force},
+                pipeline_id=pipeline,
+                version_id=version,
+            )
+        return str(run.run_id)
+
+    def link(self, run_id: str) -> str:
+        """Return where a person can look at a run."""
+        return f"{os.environ.get('KF_PIPELINES_UI_ENDPOINT', self.endpoint).rstrip('/')}/#/runs/details/{run_id}"
+
+    def run(self, run_id: str) -> Run:
+        """Return a run as it is now."""
+        with self._asked():
+            return _told(self.client.get_run(run_id))
+
+    def in_flight(self, project: Project, project_uri: str) -> list[tuple[Run, str]]:
+        """Return the project's runs that have not ended, each with the id of the recurring run that started it."""
+        experiment = self.experiment(project)
+        found = []
+        for run in self.pages(lambda token: self.client.list_runs(token, _PAGE, experiment_id=experiment), "runs"):
+            told = _told(run)
+            if told.in_flight and parameters(run).get("project_uri") == project_uri:
+                found.append((told, str(run.recurring_run_id or "")))
+        return found
+
+    def pages(self, page: Callable[[str], Any], what: str) -> Iterator[Any]:
+        """Yield everything of a listing, page by page.
+
+        Args:
+            page: returns the page of a token; '' is the first.
+            what: the name of its list.
+        """
+        token = ""
+        while True:
+            with self._asked():
+                answer = page(token)
+            yield from getattr(answer, what) or ()
+            token = answer.next_page_token or ""
+            if not token:
+                return
+
+    def ask(self, call: Callable[[], Any]) -> Any:
+        """Return what a call of the client returns, its errors as ours."""
+        with self._asked():
+            return call()
+
+    def follow(self, run_id: str, seconds: float, show: Callable[[str], None]) -> Run:
+        """Wait for a run's end; show a line whenever a stage changes its state.
+
+        An API that is away for a moment is asked again, for ten times as long as one look takes.
+
+        Args:
+            run_id: of the run.
+            seconds: between two looks.
+            show: takes a line.
+        """
+        shown: dict[str, str] = {}
+        failures = 0
+        while True:
+            try:
+                run = self.run(run_id)
+                failures = 0
+            except StorageError:
+                failures += 1
+                if failures == 10:
+                    raise
+                time.sleep(seconds)
+                continue
+            for task, state in run.tasks.items():
+                if state and shown.get(task) != state:
+                    shown[task] = state
+                    show(f"  {task:<10} {state.lower()}")
+            if not run.in_flight:
+                return run
+            time.sleep(seconds)
+
+
+def told_by_project(store: Store, run: Run) -> tuple[watch.Run, int]:
+    """Return what became of a run that has ended, and its round, 0 where it has none.
+
+    The project says so, for Kubeflow hides exit statuses and reasons.
+    """
+    told = watch.Run(outcome=run.state)
+    record = next((each for each in rounds.read_all(store) if each.run_id == run.run_id), None)
+    if record is not None:
+        failed = read_failures(store, record.number) if record.outcome is None else []
+        told.number = record.number
+    else:
+        key = layout.early_failure(run.run_id)
+        failed = [Failure.parse(store.read(key).data, key)] if store.entry(key) is not None else []
+        if run.state == "SUCCEEDED" and not failed:
+            told.state, told.text = "idle", "the run found nothing to do, or another run holds the project"
+    told.failures = [(each.stage, each.status, each.line) for each in failed]
+    return told, told.number
+
+
+def free_lock(kubeflow: Kubeflow, store: Store) -> str:
+    """Let go of the project's lock when Kubeflow says that the run which holds it has ended; return the run's id.
+
+    A run that was killed there cannot do so itself. Should a pod of it live on, the next run's fence stops its writes.
+    A holder that this API does not know, and a process of some machine, are left alone.
+    """
+    found = lock.read(store)
+    holder = found[0].holder if found is not None else None
+    if holder is None or holder.pid:
+        return ""
+    try:
+        ended = not kubeflow.run(holder.run_id).in_flight
+    except InputError:
+        return ""
+    return holder.run_id if ended and lock.release(store, holder.run_id) else ""
+
+
+def parameters(run: Any) -> dict[str, Any]:
+    """Return the parameters of a run or of a recurring run."""
+    config = run.runtime_config
+    return dict(config.parameters or {}) if config is not None else {}
+
+
+def _told(run: Any) -> Run:
+    details = run.run_details.task_details if run.run_details is not None else None
+    tasks = {str(task.display_name): str(task.state or "") for task in details or () if task.display_name}
+    error = run.error.message if run.error is not None else ""
+    return Run(str(run.run_id), str(run.state or ""), tasks, str(error or ""))
+
+
+def _named(name: str) -> str:
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+
+
+def _message(error: api.ApiException) -> str:
+    """Return what the API says of an error, on one line."""
+    try:
+        said = json.loads(error.body)
+        text = said.get("message") or said.get("error") or error.reason
+    except (ValueError, TypeError, AttributeError):
+        text = error.body if isinstance(error.body, str) and error.body else error.reason
+    return " ".join(str(text).split())[:500]
+
+
+def _within(request: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the client's request with a time limit, which it has not by itself."""
+
+    def limited(*arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
+        return request(*arguments, _request_timeout=_request_timeout or _SECONDS, **named)
+
+    return limited

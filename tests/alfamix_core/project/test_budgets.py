@@ -1,0 +1,52 @@
+"""Budgets: by hand, and that no round starts beyond them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alfamix_core.project import lock, rounds
+from alfamix_core.records.lock import Holder
+from alfamix_core.records.round import Outcome
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def asked(made, at, queries):
+    """A round that began then and asked so many questions."""
+    record, _ = rounds.begin(made.store, Holder(run_id=f"r-{at:%d%H}"), at, force=True)
+    outcome = Outcome(queries=queries, strategy="random", exported_at=at)
+    rounds.mark_exported(made.store, record.number, record.run_id, outcome, at)
+    lock.release(made.store, record.run_id)
+
+
+@pytest.mark.parametrize(
+    ("budgets", "hours", "text"),
+    [
+        ({}, 1, ""),
+        ({"rounds_per_day": 2}, 1, "2 rounds began in the last 24 hours, and budgets.rounds_per_day is 2"),
+        ({"rounds_per_day": 3}, 1, ""),
+        ({"rounds_per_day": 2}, 22, ""),
+        ({"labels_per_day": 11}, 1, "10 questions were asked in the last 24 hours, a round asks 2, and"),
+        ({"labels_per_day": 12}, 1, ""),
+        ({"labels_per_day": 11}, 22, ""),
+        ({"labels": 11}, 1, "10 questions were asked, a round asks 2, and budgets.labels is 11"),
+        ({"labels": 11}, 99, "10 questions were asked, a round asks 2, and budgets.labels is 11"),
+        ({"labels": 12}, 99, ""),
+        ({"rounds_per_day": 0}, 99, "0 rounds began in the last 24 hours, and budgets.rounds_per_day is 0"),
+    ],
+)
+def test_two_rounds_three_hours_ago_and_at_noon_by_hand(made, budgets, hours, text):
+    """They asked 4 and 6 questions; the pool is 2, less than the budget. Force makes no difference."""
+    made.drop("first", "a", "b")
+    asked(made, NOON - timedelta(hours=3), 4)
+    asked(made, NOON, 6)
+    made.configure(budgets=budgets)
+    plan = rounds.consider(made.store, NOON + timedelta(hours=hours), force=True)
+    assert (plan.decision, plan.text[: len(text)] if text else "") == ("idle" if text else "plan", text)
+
+
+def test_an_unfinished_round_goes_on_whatever_is_left(made):
+    made.drop("first", "a")
+    rounds.begin(made.store, Holder(run_id="r"), NOON)
+    made.configure(budgets={"rounds_per_day": 0, "labels": 0})
+    assert rounds.consider(made.store, NOON).decision == "resume"

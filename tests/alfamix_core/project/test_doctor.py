@@ -1,0 +1,252 @@
+"""What is wrong with a project, what to do, and what may be deleted."""
+
+from datetime import timedelta
+
+import pytest
+
+from alfamix_core.errors import InputError
+from alfamix_core.project import champion, cleaning, doctor, layout, lock, rounds, segments
+from alfamix_core.project.drops import withdraw
+from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.records.round import Failure, Outcome, Promotion
+from alfamix_core.records.stage import Quarantined
+
+DAY = timedelta(days=1)
+
+
+def findings(made, now, **fields):
+    return [(each.kind, each.key) for each in doctor.examine(made.store, now, **fields)]
+
+
+@pytest.fixture
+def campaign(made_anywhere, holder, noon):
+    """Rounds 1 to 3, each promoted, with report and thumbnail; 1 and 2 are answered and closed, 3 is open."""
+    made = made_anywhere
+    made.drop("a", *"bcdefg")
+    for number, key in enumerate("bcd", start=1):
+        run = f"run-{number}"
+        record, _ = rounds.begin(made.store, holder(run), noon, force=True)
+        made.ask(number, key)
+        made.store.create(layout.report(number), b"page")
+        made.store.create(layout.thumbnail(number, key), b"picture")
+        made.store.create(layout.model(number) + "model.json", b"card")
+        made.store.create(layout.model(number) + "model.safetensors", b"weights")
+        champion.record_decision(made.store, number, Promotion(promoted=True, reason="better", metrics={}))
+        champion.promote(made.store, number, {"accuracy": number / 10}, record.fence)
+        outcome = Outcome(queries=1, strategy="random", exported_at=noon)
+        rounds.mark_exported(made.store, number, run, outcome, noon)
+        lock.release(made.store, run)
+        if number < 3:
+            made.label(str(number), **{key: "cat"})
+    return made
+
+
+def test_a_healthy_project_has_no_finding(campaign, noon):
+    assert doctor.examine(campaign.store, noon, deep=True) == []
+
+
+def test_every_kind_of_finding_is_made(campaign, holder, noon):
+    made, store = campaign, campaign.store
+    store.create("drops/half/files/a.png", b"half")
+    store.create("labels/bad.jsonl", b"{}\n")
+    store.create("labels/worse.jsonl", b"?\n")
+    store.create("notes/mine.txt", b"?")
+    store.create("queue/000009.jsonl", b"")
+    store.create("models/000009/model.json", b"")
+    store.create("rounds/000008/queries.jsonl", b"")
+    store.create("rounds/000001/run/left", b"")
+    store.create("ledger/half/samples.parquet", b"")
+    failure = Failure(stage="ingest", run_id="run-9", status=2, line="no good")
+    store.create(layout.early_failure("run-9"), failure.document())
+    store.delete(layout.model(3) + "model.safetensors")
+    lock.acquire(store, holder("dead"), noon, noon + DAY)
+    found = doctor.examine(store, noon + 2 * DAY)
+    assert [(each.kind, each.key) for each in found] == [
+        ("inconsistent", "labels/bad.jsonl"),
+        ("inconsistent", "labels/worse.jsonl"),
+        ("inconsistent", "models/000003/model.safetensors"),
+        ("locked", "lock.json"),
+        ("orphaned", "drops/half/"),
+        ("orphaned", "failures/run-9.json"),
+        ("orphaned", "ledger/half/"),
+        ("orphaned", "models/000009/"),
+        ("orphaned", "notes/"),
+        ("orphaned", "queue/000009.jsonl"),
+        ("orphaned", "rounds/000001/run/"),
+        ("orphaned", "rounds/000008/"),
+    ]
+    assert all(each.do for each in found)
+    assert "no good" in found[5].what
+    assert made.files().keys() >= {"notes/mine.txt"}
+
+
+def test_an_unfinished_round_a_promotion_that_was_not_applied_and_a_waiting_one_are_found(made, holder, noon):
+    made.drop("a", "b", "c")
+    for number in (1, 2):
+        run = f"run-{number}"
+        rounds.begin(made.store, holder(run), noon, force=True)
+        rounds.mark_exported(made.store, number, run, Outcome(queries=0, strategy="random", exported_at=noon), noon)
+        lock.release(made.store, run)
+    rounds.begin(made.store, holder("run-3"), noon, force=True)
+    lock.release(made.store, "run-3")
+    champion.record_decision(made.store, 1, Promotion(promoted=True, reason="", metrics={}))
+    champion.record_decision(made.store, 2, Promotion(promoted=False, reason="", metrics={}, waits=True))
+    assert findings(made, noon) == [
+        ("inconsistent", "rounds/000001/promotion.json"),
+        ("overdue", "rounds/000003/round.json"),
+        ("waiting", "rounds/000002/promotion.json"),
+    ]
+
+
+def test_what_waits_for_people_is_counted(made, noon):
+    made.drop("a", *"bcdefg")
+    made.ask(1, "b", at=noon - 29 * DAY)
+    made.label("1", x="cat")
+    made.events(
+        "2",
+        *(
+            made.event(name, "c", label, annotator=name)
+            for name, label in zip("xyz", ("cat", "dog", "owl"), strict=True)
+        ),
+    )
+    made.store.create(layout.quarantine(1), Quarantined(sample_id="d", uri="d", reason="?").json_line())
+    what = [each.what for each in doctor.examine(made.store, noon) if each.kind in ("overdue", "waiting")]
+    assert what == [
+        "1 of its questions expire within 3 days",
+        "1 answers are about samples that no drop has delivered",
+        "1 samples are disputed",
+        "1 samples could not be read",
+    ]
+
+
+def test_a_compacted_file_that_was_edited_in_place_is_found_by_looking_deep(made, noon, monkeypatch):
+    monkeypatch.setattr(segments, "WORTH_LINES", 1)
+    made.drop("a", "b", "c")
+    inputs = freeze(made.store)
+    segments.compact(made.store, inputs, derive(made.store, made.settings, inputs, noon).fresh)
+    stored = made.store.read("drops/a/manifest.jsonl")
+    made.store.swap("drops/a/manifest.jsonl", stored.data.replace(b'"b"', b'"x"'), stored.tag)
+    assert findings(made, noon) == []
+    assert findings(made, noon, deep=True) == [("inconsistent", "drops/a/manifest.jsonl")]
+
+
+def test_a_folder_that_is_no_project_is_refused(place, noon):
+    with pytest.raises(InputError, match="is not a project"):
+        doctor.examine(place, noon)
+
+
+def test_a_repaired_sample_is_released_and_comes_back_when_it_is_bad_again(made_anywhere, noon):
+    made = made_anywhere
+    made.drop("a", "b", "c")
+
+    def quarantine(number, *ids):
+        lines = [Quarantined(sample_id=key, uri=key, reason="?").json_line() for key in ids]
+        made.store.create(layout.quarantine(number), b"".join(lines))
+
+    quarantine(1, "b", "c")
+    with pytest.raises(InputError, match='sample "z" is not in quarantine'):
+        doctor.release(made.store, ["z"], noon)
+    assert doctor.release(made.store, ["b"], noon) == 1
+    assert made.ledger().quarantined == {"c"}
+    quarantine(2, "b")
+    assert made.ledger().quarantined == {"b", "c"}
+    assert doctor.release(made.store, [], noon) == 2
+    assert made.ledger().quarantined == set()
+    assert doctor.release(made.store, [], noon) == 0
+
+
+def test_only_old_closed_rounds_lose_what_is_large_and_never_a_champion(campaign, noon):
+    """Of rounds 1, 2 and the open 3: 3 serves, 2 is what a rollback goes to, 1 is nobody's."""
+    store = campaign.store
+    assert [entry.key for entry in cleaning.removable(store, 10, noon)] == []
+    assert [entry.key for entry in cleaning.removable(store, 0, noon)] == [
+        "rounds/000001/report.html",
+        "rounds/000001/thumbnails/b.webp",
+        "models/000001/model.json",
+        "models/000001/model.safetensors",
+        "rounds/000002/report.html",
+        "rounds/000002/thumbnails/c.webp",
+    ]
+    assert [entry.key[:13] for entry in cleaning.removable(store, 2, noon)] == ["rounds/000001"] * 2 + [
+        "models/000001"
+    ] * 2
+    assert cleaning.removable(store, 3, noon) == []
+
+
+def test_cleaning_twice_is_harmless_and_leaves_a_healthy_project_with_all_its_labels(campaign, noon):
+    store, before = campaign.store, campaign.ledger().counts()
+    store.create("ledger/half/samples.parquet", b"")
+    store.create("failures/run-9.json", b"{}")
+    entries = cleaning.removable(store, 0, noon)
+    assert {"ledger/half/samples.parquet", "failures/run-9.json"} <= {entry.key for entry in entries}
+    for _ in range(2):
+        cleaning.remove(store, entries)
+    assert doctor.examine(store, noon) == []
+    assert campaign.ledger().counts() == before
+    assert champion.choose(store, None, "", noon, "rollback").round == 2
+
+
+def test_a_segment_that_an_unfinished_round_has_frozen_stays(made, holder, noon, monkeypatch):
+    monkeypatch.setattr(segments, "WORTH_LINES", 1)
+    made.drop("a", "b", "c")
+    rounds.begin(made.store, holder("run-1"), noon)
+    monkeypatch.setattr(segments, "usable", lambda store: {})
+    assert cleaning.removable(made.store, 0, noon) == []
+
+
+def test_a_withdrawn_sample_is_in_no_pool_and_no_training_set_and_its_question_is_closed(made_anywhere, noon):
+    made = made_anywhere
+    made.drop("a", "b", "c", "d", label="cat")
+    made.drop("b", "e", "f", "g")
+    made.ask(1, "e")
+    made.label("1", f="dog")
+    uri = made.ledger().samples["c"].uri
+    batch, count = withdraw(made.store, ["b", "", uri, "e", "f", "b"], "no consent", noon, "gone.txt")
+    assert (batch.startswith("gone-txt-"), count) == (True, 4)
+    ledger = made.ledger()
+    assert set(ledger.withdrawn) == {"b", "c", "e", "f"}
+    assert ledger.labelled(("cat", "dog", "owl"))["sample_id"].to_pylist() == ["d"]
+    assert (ledger.pool()["sample_id"].to_pylist(), ledger.open_queries) == (["g"], {})
+    counts = ledger.counts()
+    assert (counts.samples, counts.withdrawn, counts.train, counts.pool) == (6, 4, 1, 1)
+    assert withdraw(made.store, ["b", "c"], "", noon, "again.txt") == ("", 0)
+    with pytest.raises(InputError, match=r'^gone.txt line 2: "z" is neither the id nor the uri of a sample$'):
+        withdraw(made.store, ["d", "z"], "", noon, "gone.txt")
+
+
+def test_a_round_that_was_planned_before_a_withdrawal_keeps_its_world(made, holder, noon):
+    made.drop("a", "b", "c")
+    record, _ = rounds.begin(made.store, holder("run-1"), noon)
+    withdraw(made.store, ["b"], "", noon, "gone.txt")
+    assert rounds.ledger_of(made.store, record).counts() == record.counts
+    assert made.ledger().counts().pool == 1
+
+
+def test_classes_may_be_added_at_the_end_and_not_renamed_moved_or_removed(made, holder, noon):
+    made.drop("a", "b", "c")
+    rounds.begin(made.store, holder("run-1"), noon)
+    rounds.mark_exported(made.store, 1, "run-1", Outcome(queries=0, strategy="random", exported_at=noon), noon)
+    lock.release(made.store, "run-1")
+    made.configure(classes=["cat", "dog", "owl", "fox"])
+    made.label("1", b="fox")
+    assert rounds.consider(made.store, noon).decision == "plan"
+    for classes in (["dog", "cat", "owl", "fox"], ["cat", "dog"], ["cat", "dog", "eagle", "owl"]):
+        made.configure(classes=classes)
+        with pytest.raises(InputError, match="classes: those of round 1 must come first and in their order"):
+            rounds.consider(made.store, noon)
+
+
+def test_a_project_that_stops_by_itself_is_idle_and_says_why(made, holder, noon):
+    made.drop("a", "b")
+    rounds.begin(made.store, holder("run-1"), noon)
+    rounds.mark_exported(made.store, 1, "run-1", Outcome(queries=0, strategy="random", exported_at=noon), noon)
+    lock.release(made.store, "run-1")
+    made.label("1", b="cat")
+    assert rounds.consider(made.store, noon).decision == "plan"
+    made.configure(stop={"auto_stop": True})
+    plan = rounds.consider(made.store, noon)
+    assert (plan.decision, plan.text) == (
+        "idle",
+        "another round is not worth it: no sample is left that could be asked",
+    )
+    assert rounds.consider(made.store, noon, force=True).decision == "plan"

@@ -1,0 +1,268 @@
+"""Runs rounds in forked processes, with torch loaded once, and kills them where it is told to.
+
+    python -m tests.e2e.stage_server
+
+reads one request a line, does it, and answers with one line (``Request``, ``Account``). A run is a process that drives
+one process a stage, one after the other, as kfp's local runner does; each calls the component's own body. Outputs are
+in a folder of the run, and what a finished stage has left is found again by later runs: the cache of the real thing.
+"""
+
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SHARDS = ("0", "1")
+STAGES = (
+    *("answer", "ingest", "snapshot", "train", "evaluate"),
+    *(f"{stage}-{shard}" for shard in SHARDS for stage in ("embed", "score")),
+    *("select", "export", "finish"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run.
+
+    Attributes:
+        project: its uri.
+        work: folder for outputs, cache and log, kept from run to run.
+        run_id: of this run.
+        answers: CSV of known answers, given before the round starts.
+        answers_only: whether there is no round afterwards.
+        kill: the stage in which the run is killed; '' for none.
+        after: seconds from the stage's beginning to the kill.
+        orphan: kill the driver alone, so that the stage lives on.
+    """
+
+    project: str
+    work: str
+    run_id: str
+    answers: str
+    answers_only: bool = False
+    kill: str = ""
+    after: float = 0.0
+    orphan: bool = False
+
+
+@dataclass
+class Account:
+    """What became of a run.
+
+    Attributes:
+        status: exit status of the first stage that failed, 0 when none did or the run was killed.
+        killed: the stage in which the kill struck, '' when it did not.
+        seconds: of the stages that finished.
+    """
+
+    status: int = 0
+    killed: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class _StageFailedError(Exception):
+    """A stage ended with another exit status than 0."""
+
+
+class _Run:
+    """The driver of one run; ``say`` tells the server how far it is."""
+
+    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+        self._request, self._say = request, say
+        self._key = "none"
+
+    def __call__(self) -> int:
+        """Run all stages; return the exit status of the first that failed."""
+        from alfamix_core.project.lock import DRIVER
+
+        os.environ[DRIVER] = str(os.getpid())
+        request, status = self._request, 0
+        try:
+            self._stage("answer", lambda _: _answer(request.project, request.answers))
+            if request.answers_only:
+                return 0
+            self._key = self._stage("ingest", lambda _: _body("ingest", request, force=False))["result"]
+            if self._key != "idle":
+                self._round()
+        except _StageFailedError as error:
+            status = error.args[0]
+        with suppress(_StageFailedError):
+            self._stage("finish", lambda _: _body("finish", request))
+        return status
+
+    def _round(self) -> None:
+        from kfp import dsl
+
+        request, key = self._request, self._key
+        data, model = dsl.Dataset, dsl.Model
+
+        def cached(name: str, **arguments: Any) -> dict[str, Any]:
+            return self._stage(name, lambda out: _body(name, request, out, key=key, **arguments), cached=True)
+
+        world = cached("snapshot", snapshot=data, champion=model)
+        assert world["result"] == list(SHARDS)
+        frozen, champion = data(uri=world["snapshot"]), model(uri=world["champion"])
+        fit = cached("train", snapshot=frozen, champion=champion, model=model, labelled=data)
+        trained, labelled = model(uri=fit["model"]), data(uri=fit["labelled"])
+        measured = self._stage(
+            "evaluate",
+            lambda out: _body(
+                *("evaluate", request, out),
+                **{"key": key, "snapshot": frozen, "champion": champion, "model": trained, "evaluation": data},
+                **{"metrics": dsl.Metrics, "confusion": dsl.ClassificationMetrics},
+            ),
+        )
+        scores = []
+        for shard in SHARDS:
+            common = {"shard": shard, "snapshot": frozen, "model": trained}
+            features = cached(f"embed-{shard}", **common, features=data)["features"]
+            done = cached(f"score-{shard}", **common, labelled=labelled, features=data(uri=features), scores=data)
+            scores.append(data(uri=done["scores"]))
+        chosen = cached("select", snapshot=frozen, model=trained, labelled=labelled, scores=scores, queries=data)
+        self._stage(
+            "export",
+            lambda out: _body(
+                *("export", request, out),
+                **{"key": key, "snapshot": frozen, "queries": data(uri=chosen["queries"]), "report": dsl.HTML},
+                evaluation=data(uri=measured["evaluation"]),
+            ),
+        )
+
+    def _stage(self, name: str, body: Callable[[Path], dict[str, Any]], cached: bool = False) -> dict[str, Any]:
+        """Run a stage in a process of its own, unless an earlier run has; return its result and outputs."""
+        folder = Path(self._request.work) / self._key
+        known = folder / f"{name}.json"
+        if cached and known.exists():
+            return dict(json.loads(known.read_text()))
+        out = folder / self._request.run_id / name
+        out.mkdir(parents=True, exist_ok=True)
+        self._say(f"begin {name}")
+        pid = os.fork()
+        if pid == 0:
+            self._say("")
+            _exit_with(lambda: (out / "result.json").write_text(json.dumps(body(out))))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self._say(f"end {name}")
+        if status:
+            raise _StageFailedError(status)
+        text = (out / "result.json").read_text()
+        if cached:
+            (out / "cache.json").write_text(text)
+            (out / "cache.json").replace(known)
+        return dict(json.loads(text))
+
+
+def _body(name: str, request: Request, out: Path = Path(), **arguments: Any) -> dict[str, Any]:
+    """Call a component's own body; a class among the arguments stands for an output, made in the folder ``out``."""
+    stage = name.split("-")[0]
+    function = _components()[stage].python_func
+    outputs = {key: kind(uri=str(out / key)) for key, kind in arguments.items() if isinstance(kind, type)}
+    given = {"project_uri": request.project, "run_id": request.run_id, **arguments, **outputs}
+    wanted = function.__code__.co_varnames[: function.__code__.co_argcount]
+    result = function(**{key: value for key, value in given.items() if key in wanted})
+    return {"result": result, **{key: artifact.uri for key, artifact in outputs.items()}}
+
+
+def _answer(project: str, answers: str) -> dict[str, Any]:
+    from pipelines.cli import answer
+
+    answer(project, Path(answers))
+    return {}
+
+
+def _components() -> dict[str, Any]:
+    from pipelines import round as wiring
+
+    names = {name.split("-")[0] for name in STAGES} - {"answer"}
+    return {name: getattr(wiring, name) for name in names}
+
+
+def _exit_with(work: Callable[[], object]) -> None:
+    """Do the work of a forked process and end it."""
+    status = 1
+    try:
+        work()
+        status = 0
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except Exception as error:  # ends here: above is the server's code
+        traceback.print_exc()
+        status = getattr(error, "exit_code", 1)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def serve_one(request: Request) -> Account:
+    """Do a run, and kill it if that is asked for."""
+    reading, writing = os.pipe()
+    driver = os.fork()
+    if driver == 0:
+        os.close(reading)
+        os.setsid()
+        log = Path(request.work) / "log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+
+        def say(line: str) -> None:
+            # an empty line is a stage that must not keep the pipe open when its driver is gone
+            os.write(writing, f"{time.monotonic()} {line}\n".encode()) if line else os.close(writing)
+
+        def work() -> None:
+            sys.exit(_Run(request, say)())
+
+        _exit_with(work)
+    os.close(writing)
+    account, began, last = Account(), {}, ""
+    struck = False
+    with os.fdopen(reading) as lines:
+        for line in lines:
+            moment, what, name = line.split()
+            if what == "begin":
+                began[name], last = float(moment), name
+            else:
+                account.seconds[name] = float(moment) - began[name]
+            if what == "begin" and name == request.kill and not struck:
+                time.sleep(request.after)
+                struck = True
+                if os.waitpid(driver, os.WNOHANG) == (0, 0):
+                    (os.kill if request.orphan else os.killpg)(driver, signal.SIGKILL)
+                else:
+                    return account
+    status = os.waitstatus_to_exitcode(os.waitpid(driver, 0)[1])
+    if status == -signal.SIGKILL:
+        account.killed = last
+    else:
+        account.status = status
+    return account
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    import torch
+
+    from alfamix_core.storage import connection
+
+    torch.set_num_threads(1)
+    for name in _components():
+        importlib.import_module(f"components.{name}.stage")
+    connection.Connection().client()  # boto3 and its descriptions, loaded once for all stages
+    connection._READ_SECONDS = 2  # a time-out of the proxy's must not take a minute
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(asdict(serve_one(Request(**json.loads(line))))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

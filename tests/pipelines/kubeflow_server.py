@@ -1,0 +1,274 @@
+"""A small Kubeflow Pipelines API over real HTTP: as much of v2beta1 as the SDK's client calls here.
+
+It keeps what it is told in memory, checks what the real one checks, pages its listings, and kills the runs in flight
+of a recurring run that is deleted, as the real one does. A test moves runs on and breaks the server on purpose.
+"""
+
+import itertools
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import yaml
+
+ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
+
+
+class RefusedError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class KubeflowServer:
+    """The state, and what a test reads and does."""
+
+    def __init__(self) -> None:
+        self.experiments: dict[str, dict] = {}
+        self.pipelines: dict[str, dict] = {}
+        self.versions: dict[str, dict] = {}
+        self.runs: dict[str, dict] = {}
+        self.recurring: dict[str, dict] = {}
+        self.requests: list[tuple[str, str]] = []
+        self.failing: list[int] = []  # statuses with which the next requests fail
+        self.failing_on = ""  # only requests whose method and path end so
+        self.blind = 0  # listings of versions that come out empty
+        self.token = ""  # which a request must bring
+        self.multi_user = False
+        self.page = 2  # small, so that every listing is paged
+        self.lock = threading.RLock()
+        self.next = itertools.count(1)
+        self.endpoint = ""
+
+    def fire(self, recurring_run_id: str, state: str = "RUNNING") -> str:
+        """Start the run of a recurring run, as its controller would."""
+        recurring = self.recurring[recurring_run_id]
+        assert recurring["mode"] == "ENABLE"
+        return self.add_run({**recurring, "recurring_run_id": recurring_run_id}, state)
+
+    def add_run(self, body: dict, state: str = "PENDING") -> str:
+        with self.lock:
+            run_id = f"run-{next(self.next)}"
+            kept = ("experiment_id", "display_name", "runtime_config", "pipeline_version_reference", "recurring_run_id")
+            self.runs[run_id] = {"run_id": run_id, "state": state, "created_at": now()} | {
+                key: body[key] for key in kept if key in body
+            }
+            return run_id
+
+    def move(self, run_id: str, state: str, **tasks: str) -> None:
+        """Bring a run, and tasks of it, into states."""
+        details = [{"display_name": name, "state": task, "run_id": run_id} for name, task in tasks.items()]
+        self.runs[run_id] |= {"state": state, "run_details": {"task_details": details}}
+
+    # what requests do
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: dict, headers) -> dict:
+        self.requests.append((method, path))
+        if self.failing and f"{method} {path}".endswith(self.failing_on):
+            raise RefusedError(self.failing.pop(0), "broken on purpose")
+        if self.token and headers.get("authorization") != f"Bearer {self.token}":
+            raise RefusedError(401, "Unauthenticated")
+        for verb, pattern, handler in ROUTES:
+            found = re.fullmatch("/apis/v2beta1/" + pattern, path)
+            if verb == method and found:
+                return handler(self, *map(unquote, found.groups()), query=query, body=body)
+        raise RefusedError(404, f"no such path: {method} {path}")
+
+    def health(self, query, body):
+        return {"multi_user": self.multi_user}
+
+    def check_namespace(self, namespace):
+        if self.multi_user and not namespace:
+            raise RefusedError(400, "Invalid input error: a namespace is required in multi-user mode")
+        if namespace and not self.multi_user:
+            raise RefusedError(400, "Invalid input error: in single-user mode there must be no namespace")
+
+    def listing(self, what, items, query):
+        for predicate in json.loads(query.get("filter") or "{}").get("predicates", ()):
+            assert predicate["operation"] in (1, "EQUALS")  # both are one in filter.proto
+            assert predicate["key"] == "display_name"
+            items = [item for item in items if item["display_name"] == predicate["stringValue"]]
+        start = int(query.get("page_token") or 0)
+        page = min(int(query.get("page_size") or self.page), self.page)
+        more = {"next_page_token": str(start + page)} if start + page < len(items) else {}
+        found = items[start : start + page]
+        return ({what: found} if found else {}) | {"total_size": len(items)} | more
+
+    def list_experiments(self, query, body):
+        self.check_namespace(query.get("namespace"))
+        return self.listing("experiments", list(self.experiments.values()), query)
+
+    def create_experiment(self, query, body):
+        self.check_namespace(body.get("namespace"))
+        key = f"experiment-{next(self.next)}"
+        self.experiments[key] = body | {"experiment_id": key}
+        return self.experiments[key]
+
+    def list_pipelines(self, query, body):
+        return self.listing("pipelines", list(self.pipelines.values()), query)
+
+    def create_pipeline(self, query, body):
+        if any(each["display_name"] == body["display_name"] for each in self.pipelines.values()):
+            raise RefusedError(409, "Already exist error")
+        key = f"pipeline-{next(self.next)}"
+        self.pipelines[key] = body | {"pipeline_id": key}
+        return self.pipelines[key]
+
+    def list_versions(self, pipeline_id, query, body):
+        if pipeline_id not in self.pipelines:
+            raise RefusedError(404, f"Pipeline {pipeline_id} not found")
+        if self.blind:
+            self.blind -= 1
+            return {}
+        mine = [each for each in self.versions.values() if each["pipeline_id"] == pipeline_id]
+        return self.listing("pipeline_versions", mine, query)
+
+    def upload_version(self, query, body):
+        spec = next(yaml.safe_load_all(body["file"]))
+        assert spec["pipelineInfo"]["name"] == "alfamix-round"
+        if any(each["display_name"] == query["name"] for each in self.versions.values()):
+            raise RefusedError(409, "Already exist error")
+        key = f"version-{next(self.next)}"
+        self.versions[key] = {
+            "pipeline_version_id": key,
+            "pipeline_id": query["pipelineid"],
+            "display_name": query["name"],
+            "pipeline_spec": spec,
+        }
+        return self.versions[key]
+
+    def check_job(self, body):
+        if body["experiment_id"] not in self.experiments:
+            raise RefusedError(404, "Experiment not found")
+        reference = body["pipeline_version_reference"]
+        version = self.versions.get(reference["pipeline_version_id"])
+        if version is None or version["pipeline_id"] != reference["pipeline_id"]:
+            raise RefusedError(404, "PipelineVersion not found")
+        known = version["pipeline_spec"]["root"]["inputDefinitions"]["parameters"]
+        given = body["runtime_config"]["parameters"]
+        for name in given:
+            if name not in known:
+                raise RefusedError(400, f"Invalid input error: unknown parameter {name}")
+        for name, parameter in known.items():
+            if name not in given and not parameter.get("isOptional"):
+                raise RefusedError(400, f"Invalid input error: parameter {name} is required")
+
+    def create_run(self, query, body):
+        self.check_job(body)
+        return self.runs[self.add_run(body)]
+
+    def get_run(self, run_id, query, body):
+        if run_id not in self.runs:
+            raise RefusedError(404, f"Run {run_id} not found")
+        return self.runs[run_id]
+
+    def list_runs(self, query, body):
+        return self.listing(
+            "runs", [r for r in self.runs.values() if r["experiment_id"] == query["experiment_id"]], query
+        )
+
+    def create_recurring(self, query, body):
+        self.check_job(body)
+        if len(body["trigger"]["cron_schedule"]["cron"].split()) != 6:
+            raise RefusedError(400, "Invalid input error: Schedule cron is not a valid cron expression")
+        if not 1 <= int(body["max_concurrency"]) <= 10:
+            raise RefusedError(400, "Invalid input error: max concurrency must be 1 to 10")
+        key = f"recurring-{next(self.next)}"
+        self.recurring[key] = body | {"recurring_run_id": key, "created_at": now()}
+        return self.recurring[key]
+
+    def list_recurring(self, query, body):
+        mine = [each for each in self.recurring.values() if each["experiment_id"] == query["experiment_id"]]
+        return self.listing("recurringRuns", mine, query)
+
+    def mode(self, key, verb, query, body):
+        self.recurring[key]["mode"] = verb.upper()
+        return {}
+
+    def delete_recurring(self, key, query, body):
+        del self.recurring[key]
+        for run in self.runs.values():
+            if run.get("recurring_run_id") == key and run["state"] not in ENDED:
+                run["state"] = "CANCELED"
+        return {}
+
+
+ROUTES = [
+    ("GET", "healthz", KubeflowServer.health),
+    ("GET", "experiments", KubeflowServer.list_experiments),
+    ("POST", "experiments", KubeflowServer.create_experiment),
+    ("GET", "pipelines", KubeflowServer.list_pipelines),
+    ("POST", "pipelines", KubeflowServer.create_pipeline),
+    ("POST", "pipelines/upload_version", KubeflowServer.upload_version),
+    ("GET", "pipelines/([^/]+)/versions", KubeflowServer.list_versions),
+    ("POST", "runs", KubeflowServer.create_run),
+    ("GET", "runs", KubeflowServer.list_runs),
+    ("GET", "runs/([^/]+)", KubeflowServer.get_run),
+    ("POST", "recurringruns", KubeflowServer.create_recurring),
+    ("GET", "recurringruns", KubeflowServer.list_recurring),
+    ("POST", "recurringruns/([^/:]+):(enable|disable)", KubeflowServer.mode),
+    ("DELETE", "recurringruns/([^/]+)", KubeflowServer.delete_recurring),
+]
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def serve() -> Iterator[KubeflowServer]:
+    """Serve on a free port of this machine."""
+    state = KubeflowServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+            parts = urlsplit(self.path)
+            try:
+                with state.lock:
+                    answer = state.answer(
+                        self.command,
+                        parts.path,
+                        {key: values[0] for key, values in parse_qs(parts.query).items()},
+                        parse_body(raw, self.headers.get("content-type", "")),
+                        self.headers,
+                    )
+                status = 200
+            except RefusedError as refused:
+                status, answer = refused.status, {"code": 3, "message": str(refused), "details": []}
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_DELETE = do  # the names that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    state.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def parse_body(raw: bytes, kind: str) -> dict:
+    """Return JSON as it is, and of a form the uploaded file."""
+    if kind.startswith("multipart/form-data"):
+        boundary = b"--" + kind.partition("boundary=")[2].encode()
+        part = next(part for part in raw.split(boundary) if b'name="uploadfile"' in part)
+        return {"file": part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n").decode()}
+    return json.loads(raw) if raw else {}

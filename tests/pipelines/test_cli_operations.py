@@ -1,0 +1,66 @@
+"""promote, rollback, doctor, clean, and withdrawals: what the commands say and how they end."""
+
+import json
+
+
+def test_a_healthy_project_is_well_and_a_damaged_one_has_findings_and_status_1(birds):
+    birds.files("x.png")
+    birds.run("drop", "birds", "new")
+    assert birds.run("doctor", "birds") == "all is well\n"
+    assert birds.run("doctor", "birds", "--deep", "--json") == "[]\n"
+    birds.put("labels/bad.jsonl", "?")
+    result = birds.alfamix("doctor", "birds")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.startswith("inconsistent: labels/bad.jsonl labels/bad.jsonl line 1: is not JSON")
+    result = birds.alfamix("doctor", "birds", "--json")
+    assert (result.exit_code, [each["kind"] for each in json.loads(result.stdout)]) == (1, ["inconsistent"])
+
+
+def test_a_sample_that_was_repaired_is_released(birds):
+    birds.files("x.png")
+    birds.run("drop", "birds", "new")
+    key = next(birds.project.glob("drops/*/files/*")).stem
+    birds.put("quarantine/000001.jsonl", {"sample_id": key, "uri": "x", "reason": "?"})
+    assert json.loads(birds.run("status", "birds", "--json"))["counts"]["quarantined"] == 1
+    result = birds.alfamix("doctor", "birds", "--release", "--sample", "z")
+    assert (result.exit_code, result.stderr) == (2, 'alfamix: sample "z" is not in quarantine\n')
+    assert birds.run("doctor", "birds", "--release") == "released 1 samples from the quarantine\n"
+    assert json.loads(birds.run("status", "birds", "--json"))["counts"]["quarantined"] == 0
+    result = birds.alfamix("doctor", "birds", "--sample", "z")
+    assert (result.exit_code, result.stderr) == (2, "alfamix: --sample: is for --release\n")
+
+
+def test_withdrawn_samples_are_counted_in_the_status(birds):
+    birds.configure(data_prefixes=[birds.new.as_uri()])
+    birds.files("x.png", "y.png")
+    birds.run("drop", "birds", "new")
+    gone = birds.folder / "gone.txt"
+    gone.write_text(f"{birds.new.as_uri()}/x.png\n")
+    assert birds.run("drop", "birds", gone, "--withdraw", "--reason", "no consent") == "withdrew 1 samples\n"
+    assert birds.run("drop", "birds", gone, "--withdraw") == "no effect: all were withdrawn before\n"
+    assert birds.run("status", "birds").endswith(", 1 withdrawn\n")
+    gone.write_bytes(b"\xff")
+    result = birds.alfamix("drop", "birds", gone, "--withdraw")
+    assert (result.exit_code, result.stderr[:40]) == (2, f"alfamix: {gone} must be UTF-8 text"[:40])
+
+
+def test_a_person_promotes_and_rolls_back(birds):
+    for number in (1, 2):
+        birds.put(f"models/{number:06d}/model.json", {})
+    assert birds.run("promote", "birds", "--round", 1) == "the model of round 1 is the champion\n"
+    said = birds.run("promote", "birds", "--round", 2, "--reason", "it sees at night")
+    assert said == "the model of round 2 is the champion in place of round 1\n"
+    assert json.loads(birds.run("rollback", "birds", "--json"))["round"] == 1
+    result = birds.alfamix("rollback", "birds")
+    assert (result.exit_code, result.stderr) == (2, "alfamix: there is no earlier champion to go back to\n")
+    assert len(list(birds.project.glob("decisions/*.json"))) == 3
+
+
+def test_clean_says_what_would_go_and_deletes_it_only_when_told(birds):
+    birds.put("failures/run-9.json", {})
+    before = birds.tree()
+    said = birds.run("clean", "birds", "--keep-rounds", 0)
+    assert said == "failures/run-9.json\nwould delete 1 files, 0.0 MB; --yes does it\n"
+    assert birds.tree() == before
+    assert json.loads(birds.run("clean", "birds", "--yes", "--json"))["keys"] == ["failures/run-9.json"]
+    assert birds.run("clean", "birds", "--yes") == "deleted 0 files, 0.0 MB\n"
