@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from alfamix_core.acquisition.types import LinearHead
 from alfamix_core.errors import InputError
-from alfamix_core.learning.backbones import skeleton
+from alfamix_core.learning.backbones import initial, skeleton
 from alfamix_core.learning.network import Network
 from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE, ModelCard
 from alfamix_core.records.project import Project
@@ -39,6 +39,29 @@ def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(_damaged(folder, error)) from error
     return network.eval(), card
+
+
+def load_grown(folder: Path, expected: Project, seed: int) -> Network:
+    """Read a model that training is to go on with; classes that were added since get fresh rows in the head.
+
+    Args:
+        folder: holds model.json and model.safetensors.
+        expected: the project; its classes begin with the model's.
+        seed: of the fresh rows.
+
+    Raises:
+        InputError: as ``load``; the project's classes do not begin with the model's.
+    """
+    known = ModelCard.parse((folder / CARD_FILE).read_bytes(), CARD_FILE).classes
+    if known == expected.classes or expected.classes[: len(known)] != known:
+        return load(folder, expected)[0]
+    network, card = load(folder, expected.model_copy(update={"classes": known}))
+    grown = initial(card.model, card.image, len(expected.classes), seed)
+    grown.encoder.load_state_dict(network.encoder.state_dict())
+    with torch.no_grad():
+        grown.head.weight[: len(known)] = network.head.weight
+        grown.head.bias[: len(known)] = network.head.bias
+    return grown
 
 
 def load_head(folder: Path, expected: Project) -> LinearHead:

@@ -91,7 +91,7 @@ def segment(segment_name: str) -> str:
 
 
 def model(number: int) -> str:
-    """The folder of a promoted model, with its slash."""
+    """The folder of a round's trained model, promoted or not, with its slash."""
     return f"models/{folder(number)}/"
 
 

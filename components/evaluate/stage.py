@@ -1,12 +1,14 @@
 """Measure the round's model on the test split, and promote it if it passes the gate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import torch
 
+from alfamix_core.errors import InputError
 from alfamix_core.evaluation.metrics import Metrics, measure
 from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
@@ -23,6 +25,9 @@ from alfamix_core.records.snapshot import read_labelled, read_round
 from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.storage import Store, open_store
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
+
+_SPLITS: tuple[Literal["test", "audit"], ...] = ("test", "audit")
+_NEVER = 1e4  # below every other logit, and still finite
 
 
 def run(
@@ -59,39 +64,51 @@ def run(
     record = read_round(snapshot)
     settings = record.settings
     network, card = model_folder.load(model, settings)
-    test, audit = _split(snapshot, "test"), _split(snapshot, "audit")
-    samples = {name: images(split.table, settings) for name, split in (("test", test), ("audit", audit))}
-    ours = _measure(network, samples["test"], test.labels_n, settings, place)
-    on_audit = _measure(network, samples["audit"], audit.labels_n, settings, place)
-    theirs = None
+    splits = {name: _split(snapshot, name) for name in _SPLITS}
+    samples = {name: images(split.table, settings) for name, split in splits.items()}
+    found = {name: _predict(network, samples[name], splits[name], settings, place) for name in _SPLITS}
+    metrics = {name: predictions.measure() for name, predictions in found.items()}
+    compared: Literal["test", "audit"] = "test" if metrics["test"] is not None else "audit"
+    ours, theirs, agreement = metrics[compared], None, None
     if record.champion.round is not None and ours is not None:
-        theirs = _measure_champion(Path(champion_path), test, settings, place)
+        rival = _predict_champion(Path(champion_path), splits[compared], settings, place)
+        theirs, agreement = rival.measure(), found[compared].agreement(rival)
     store, number = open_store(project_uri), number_of(key)
     promotion = champion.decide(
-        record, ours.summary() if ours else {}, theirs.summary() if theirs else {}, card.trained
+        record,
+        ours.summary() if ours else {},
+        theirs.summary() if theirs else {},
+        card.trained,
+        recalls=_recalls(ours, settings),
+        champion_recalls=_recalls(theirs, settings),
+        split=compared,
     )
     now = datetime.now(UTC)
     fence = lock.renew(store, run_id, now, now + timedelta(hours=settings.round.max_hours)).fence
     promotion = champion.record_decision(store, number, promotion)
-    if promotion.promoted:
+    if card.trained:
+        # promoted or not: a person may choose it later
         _copy_model(store, model, layout.model(number))
+    if promotion.promoted:
         champion.promote(store, number, promotion.metrics, fence)
-    found = Evaluation(
+    test, audit = metrics["test"], metrics["audit"]
+    evaluated = Evaluation(
         classes=settings.classes,
-        metrics=ours.summary() if ours else {},
-        audit=on_audit.summary() if on_audit else {},
+        metrics=test.summary() if test else {},
+        audit=audit.summary() if audit else {},
+        agreement=agreement,
         per_class=tuple(
             ClassMetrics(name=name, precision=one.precision, recall=one.recall, f1=one.f1, support=one.support)
-            for name, one in zip(settings.classes, ours.per_class if ours else (), strict=False)
+            for name, one in zip(settings.classes, test.per_class if test else (), strict=False)
         ),
-        confusion=ours.confusion if ours else (),
+        confusion=test.confusion if test else (),
         promotion=promotion,
         epochs=card.epochs,
         stopped_because=card.stopped_because,
     )
     folder = Path(evaluation_path)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / evaluation.FILE).write_bytes(found.document())
+    (folder / evaluation.FILE).write_bytes(evaluated.document())
     this = StageRun(
         stage="evaluate",
         seconds=watch.seconds,
@@ -102,7 +119,7 @@ def run(
     )
     bad = [sample for part in samples.values() for sample in part.quarantined()]
     write_log(this, consumed=[model], outputs=[folder], quarantined=bad)
-    return found
+    return evaluated
 
 
 @dataclass(frozen=True)
@@ -118,10 +135,28 @@ def _split(snapshot: Path, name: str) -> _Split:
     return _Split(table, torch.tensor(table["label"].to_pylist(), dtype=torch.int64))
 
 
-def _measure(
-    network: Network, samples: SampleImages, labels_n: torch.Tensor, settings: Project, place: torch.device
-) -> Metrics | None:
-    """Return the metrics on the samples that can be read."""
+@dataclass(frozen=True)
+class _Predictions:
+    """What a model says of the readable samples of a split: index_n and labels_n (n,) int64, logits_nK (n, K)."""
+
+    index_n: torch.Tensor
+    logits_nK: torch.Tensor
+    labels_n: torch.Tensor
+
+    def measure(self) -> Metrics | None:
+        """Return the metrics, or None where there is no sample."""
+        return measure(self.logits_nK, self.labels_n)
+
+    def agreement(self, other: "_Predictions") -> float | None:
+        """Return the share of the samples that both could read of which both say the same; None where there is none."""
+        ours_m = self.logits_nK[torch.isin(self.index_n, other.index_n)].argmax(dim=1)
+        theirs_m = other.logits_nK[torch.isin(other.index_n, self.index_n)].argmax(dim=1)
+        return float((ours_m == theirs_m).double().mean()) if len(ours_m) else None
+
+
+def _predict(
+    network: Network, samples: SampleImages, split: _Split, settings: Project, place: torch.device
+) -> _Predictions:
     blocks = list(
         embed(
             network,
@@ -131,18 +166,36 @@ def _measure(
             device=place,
         )
     )
-    if not blocks:
-        return None
-    index_n = torch.cat([block.index_n for block in blocks])
-    return measure(torch.cat([block.logits_nK for block in blocks]), labels_n[index_n])
+    index_n = torch.cat([torch.zeros(0, dtype=torch.int64), *(block.index_n for block in blocks)])
+    logits_nK = torch.cat([torch.zeros(0, network.head.out_features), *(block.logits_nK for block in blocks)])
+    return _Predictions(index_n, logits_nK, split.labels_n[index_n])
 
 
-def _measure_champion(folder: Path, split: _Split, settings: Project, place: torch.device) -> Metrics | None:
-    """Return the champion's metrics on the same samples; its backbone and image size may be older settings."""
+def _predict_champion(folder: Path, split: _Split, settings: Project, place: torch.device) -> _Predictions:
+    """Return the champion's predictions on the same samples.
+
+    Its backbone and image size may be older settings. A class that was added to the project since is one that it never
+    predicts.
+    """
     card = read_card(folder)
-    its_own = settings.model_copy(update={"model": card.model, "image": card.image})
+    its_own = settings.model_copy(update={"model": card.model, "image": card.image, "classes": card.classes})
     network, _ = model_folder.load(folder, its_own)
-    return _measure(network, images(split.table, its_own), split.labels_n, its_own, place)
+    found = _predict(network, images(split.table, its_own), split, its_own, place)
+    if settings.classes[: len(card.classes)] != card.classes:
+        raise InputError(
+            f"the champion of round {card.round} knows the classes {', '.join(card.classes)}; the project's must begin "
+            f"with these, and are {', '.join(settings.classes)}"
+        )
+    missing = len(settings.classes) - len(card.classes)
+    never_n = found.logits_nK.amin(dim=1, keepdim=True) - _NEVER
+    return replace(found, logits_nK=torch.cat([found.logits_nK, never_n.expand(-1, missing)], dim=1))
+
+
+def _recalls(metrics: Metrics | None, settings: Project) -> dict[str, float]:
+    """Return the recall of each class that has a sample."""
+    if metrics is None:
+        return {}
+    return {name: one.recall for name, one in zip(settings.classes, metrics.per_class, strict=True) if one.support}
 
 
 def _copy_model(store: Store, model: Path, prefix: str) -> None:

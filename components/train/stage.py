@@ -114,7 +114,7 @@ def _start(settings: Project, champion: Path, seed: int) -> Network:
     """Return the network that training begins with: the champion, or the same initial weights every round."""
     serving = Champion.parse((champion / _CHAMPION).read_bytes(), _CHAMPION)
     if settings.training.start == "champion" and serving.round is not None:
-        return model_folder.load(champion, settings)[0]
+        return model_folder.load_grown(champion, settings, seed)
     network = initial(settings.model, settings.image, len(settings.classes), seed)
     apply_initial_weights(network, settings.model, SampleReader(_WEIGHTS_BYTES))
     return network

@@ -129,12 +129,19 @@ def end_of(store: Store) -> End:
 
 
 def check_nothing_is_left(store: Store, calm: Store) -> None:
-    """What an undisturbed project has not, the doctor names; names of drops, labels and segments come from digests."""
+    """What an undisturbed project has not is why a run stopped, or the doctor names it.
+
+    The names of drops, labels and segments come from digests of what holds uris and times.
+    """
     found = doctor.examine(store, datetime.now(UTC))
     assert not [finding for finding in found if finding.kind in ("inconsistent", "overdue")]
     more = {entry.key for entry in store.list()} - {entry.key for entry in calm.list()}
+    why = (
+        layout.FAILURES,
+        *(layout.run(record.number) for record in rounds.read_all(store) if record.state != "closed"),
+    )
     named = tuple(finding.key for finding in found if finding.key)
-    assert not [key for key in more if not key.startswith((layout.DROPS, layout.LABELS, layout.LEDGER, *named))]
+    assert not [key for key in more if not key.startswith((layout.DROPS, layout.LABELS, layout.LEDGER, *why, *named))]
 
 
 def is_exported(store: Store, number: int) -> bool:

@@ -3,7 +3,7 @@ import torch
 
 from alfamix_core.errors import InputError
 from alfamix_core.learning.backbones import initial
-from alfamix_core.learning.model_folder import load, load_head, save
+from alfamix_core.learning.model_folder import load, load_grown, load_head, save
 from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE, ModelCard
 from alfamix_core.records.project import ImageSettings, ModelSettings, Project
 
@@ -119,3 +119,20 @@ def test_weights_of_another_backbone_under_this_card_are_refused(tmp_path):
     (tmp_path / WEIGHTS_FILE).write_bytes(weights)
     with pytest.raises(InputError, match=r"model.safetensors is damaged or not of its model.json"):
         load(tmp_path, project("mlp"))
+
+
+def test_a_model_grows_with_classes_that_were_added_and_keeps_what_it_knows(tmp_path):
+    network, _ = saved(tmp_path, project(classes=("cat", "dog")))
+    grown = load_grown(tmp_path, project(classes=("cat", "dog", "owl")), seed=1)
+    assert grown.head.out_features == 3
+    assert torch.equal(grown.head.weight[:2], network.head.weight)
+    assert torch.equal(grown.head.bias[:2], network.head.bias)
+    images = torch.randint(256, (4, 1, 8, 8)).to(torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(grown.embed(images), network.embed(images))
+
+
+def test_a_model_whose_classes_are_not_the_first_of_the_projects_is_refused(tmp_path):
+    saved(tmp_path, project(classes=("cat", "dog")))
+    with pytest.raises(InputError, match="classes must be the project's"):
+        load_grown(tmp_path, project(classes=("cat", "owl", "dog")), seed=1)

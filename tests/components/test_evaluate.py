@@ -1,0 +1,99 @@
+"""The round's model beside the champion: on the test split, or on the audit where nothing is for testing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from alfamix_core.learning import model_folder
+from alfamix_core.learning.backbones import initial
+from alfamix_core.project import champion, layout, rounds
+from alfamix_core.project.initialise import initialise
+from alfamix_core.records.lock import Holder
+from alfamix_core.records.model import ModelCard
+from alfamix_core.records.project import Project
+from alfamix_core.storage import file_uri, open_store
+from components.evaluate import stage as evaluate
+from components.ingest import stage as ingest
+from components.snapshot import stage as snapshot
+
+
+def write_model(folder: Path, settings: Project, classes: tuple[str, ...], bias: list[float], number: int) -> None:
+    """A model that answers the same class whatever it sees: that of the greatest bias."""
+    network = initial(settings.model, settings.image, len(classes), 0)
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.copy_(torch.tensor(bias))
+    folder.mkdir(parents=True)
+    card = ModelCard(
+        classes=classes,
+        model=settings.model,
+        image=settings.image,
+        embedding_size=network.embedding_size,
+        round=number,
+        trained=True,
+    )
+    model_folder.save(folder, network, card)
+    (folder / "stage.json").write_text('{"runs": []}')
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Two grey pictures of each class, for testing; the champion came from elsewhere, as round 0."""
+    lines = []
+    for name in ("cat", "dog", "owl"):
+        for index in range(2):
+            path = tmp_path / "project" / "drops" / "d" / f"{name}{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 40 * index).save(path)
+            lines.append(json.dumps({"uri": path.name, "label": name, "split": "test"}))
+    settings = {
+        "name": "pets",
+        "classes": ["cat", "dog", "owl"],
+        "model": {"backbone": "mlp", "embedding_batch": 32},
+        "image": {"size": 8, "channels": "grey"},
+    }
+    store = open_store(file_uri(tmp_path / "project"))
+    initialise(store, Project.parse(json.dumps(settings), "project"))
+    store.create(layout.manifest("d"), "\n".join(lines).encode())
+    champion.promote(store, 0, {}, 1)
+    return tmp_path / "project"
+
+
+def run(project: Path, tmp_path: Path, bias: list[float], champion_classes: tuple[str, ...]):
+    store = open_store(file_uri(project))
+    settings = rounds.read_settings(store)
+    source = tmp_path / "champion-model"
+    write_model(source, settings, champion_classes, [1.0] + [0.0] * (len(champion_classes) - 1), 0)
+    for path in source.glob("model.*"):
+        store.create_from(layout.model(0) + path.name, path)
+    key = ingest.run(store.uri, Holder(run_id="run"))
+    paths = {name: str(tmp_path / name) for name in ("snapshot", "champion", "model", "evaluation")}
+    snapshot.run(store.uri, key, paths["snapshot"], paths["champion"])
+    write_model(tmp_path / "model", settings, settings.classes, bias, 1)
+    found = evaluate.run(
+        store.uri, key, "run", paths["snapshot"], paths["champion"], paths["model"], paths["evaluation"]
+    )
+    return store, found
+
+
+def test_a_champion_that_knows_fewer_classes_is_still_compared(project: Path, tmp_path: Path):
+    store, found = run(project, tmp_path, [0.0, 0.0, 1.0], ("cat", "dog"))
+    assert found.metrics["accuracy"] == found.promotion.champion_metrics["accuracy"] == pytest.approx(1 / 3)
+    assert found.promotion.recalls == {"cat": 0.0, "dog": 0.0, "owl": 1.0}
+    assert found.promotion.champion_recalls == {"cat": 1.0, "dog": 0.0, "owl": 0.0}
+    assert found.agreement == 0.0
+    assert store.entry(layout.promotion(1)) is not None
+
+
+def test_a_model_that_says_what_the_champion_says_agrees_wholly(project: Path, tmp_path: Path):
+    _, found = run(project, tmp_path, [1.0, 0.0, 0.0], ("cat", "dog", "owl"))
+    assert found.agreement == 1.0
+
+
+def test_a_trained_model_is_kept_whether_or_not_it_is_promoted(project: Path, tmp_path: Path):
+    store, found = run(project, tmp_path, [0.0, 1.0, 0.0], ("cat", "dog", "owl"))
+    assert found.promotion.split == "test"
+    assert store.entry(layout.model(1) + "model.safetensors") is not None
