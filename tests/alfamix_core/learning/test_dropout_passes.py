@@ -84,7 +84,7 @@ def test_dropout_of_everything_gives_the_bias():
 
 @pytest.mark.parametrize("layer", [nn.Identity(), nn.Dropout(0.0)])
 def test_a_model_without_dropout_is_refused(layer):
-    with pytest.raises(InputError, match="this one has none: set model.dropout"):
+    with pytest.raises(InputError, match=r"this one has none: set model\.dropout"):
         dropout_passes(small(nn.Flatten(), layer), images(), passes=3, seed=0)
 
 
