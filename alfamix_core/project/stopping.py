@@ -10,6 +10,8 @@ from alfamix_core.records.round import Counts, Round
 _POINTS = 6
 """The forecast is fitted to so many of the last rounds at most: a learning curve bends, its end is nearly straight."""
 
+_LEAST = 1e-4  # what a model that makes no mistake on the test split is still taken to miss
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -34,7 +36,7 @@ class Forecast:
         """The forecast in words."""
         return (
             f"the next round may reach {self.metric} {self.value:.4f} ± {self.error:.4f} with {self.labels:,} labels "
-            f"(a line through the last {self.rounds} rounds over the logarithm of the labels)"
+            f"(a power law through the last {self.rounds} rounds)"
         )
 
 
@@ -104,21 +106,24 @@ def advise(project: Project, rounds: Sequence[Round], counts: Counts, budget_spe
 
 
 def forecast(points: Sequence[tuple[int, float]], metric: str, labels: int) -> Forecast | None:
-    """Extend the last points of a learning curve by a line over the logarithm of the labels.
+    """Extend the last points of a learning curve by a power law: what is missing to a perfect model falls with labels.
+
+    A line is fitted to the logarithm of what is missing over the logarithm of the labels.
 
     Args:
-        points: (labels, value), oldest first; labels at least 1.
-        metric: what the values are.
+        points: (labels, value in [0, 1]), oldest first; labels at least 1.
+        metric: what the values are; one of which less is better has 0 for perfect, the others 1.
         labels: for which the value is wanted, at least 1.
 
     Returns:
-        The prediction with its standard error, s * sqrt(1 + 1/n + (x - mean)^2 / Sxx) with s^2 = RSS / (n - 2); None
-        with fewer than three different label counts.
+        The prediction with its standard error, s * sqrt(1 + 1/n + (x - mean)^2 / Sxx) with s^2 = RSS / (n - 2) for the
+        logarithm, times what is missing (the delta method); None with fewer than three different label counts.
 
     Source:
         Simple linear regression, prediction of a new observation: Draper, Smith, "Applied Regression Analysis", 1.4.
     """
-    last = [(math.log(count), value) for count, value in points[-_POINTS:]]
+    perfect = 1.0 if REPORTED.get(metric, 1) > 0 else 0.0
+    last = [(math.log(count), math.log(max(abs(perfect - value), _LEAST))) for count, value in points[-_POINTS:]]
     if len({x for x, _ in last}) < 3:
         return None
     n = len(last)
@@ -128,7 +133,8 @@ def forecast(points: Sequence[tuple[int, float]], metric: str, labels: int) -> F
     residual = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in last)
     at = math.log(labels) - mean_x
     error = math.sqrt(residual / (n - 2) * (1 + 1 / n + at**2 / spread))
-    return Forecast(metric, labels, mean_y + slope * at, error, n)
+    missing = min(math.exp(min(mean_y + slope * at, 0.0)), 1.0)
+    return Forecast(metric, labels, abs(perfect - missing), error * missing, n)
 
 
 def _points(rounds: Sequence[Round], metric: str) -> list[tuple[int, float]]:

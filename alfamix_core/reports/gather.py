@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from alfamix_core.project import champion, layout, rounds
+from alfamix_core.project import budgets, champion, layout, rounds, stopping
 from alfamix_core.project.ledger import derive, freeze
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample
@@ -72,13 +72,17 @@ def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[C
     ledger = derive(store, settings, freeze(store), now)
     records = tuple(rounds.read_all(store))
     serving, _ = champion.read(store)
+    counts = ledger.counts()
+    advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
+    words = (advice.text, advice.forecast.text if advice.forecast else "")
     return project_report.render(
         ProjectReport(
             settings=settings,
             rounds=records,
             champion=serving,
-            counts=ledger.counts(),
+            counts=counts,
             open_queries=len(ledger.open_queries),
+            advice=tuple(f"{line[0].upper()}{line[1:]}." for line in words if line),
             label_counts={record.number: record.outcome.labels for record in records if record.outcome},
             campaigns=campaigns or {},
             pages=_pages(store, records),

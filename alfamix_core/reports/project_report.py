@@ -24,6 +24,7 @@ class ProjectReport:
         champion: which round's model serves; None when unknown.
         counts: samples by what is known of them, now; those of the newest round when None.
         open_queries: asked and not yet answered, now.
+        advice: whether another round is worth it and what it may bring, as whole sentences.
         label_counts: by round number, the labels by class name with which the round was planned.
         campaigns: curves to compare, by name; may include this project's own.
         pages: relative address of each round's page, by number.
@@ -34,6 +35,7 @@ class ProjectReport:
     champion: Champion | None = None
     counts: Counts | None = None
     open_queries: int = 0
+    advice: tuple[str, ...] = ()
     label_counts: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     campaigns: Mapping[str, Sequence[CurvePoint]] = field(default_factory=dict)
     pages: Mapping[int, str] = field(default_factory=dict)
@@ -99,7 +101,7 @@ def headline(report: ProjectReport) -> list[str]:
     if report.open_queries:
         verb = "waits" if report.open_queries == 1 else "wait"
         sentences.append(f"{plural(report.open_queries, 'query', 'queries')} {verb} for an answer.")
-    return sentences
+    return [*sentences, *report.advice]
 
 
 def campaign_rows(campaigns: Mapping[str, Sequence[CurvePoint]]) -> list[CampaignRow]:

@@ -97,18 +97,18 @@ def test_before_the_first_round_nothing_speaks_against_it():
 
 
 def test_the_forecast_by_hand():
-    """Labels 1, e, e² with 0, 1, 2 lie on the line ln(labels): at e³ it says 3, without error."""
-    found = stopping.forecast([(1, 0.0), (10, 1.0), (100, 2.0)], "accuracy", 1000)
-    assert found.value == pytest.approx(3)
+    """Missing 1, 0.1, 0.01 with 1, 10, 100 labels: with 1,000 it is 0.001, without error."""
+    found = stopping.forecast([(1, 0.0), (10, 0.9), (100, 0.99)], "accuracy", 1000)
+    assert found.value == pytest.approx(0.999)
     assert found.error == pytest.approx(0, abs=1e-7)
-    # 0, 1, 0 at -1, 0, 1: mean 1/3, slope 0, RSS 2/3, s² 2/3; at 2: sqrt(2/3 * (1 + 1/3 + 4/2))
-    found = stopping.forecast([(1, 0.0), (10, 1.0), (100, 0.0)], "accuracy", 1000)
-    assert found.value == pytest.approx(1 / 3)
-    assert found.error == pytest.approx(math.sqrt(2 / 3 * (1 + 1 / 3 + 2)))
-    assert "may reach accuracy 0.3333 ± " in found.text
+    # ln missing 0, -1, 0 at -1, 0, 1: mean -1/3, slope 0, RSS 2/3, s² 2/3; at 2: sqrt(2/3 * (1 + 1/3 + 4/2))
+    found = stopping.forecast([(1, 0.0), (10, 1 - math.exp(-1)), (100, 0.0)], "accuracy", 1000)
+    assert found.value == pytest.approx(1 - math.exp(-1 / 3))
+    assert found.error == pytest.approx(math.sqrt(2 / 3 * (1 + 1 / 3 + 2)) * math.exp(-1 / 3))
+    assert "may reach accuracy 0.2835 ± " in found.text
 
 
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 1)), max_size=10), st.integers(1, 10**6))
 def test_a_forecast_is_finite_or_none(points, labels):
     found = stopping.forecast(points, "accuracy", labels)
-    assert found is None or (math.isfinite(found.value) and math.isfinite(found.error) and found.error >= 0)
+    assert found is None or (0 <= found.value <= 1 and math.isfinite(found.error) and found.error >= 0)
