@@ -189,9 +189,8 @@ def drawn_flips(
 
 def divergences(before_nK: Tensor, after_nK: Tensor) -> Tensor:
     """Return half the symmetric divergence of the predictions of two logits (n, K) each: (n,) float32, nats."""
-    K = before_nK.shape[1]
 
-    def of_block(both_nX: Tensor) -> Tensor:
-        return Distributions(both_nX[:, :K]).from_each(Distributions(both_nX[:, K:]))
+    def of_block(before_nK: Tensor, after_nK: Tensor) -> Tensor:
+        return Distributions(before_nK).from_each(Distributions(after_nK))
 
-    return map_rows(of_block, torch.cat([before_nK, after_nK], dim=1)).to(torch.float32)
+    return map_rows(of_block, before_nK, after_nK).to(torch.float32)

@@ -15,7 +15,7 @@ from torch import Tensor
 from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import map_rows, products
-from alfamix_core.acquisition.points import Distributions
+from alfamix_core.acquisition.points import Distributions, coarse_mean
 from alfamix_core.acquisition.types import Head, Labelled, LinearHead
 
 _EQUAL = 1e-13
@@ -48,21 +48,6 @@ class LinearFlips:
     smallest: float
 
 
-def _coarse_mean(rows_nD: Tensor) -> Tensor:
-    """Return the mean row rounded to a grid of 8 to 16 times the spread of the rows: (D,) float64.
-
-    An offset that dwarfs the spread would drown the logits in the rounding of float32, so it must go; an ordinary
-    one rounds to 0, which keeps logits that are exactly equal so.
-    """
-    rows_nD = rows_nD.to(torch.float64)
-    mean_D = rows_nD.mean(dim=0)
-    spread = float((rows_nD - mean_D).square().mean().sqrt())
-    if spread == 0:
-        return torch.zeros_like(mean_D)
-    grid = 2.0 ** math.ceil(math.log2(8 * spread))
-    return (mean_D / grid).round() * grid
-
-
 def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
     """Prepare the critical caps of a linear head, in float64.
 
@@ -83,10 +68,10 @@ def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
     weight_KD = head.weight_KD.to(torch.float64)
     mean_D = anchors.means_CD.mean(dim=0)
     centred_CD = anchors.means_CD - mean_D
-    centre_D = _coarse_mean(labelled.embeddings_LD)
+    centre_D = coarse_mean(labelled.embeddings_LD)
     mean_D = mean_D - centre_D
     # what all rows share moves all logits alike
-    weight_KD = weight_KD - _coarse_mean(weight_KD)
+    weight_KD = weight_KD - coarse_mean(weight_KD)
     rows_KD = weight_KD - weight_KD.mean(dim=0)
     gram_KK = rows_KD @ rows_KD.T
     diagonal_K = gram_KK.diagonal()
@@ -267,15 +252,14 @@ def grid_divergences(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps
         (n,) float32: half the symmetric Kullback-Leibler divergence, nats; 0 where the cap is inf.
     """
     dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
-    D = embeddings_nD.shape[1]
+    root = math.sqrt(embeddings_nD.shape[1])
 
-    def block_divergences(block_nX: Tensor) -> Tensor:
-        rows_nD, caps_n = block_nX[:, :D].to(dtype), block_nX[:, D]
-        farthest_n = torch.cdist(block_nX[:, :D], anchors_CD.to(torch.float64)).amax(dim=1)
-        step_n = torch.where(caps_n < torch.inf, caps_n, 0.0) / math.sqrt(D) * farthest_n
+    def block_divergences(block_nD: Tensor, caps_n: Tensor) -> Tensor:
+        rows_nD = block_nD.to(dtype)
+        farthest_n = torch.cdist(block_nD.to(torch.float64), anchors_CD.to(torch.float64)).amax(dim=1)
+        step_n = torch.where(caps_n < torch.inf, caps_n, 0.0) / root * farthest_n
         mixed_nD = rows_nD + step_n[:, None].to(dtype) * mixing.direction(rows_nD, head)[1]
         with torch.no_grad():
             return Distributions(head(rows_nD)).from_each(Distributions(head(mixed_nD)))
 
-    both_nX = torch.cat([embeddings_nD.to(torch.float64), caps_n[:, None]], dim=1)
-    return map_rows(block_divergences, both_nX).to(torch.float32)
+    return map_rows(block_divergences, embeddings_nD, caps_n).to(torch.float32)

@@ -4,6 +4,8 @@ A key is ``fold(seed, purpose, …)``; the numbers of a key are a hash of the po
 constant here, so that two uses of one seed never meet.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,7 @@ DROPOUT_MASKS = 11
 """The masks of the Monte-Carlo passes, one key for each pass and layer."""
 
 _WIDE_ROWS = 256
+"""Part of the numbers' definition: changing it changes queries."""
 
 _WRAP = 1 << 64
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -117,11 +120,31 @@ def gumbel(key: int, positions_n: Tensor) -> Tensor:
     return -torch.log(-torch.log(uniform(key, positions_n)))
 
 
+def wide(key: int, positions_n: Tensor, draw: Callable[[torch.Generator, int], Tensor]) -> Tensor:
+    """Return a row of random numbers for each position, the same in whatever company the position comes.
+
+    Hashing every number would be twenty times slower: a generator draws the rows of 256 positions at a time, in blocks
+    that start at multiples of 256, and those at hand are kept.
+
+    Args:
+        key: from ``fold``.
+        positions_n: (n,) int64 >= 0, ascending.
+        draw: from a generator and a number of rows to a tensor of as many rows, on the CPU.
+
+    Returns:
+        (n, …), what ``draw`` returns of each position, on the device of the positions.
+    """
+    there_n = positions_n.cpu()
+    starts, counts = torch.unique_consecutive(there_n // _WIDE_ROWS, return_counts=True)
+    rows = [draw(torch.Generator(), 0)]
+    for block, part_m in zip(starts.tolist(), torch.split(there_n, counts.tolist()), strict=True):
+        generator = torch.Generator().manual_seed(_signed(fold(key, block)))
+        rows.append(draw(generator, _WIDE_ROWS)[part_m % _WIDE_ROWS])
+    return torch.cat(rows).to(positions_n.device)
+
+
 def normals(key: int, positions_n: Tensor, width: int) -> Tensor:
     """Return a row of standard normal numbers for each position.
-
-    Hashing every number would be twenty times slower: a generator draws the rows of 256 positions at a time, and
-    those at hand are kept, so a row is the same in whatever company its position comes.
 
     Args:
         key: from ``fold``.
@@ -131,13 +154,7 @@ def normals(key: int, positions_n: Tensor, width: int) -> Tensor:
     Returns:
         (n, width) float32 on the device of the positions; drawn on the CPU.
     """
-    blocks_n = positions_n.cpu() // _WIDE_ROWS
-    starts, counts = torch.unique_consecutive(blocks_n, return_counts=True)
-    rows = [torch.empty(0, width)]
-    for block, part_m in zip(starts.tolist(), torch.split(positions_n.cpu(), counts.tolist()), strict=True):
-        generator = torch.Generator().manual_seed(_signed(fold(key, block)))
-        rows.append(torch.randn(_WIDE_ROWS, width, generator=generator)[part_m % _WIDE_ROWS])
-    return torch.cat(rows).to(positions_n.device)
+    return wide(key, positions_n, lambda generator, count: torch.randn(count, width, generator=generator))
 
 
 def draw_seed(generator: torch.Generator) -> int:

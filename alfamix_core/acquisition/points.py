@@ -4,6 +4,7 @@ No matrix of all pairs exists anywhere: a pass over n rows compares one block of
 reads a block only once, so rows may lie in a memory-mapped file.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
@@ -13,12 +14,16 @@ from torch import Tensor
 from alfamix_core.acquisition.blocks import products
 from alfamix_core.acquisition.probabilities import log_probabilities, without_top
 
-BLOCK_ROWS = 4096
-"""Rows of a pass that are in memory in float64 at a time."""
+BLOCK_ROWS = 2048
+"""Rows of a pass that are in memory at a time."""
 _OTHERS = 512
 """Rows that a block is compared with at a time."""
+_PAIRS = 1024
+"""Pairs of rows whose distance is computed at a time."""
 _EQUAL = 1e-12
 """Squared distances below this share of their terms are rounding of 0 in float64."""
+_LARGEST = 1e37
+"""Squared norms up to this have products, and sums of them, within float32."""
 
 
 class Points(Protocol):
@@ -32,40 +37,152 @@ class Points(Protocol):
         """Return some of the rows."""
         ...
 
+    def for_passes(self) -> Self:
+        """Return the same rows with what is worth storing for several passes, a number a row."""
+        return self
+
     def distances(self, others: Self) -> Tensor:
         """Return the dissimilarity of each row to each of m others: (n, m) float64."""
         ...
+
+    def nearest(self, others: Self, within_n: Tensor) -> Tensor:
+        """Return the distance to the nearest of m others, ``within_n`` where none is nearer: (n,) float64."""
+        for start in range(0, len(others), _OTHERS):
+            part_n = self.distances(others.take(slice(start, start + _OTHERS))).amin(dim=1)
+            within_n = torch.minimum(within_n, part_n)
+        return within_n
+
+    def at_most(self, others: Self) -> Tensor:
+        """Return what the distance to the nearest of m >= 1 others does not exceed, as cheaply as can be: (n,)."""
+        return to_nearest(self, others)
 
 
 P = TypeVar("P", bound=Points)
 
 
+def coarse_mean(rows_nD: Tensor) -> Tensor:
+    """Return the mean row rounded to a grid of 8 to 16 times the spread of the rows: (D,) float64.
+
+    An offset that dwarfs the spread would drown products in the rounding of float32, so it must go; an ordinary one
+    rounds to 0, which keeps what is exactly equal so.
+    """
+    rows_nD = rows_nD.to(torch.float64)
+    mean_D = rows_nD.mean(dim=0)
+    spread = float((rows_nD - mean_D).square().mean().sqrt())
+    if spread == 0:
+        return torch.zeros_like(mean_D)
+    grid = 2.0 ** math.ceil(math.log2(8 * spread))
+    return (mean_D / grid).round() * grid
+
+
 @dataclass(frozen=True)
-class Euclidean:
-    """Rows compared by their squared Euclidean distance, in float64.
+class Euclidean(Points):
+    """Rows compared by their squared Euclidean distance, the float64 sum of the squares of their differences.
+
+    A distance belongs to its two rows alone, to the bit. Products in float32 bound it; what the bounds do not decide
+    is computed.
 
     Attributes:
         rows_nD: (n, D), any floating dtype.
+        centre_D: what is subtracted before the products; made from the others where it is None.
+        squares_n: (n,) float32, squared norms of the rows without the centre; None as long as nothing stored them.
     """
 
     rows_nD: Tensor
+    centre_D: Tensor | None = None
+    squares_n: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows_nD)
 
     def take(self, rows: Tensor | slice) -> "Euclidean":
         """Return some of the rows."""
-        return Euclidean(self.rows_nD[rows])
+        squares_n = self.squares_n
+        return Euclidean(self.rows_nD[rows], self.centre_D, None if squares_n is None else squares_n[rows])
+
+    def for_passes(self) -> "Euclidean":
+        """Return the same rows with their squared norms: one pass, which saves it in each of those to come."""
+        centre_D = coarse_mean(self.rows_nD[:_OTHERS]) if len(self) else self.rows_nD.new_zeros(self.rows_nD.shape[1])
+        squares_n = self.rows_nD.new_empty(len(self), dtype=torch.float32)
+        for start in range(0, len(self), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            squares_n[part] = _squares(_centred(self.rows_nD[part], centre_D))
+        return Euclidean(self.rows_nD, centre_D, squares_n)
 
     def distances(self, others: "Euclidean") -> Tensor:
-        """Return squared distances (n, m), exactly 0 where they are rounding of 0."""
-        rows_nD, others_mD = self.rows_nD.to(torch.float64), others.rows_nD.to(torch.float64)
-        sums_nm = rows_nD.square().sum(dim=1)[:, None] + others_mD.square().sum(dim=1)
-        return no_less_than_rounding(sums_nm - 2 * products(rows_nD, others_mD.T), sums_nm)
+        """Return squared distances (n, m)."""
+        distances_nm = self.rows_nD.new_empty(len(self), len(others), dtype=torch.float64)
+        for start in range(0, len(self), _PAIRS):
+            rows_nD = self.rows_nD[start : start + _PAIRS].to(torch.float64)
+            for column, other_D in enumerate(others.rows_nD.to(torch.float64)):
+                distances_nm[start : start + _PAIRS, column] = (rows_nD - other_D).square_().sum(dim=1)
+        return distances_nm
+
+    def nearest(self, others: "Euclidean", within_n: Tensor) -> Tensor:
+        """Return the squared distance to the nearest of m others, or ``within_n``: of few pairs is it computed."""
+        within_n = within_n.clone()
+        for start in range(0, len(others), _OTHERS):
+            part = others.take(slice(start, start + _OTHERS))
+            least_mn, slack_n = self._least(part)
+            most_n = torch.minimum(within_n, least_mn.amin(dim=0) + slack_n).to(torch.float32)
+            # NaN, products beyond float32, is not above anything
+            others_p, rows_p = (~(least_mn > most_n)).nonzero().unbind(dim=1)
+            for some_p, of_p in zip(torch.split(rows_p, _PAIRS), torch.split(others_p, _PAIRS), strict=True):
+                # many copies of one row are at 0 already
+                apart_p = within_n[some_p] > 0
+                some_p, of_p = some_p[apart_p], of_p[apart_p]
+                differences_pD = self.rows_nD[some_p].to(torch.float64) - part.rows_nD[of_p]
+                within_n.scatter_reduce_(0, some_p, differences_pD.square_().sum(dim=1), "amin")
+        return within_n
+
+    def at_most(self, others: "Euclidean") -> Tensor:
+        """Return upper bounds of the squared distance to the nearest of m >= 1 others, float64, from float32."""
+        most_n = _inf(self)
+        for start in range(0, len(others), _OTHERS):
+            least_mn, slack_n = self._least(others.take(slice(start, start + _OTHERS)))
+            most_n = torch.minimum(most_n, (least_mn.amin(dim=0) + slack_n).nan_to_num(nan=torch.inf))
+        return most_n.clamp(min=0)
+
+    def _least(self, others: "Euclidean") -> tuple[Tensor, Tensor]:
+        """Return what no squared distance falls below (m, n) float32, and how far one exceeds it at most, (n,).
+
+        A product of float32 differs from the exact one by at most D u/(1 - D u) ‖z‖‖c‖ in any order of its terms,
+        u = 2⁻²⁴: Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.1. As 2‖z‖‖c‖ <= ‖z‖² +
+        ‖c‖², this and the rounding of norms and sums stay below (2 D + 32) u (‖z‖² + ‖c‖²); what underflows is
+        added. NaN where float32 does not reach.
+        """
+        D = self.rows_nD.shape[1]
+        share, lost = (2 * D + 32) * 2.0**-24, D * 1e-36
+        centre_D = coarse_mean(others.rows_nD) if self.centre_D is None else self.centre_D
+        rows_nD, others_mD = _centred(self.rows_nD, centre_D), _centred(others.rows_nD, centre_D)
+        squares_n = _squares(rows_nD) if self.squares_n is None else self.squares_n
+        squares_m = _squares(others_mD)
+        least_mn = (-2 * others_mD) @ rows_nD.T
+        least_mn += ((1 - share) * squares_m)[:, None]
+        least_mn += (1 - share) * squares_n - lost
+        return least_mn, 2 * (share * (squares_n.to(torch.float64) + squares_m.max()) + lost)
+
+
+def _inf(points: P) -> Tensor:
+    return points.distances(points.take(slice(0, 0))).new_full((len(points),), torch.inf)
+
+
+def _centred(rows_nD: Tensor, centre_D: Tensor) -> Tensor:
+    """Return float32 rows, each element rounded once or twice."""
+    if bool(centre_D.any()):
+        rows_nD = rows_nD.to(torch.promote_types(rows_nD.dtype, torch.float32))
+        rows_nD = rows_nD - centre_D.to(rows_nD.dtype)
+    return rows_nD.to(torch.float32)
+
+
+def _squares(rows_nD: Tensor) -> Tensor:
+    """Return squared norms, NaN where products of such rows could overflow."""
+    squares_n = torch.linalg.vector_norm(rows_nD, dim=1).square()
+    return torch.where(squares_n < _LARGEST, squares_n, torch.nan)
 
 
 @dataclass(frozen=True)
-class Distributions:
+class Distributions(Points):
     """Class probabilities compared by half the symmetric Kullback-Leibler divergence.
 
     Attributes:
@@ -98,7 +215,7 @@ class Distributions:
 
 
 @dataclass(frozen=True)
-class Gradients:
+class Gradients(Points):
     """Gradients of the loss of the predicted class with respect to the head's weight: outer products, never formed.
 
     The gradient of a sample is (p - e_y) zᵀ, K D numbers; two of them have the product (q_i·q_j)(z_i·z_j).
@@ -147,20 +264,8 @@ def no_less_than_rounding(squares_nm: Tensor, sums_nm: Tensor) -> Tensor:
 
 
 def to_nearest(points: P, others: P) -> Tensor:
-    """Return the distance of each row of one block to the nearest of the others.
-
-    Args:
-        points: n rows, all in memory at once.
-        others: m rows.
-
-    Returns:
-        (n,) float64; inf where there are no others.
-    """
-    nearest = None
-    for start in range(0, len(others), _OTHERS):
-        part_n = points.distances(others.take(slice(start, start + _OTHERS))).amin(dim=1)
-        nearest = part_n if nearest is None else torch.minimum(nearest, part_n)
-    return points.distances(others).new_full((len(points),), torch.inf) if nearest is None else nearest
+    """Return the distance of each row of one block to the nearest of the others: (n,) float64, inf without others."""
+    return points.nearest(others, _inf(points))
 
 
 def lower(points: P, nearest_n: Tensor, others: P) -> None:
@@ -169,8 +274,21 @@ def lower(points: P, nearest_n: Tensor, others: P) -> None:
     Args:
         points: n rows.
         nearest_n: (n,) float64.
+        others: m rows.
+    """
+    for start in range(0, len(points), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        nearest_n[part] = points.take(part).nearest(others, nearest_n[part])
+
+
+def lower_bounds(points: P, bounds_n: Tensor, others: P) -> None:
+    """Lower upper bounds of each row's distance to the nearest, in place, to those of the others: one pass, cheaper.
+
+    Args:
+        points: n rows.
+        bounds_n: (n,) float64.
         others: m >= 1 rows.
     """
     for start in range(0, len(points), BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
-        nearest_n[part] = torch.minimum(nearest_n[part], to_nearest(points.take(part), others))
+        bounds_n[part] = torch.minimum(bounds_n[part], points.take(part).at_most(others))

@@ -47,9 +47,9 @@ def score(block: Features, state: NoState) -> Scores:
     K = block.logits_nK.shape[1]
     if K < 2:
         raise InputError(f"two classes are needed to compare, the logits have {K}")
-    dtype = torch.promote_types(block.embeddings_nD.dtype, block.logits_nK.dtype)
-    both_nX = torch.cat([block.logits_nK.to(dtype), block.embeddings_nD.to(dtype)], dim=1)
-    squares_n = map_rows(lambda rows_nX: Gradients(rows_nX[:, :K], rows_nX[:, K:]).squares(), both_nX)
+    squares_n = map_rows(
+        lambda logits_nK, rows_nD: Gradients(logits_nK, rows_nD).squares(), block.logits_nK, block.embeddings_nD
+    )
     rows = {"embeddings": block.embeddings_nD, "logits": block.logits_nK, "squares": squares_n}
     return Scores(block.positions_n, squares_n.to(torch.float32), rows)
 

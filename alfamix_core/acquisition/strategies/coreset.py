@@ -1,8 +1,9 @@
 """Core-set: query the samples that lie farthest from everything labelled, so that all are near to a labelled one.
 
-Needs embeddings, of pool and labelled samples, and no head. Scoring costs N L D; the choice N B D in about B/40
-passes over the embeddings, which all shards send: any of them can be the farthest. Exact for any number of shards;
-beside the embeddings, memory holds two numbers a sample and one block.
+Needs embeddings, of pool and labelled samples, and no head. Scoring costs N L D; the choice N B D in about B/80
+passes over the embeddings, which all shards send: any of them can be the farthest. Both are products in float32 that
+bound the distances, and float64 where the bounds do not decide, so the choice is that of float64. Exact for any number
+of shards; beside the embeddings, memory holds a few numbers a sample and one block.
 
 Choose it where the embedding space is known to be good and outliers are wanted, such as rare conditions. It does not
 look at predictions, and on noisy pools it queries what is odd rather than what is useful.
@@ -14,9 +15,8 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import noise
-from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.k_centre import farthest_first
-from alfamix_core.acquisition.points import Euclidean, to_nearest
+from alfamix_core.acquisition.points import Euclidean, lower
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 
 COLUMNS = frozenset({"embeddings"})
@@ -48,7 +48,8 @@ def score(block: Features, state: State) -> Scores:
         ``nearest``, the squared distance in float64, inf if nothing is labelled.
     """
     assert block.embeddings_nD is not None
-    nearest_n = map_rows(lambda rows_nD: to_nearest(Euclidean(rows_nD), state.labelled), block.embeddings_nD)
+    nearest_n = torch.full_like(block.positions_n, torch.inf, dtype=torch.float64)
+    lower(Euclidean(block.embeddings_nD), nearest_n, state.labelled)
     scores_n = nearest_n.sqrt() if len(state.labelled) else torch.zeros_like(nearest_n)
     rows = {"embeddings": block.embeddings_nD, "nearest": nearest_n}
     return Scores(block.positions_n, scores_n.to(torch.float32), rows)

@@ -49,8 +49,8 @@ def test_ties_and_duplicates_go_by_position(seed, n, D, data):
 
 def test_many_picks_take_few_passes(monkeypatch):
     passes = []
-    lower = k_centre.lower
-    monkeypatch.setattr(k_centre, "lower", lambda *arguments: passes.append(1) or lower(*arguments))
+    lower_bounds = k_centre.lower_bounds
+    monkeypatch.setattr(k_centre, "lower_bounds", lambda *arguments: passes.append(1) or lower_bounds(*arguments))
     rows = torch.randn(3000, 64, generator=torch.Generator().manual_seed(0))
     nearest = rows.square().sum(dim=1).double()
     k_centre.farthest_first(Euclidean(rows), nearest, torch.arange(3000), 300, 0)
@@ -61,3 +61,49 @@ def test_the_distances_that_were_given_are_not_changed():
     nearest = torch.full((5,), torch.inf, dtype=torch.float64)
     k_centre.farthest_first(Euclidean(torch.eye(5)), nearest, torch.arange(5), 3, 0)
     assert nearest.isinf().all()
+
+
+def by_differences(rows, nearest, positions, count, seed):
+    """One pass a pick, every distance the float64 sum of squared differences."""
+    rows, nearest, picks = rows.double(), nearest.clone(), []
+    for _ in range(count):
+        if nearest.isinf().all():
+            picks.append(int(noise.uniform(noise.fold(seed, noise.K_CENTRE_START), positions).argmin()))
+        else:
+            picks.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, (rows - rows[picks[-1]]).square().sum(dim=1))
+        nearest[picks] = -1
+    return picks
+
+
+def offset(here):
+    return (here + 1000).float()
+
+
+def copies(here):
+    return here[torch.arange(len(here)) // 5].float()
+
+
+def near_ties(here):
+    """All at one distance from each other up to 1e-7: float32 products do not order them."""
+    return torch.eye(len(here), dtype=torch.float64) + 1e-7 * torch.nn.functional.pad(here, (0, len(here) - 6))
+
+
+def ties(here):
+    return torch.eye(len(here))
+
+
+def heavy_tails(here):
+    return here / here[:, :1].square()
+
+
+@pytest.mark.parametrize("change", [offset, copies, near_ties, ties, heavy_tails])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_the_picks_of_hard_rows_are_those_of_differences(change, labelled):
+    here = change(torch.randn(401, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64))
+    nearest = torch.full((400,), torch.inf, dtype=torch.float64)
+    if labelled:
+        nearest = (here[:400].double() - here[400].double()).square().sum(dim=1)
+    for count in (90, 400):
+        found = k_centre.farthest_first(Euclidean(here[:400]), nearest, torch.arange(400), count, 3).tolist()
+        assert found == by_differences(here[:400], nearest, torch.arange(400), count, 3)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from alfamix_core.acquisition.points import Distributions, Euclidean, Gradients, lower, to_nearest
+from alfamix_core.acquisition.points import Distributions, Euclidean, Gradients, lower, lower_bounds, to_nearest
 
 
 def rows(n, X, seed=0, scale=1.0):
@@ -65,3 +67,58 @@ def test_a_pass_lowers_and_never_raises():
     lower(points, nearest, points.take(torch.tensor([7, 9])))
     expected = points.distances(points.take(torch.tensor([7, 9]))).amin(dim=1).clamp(max=0.5)
     torch.testing.assert_close(nearest, expected, atol=1e-12, rtol=0)
+
+
+def hard(kind, n, D, random):
+    """Rows that float32 products tell apart badly or not at all."""
+    here = torch.randn(n, D, generator=random, dtype=torch.float64)
+    if kind == "offset":
+        return (here + 1000).float()
+    if kind == "copies":
+        return here[torch.randint(max(n // 4, 1), (n,), generator=random)].float()
+    if kind == "near copies":
+        return here[:1] + 1e-9 * here
+    if kind == "grid":
+        return here.round().half()
+    if kind == "tiny":
+        return here * 1e-22
+    if kind == "huge":
+        return here * 1e25
+    if kind == "mixed":
+        return (here * 10.0 ** torch.randint(-20, 21, (n, 1), generator=random)).float()
+    return here.float()
+
+
+HARD = ["plain", "offset", "copies", "near copies", "grid", "tiny", "huge", "mixed"]
+
+
+def by_pairs(rows, others):
+    """Every difference, in float64."""
+    return (rows.double()[:, None] - others.double()).square().sum(dim=2)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(HARD), st.integers(1, 60), st.integers(1, 40), st.integers(1, 40), st.integers(0, 10**6))
+def test_bounds_hold_and_decide_nothing_that_is_not_computed(kind, n, m, D, seed):
+    both = hard(kind, n + m, D, torch.Generator().manual_seed(seed))
+    points, others, expected = Euclidean(both[:n]), Euclidean(both[n:]), by_pairs(both[:n], both[n:])
+    assert torch.equal(points.distances(others), expected)
+    assert torch.equal(to_nearest(points, others), expected.amin(dim=1))
+    for rows in (points, points.for_passes()):
+        bounds = torch.full((n,), torch.inf, dtype=torch.float64)
+        lower_bounds(rows, bounds, others)
+        assert (bounds >= expected.amin(dim=1)).all()
+
+
+def test_bounds_of_ordinary_rows_are_close():
+    points = Euclidean(rows(500, 64) + 1000).for_passes()
+    others = points.take(torch.arange(20, 30))
+    assert (points.at_most(others) - to_nearest(points, others)).max() < 5e-3
+
+
+@pytest.mark.parametrize("kind", HARD)
+def test_the_nearest_does_not_depend_on_where_the_pool_is_cut(kind):
+    both = hard(kind, 340, 33, torch.Generator().manual_seed(1))
+    others = Euclidean(both[300:])
+    whole = to_nearest(Euclidean(both[:300]), others)
+    assert torch.equal(whole, torch.cat([to_nearest(Euclidean(part), others) for part in both[:300].split(7)]))

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alfamix_core.acquisition import noise, strategies
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
@@ -49,6 +51,15 @@ def test_the_choice_is_that_of_the_gradients_themselves(seed):
     random = torch.Generator().manual_seed(seed)
     embeddings, logits = torch.randn(200, 6, generator=random), 2 * torch.randn(200, 4, generator=random)
     assert choose(embeddings, logits, 60, seed)[1] == by_gradients(embeddings, logits, 60, seed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(2, 6), st.integers(0, 10**6), st.data())
+def test_any_choice_is_that_of_the_gradients_themselves(n, D, K, seed, data):
+    need = data.draw(st.integers(1, n))
+    random = torch.Generator().manual_seed(seed)
+    embeddings, logits = 10 * torch.randn(n, D, generator=random), 2 * torch.randn(n, K, generator=random)
+    assert choose(embeddings, logits, need, seed)[1] == by_gradients(embeddings, logits, need, seed)
 
 
 def test_copies_fill_up_by_score():

@@ -54,3 +54,16 @@ def test_one_class_is_too_few_to_compare():
     strategy = strategies.load("bald")
     with pytest.raises(InputError, match="two classes are needed"):
         strategy.score(Features(torch.arange(1), mc_logits_nTK=torch.ones(1, 3, 1)), strategy.prepare(NONE, HEAD, 0))
+
+
+def test_the_scores_and_the_choice_are_those_of_scikit_activeml():
+    """Theirs is entropy of the mean less mean entropy of an ensemble; each pass is one of its members."""
+    pool_module = pytest.importorskip("skactiveml.pool", reason="scikit-activeml is not installed")
+    logits = 2 * torch.randn(200, 6, 5, generator=torch.Generator().manual_seed(3))
+    probs = logits.double().softmax(dim=2).transpose(0, 1).numpy()
+    theirs = torch.from_numpy(pool_module.batch_bald(probs, batch_size=1, random_state=0)[0])
+    strategy = strategies.load("bald")
+    scores = strategy.score(Features(torch.arange(200), mc_logits_nTK=logits), strategy.prepare(NONE, HEAD, 0))
+    torch.testing.assert_close(scores.scores_n.double(), theirs, rtol=1e-5, atol=1e-7)
+    found = strategy.select(scores, strategy.prepare(NONE, HEAD, 0), 30, torch.Generator())
+    assert torch.equal(found, theirs.sort(descending=True, stable=True).indices[:30])

@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from alfamix_core.acquisition import strategies
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
@@ -53,3 +55,25 @@ def test_one_class_is_too_few_to_compare():
     one = Labelled(torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(InputError, match="two classes are needed"):
         strategy.score(Features(torch.arange(1), None, torch.ones(1, 1)), strategy.prepare(one, HEAD, 0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(2, 6), st.integers(0, 10**6))
+def test_the_choice_is_that_of_a_loop_over_all_divergences(n, L, K, seed):
+    random = torch.Generator().manual_seed(seed)
+    pool, labelled = 3 * torch.randn(n, K, generator=random), 3 * torch.randn(L, K, generator=random)
+
+    def divergences(logits, other):
+        p, q = logits.double().softmax(dim=1), other.double().softmax(dim=0)
+        return ((p - q) * (p.log() - q.log())).sum(dim=1) / 2
+
+    nearest = torch.stack([divergences(pool, row) for row in labelled]).amin(dim=0)
+    expected = []
+    for _ in range(n):
+        expected.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, divergences(pool, pool[expected[-1]]))
+        nearest[expected] = -1
+    strategy = strategies.load("cdal")
+    state = strategy.prepare(Labelled(torch.zeros(L, 1), labelled, torch.zeros(L, dtype=torch.int64)), HEAD, 0)
+    scores = strategy.score(Features(torch.arange(n), None, pool), state)
+    assert strategy.select(scores, state, n, torch.Generator().manual_seed(0)).tolist() == expected
