@@ -11,7 +11,7 @@ from torch import Tensor
 from alfamix_core.acquisition import noise, ranking
 from alfamix_core.acquisition.points import P, lower_bounds
 
-_CANDIDATES = 128
+_CANDIDATES = 256
 """Rows whose distances are computed after a pass."""
 
 

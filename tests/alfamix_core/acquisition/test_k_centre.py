@@ -36,13 +36,15 @@ def test_the_picks_are_those_of_a_pass_each(device, kind, labelled, count):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 120), st.integers(1, 3), st.data())
-def test_ties_and_duplicates_go_by_position(seed, n, D, data):
-    """Rows on a grid: the most of ties; whole numbers leave no rounding."""
+@given(st.integers(0, 10**6), st.integers(1, 120), st.integers(1, 3), st.sampled_from([1, 2, 8, 256]), st.data())
+def test_ties_and_duplicates_go_by_position(seed, n, D, candidates, data):
+    """Rows on a grid: the most of ties; whole numbers leave no rounding. Few candidates a pass change no pick."""
     count = data.draw(st.integers(0, n))
     rows = torch.randint(4, (n, D), generator=torch.Generator().manual_seed(seed)).float()
     nearest, positions = torch.full((n,), torch.inf, dtype=torch.float64), torch.arange(n)
-    found = k_centre.farthest_first(Euclidean(rows), nearest, positions, count, seed).tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(k_centre, "_CANDIDATES", candidates)
+        found = k_centre.farthest_first(Euclidean(rows), nearest, positions, count, seed).tolist()
     assert len(set(found)) == count
     assert found == by_loop(Euclidean(rows), nearest, positions, count, seed)
 
