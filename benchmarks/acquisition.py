@@ -36,7 +36,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import agglomerative, mixing, strategies
 from alfamix_core.acquisition.anchors import class_means
-from alfamix_core.acquisition.clustering import Init, kmeans
+from alfamix_core.acquisition.clustering import Effort, kmeans
 from alfamix_core.acquisition.flips import critical_caps, linear_flips
 from alfamix_core.acquisition.probabilities import log_probabilities
 from alfamix_core.acquisition.scoring import score_shard
@@ -290,7 +290,7 @@ def clustering(bench: Bench) -> None:
     """k-means of unit vectors beside scikit-learn's and faiss's; the notes say the inertia.
 
     Two kinds of data: classes that vary in few directions, as embeddings do, and as many round heaps far apart as
-    there are clusters, where a random start is at its worst.
+    there are clusters, where Lloyd alone is at its worst.
     """
     N, D, B = (4_000, 128, 100) if bench.quick else (20_000, 512, 500)
     random = torch.Generator().manual_seed(0)
@@ -312,12 +312,12 @@ def _cluster(bench: Bench, size: str, rows_nD: Tensor, count: int) -> None:
         inertias.append(_inertia(rows_nD, centres_BD))
         return f"inertia {inertias[-1]:.1f}"
 
-    for init in get_args(Init):
+    for effort in get_args(Effort):
 
-        def ours(init: Init = init) -> Tensor:
-            return kmeans(rows_nD, positions_n, count, 0, init).centres_BD
+        def ours(effort: Effort = effort) -> Tensor:
+            return kmeans(rows_nD, positions_n, count, 0, effort).centres_BD
 
-        bench.measure("kmeans", size, f"ours, {init}", ours, note)
+        bench.measure("kmeans", size, f"ours, {effort}", ours, note)
     cluster = _module(bench, "kmeans", "sklearn.cluster")
     if cluster is not None:
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 RANDOM_ORDER = 1
 """The ranking of the strategy ``random``."""
-KMEANS_START = 2
-"""The rows at which k-means starts."""
+KMEANS_SAMPLE = 2
+"""The rows among which k-means looks for its start."""
 KMEANS_DRAW = 3
-"""The draws of k-means++, one key a draw."""
+"""The draws of greedy k-means++."""
 UNIFORM_CHOICE = 4
 """A uniform choice among candidates."""
 RANDOM_FILL = 5
@@ -31,6 +31,10 @@ MIXING_RATIOS = 10
 """The mixing ratios of ALFA-Mix that are drawn, one key for each cap and anchor."""
 DROPOUT_MASKS = 11
 """The masks of the Monte-Carlo passes, one key for each pass and layer."""
+KMEANS_SKETCH = 26
+"""Where the search for the directions of k-means' sketch begins."""
+KMEANS_SPLIT = 27
+"""The rows at which k-means tries another centre, one key a try."""
 
 _WIDE_ROWS = 256
 """Part of the numbers' definition: changing it changes queries."""
@@ -120,6 +124,15 @@ def gumbel(key: int, positions_n: Tensor) -> Tensor:
     return -torch.log(-torch.log(uniform(key, positions_n)))
 
 
+def generator(key: int) -> torch.Generator:
+    """Return a generator on the CPU for what belongs to no sample.
+
+    Args:
+        key: from ``fold``.
+    """
+    return torch.Generator().manual_seed(_signed(key))
+
+
 def wide(key: int, positions_n: Tensor, draw: Callable[[torch.Generator, int], Tensor]) -> Tensor:
     """Return a row of random numbers for each position, the same in whatever company the position comes.
 
@@ -138,8 +151,7 @@ def wide(key: int, positions_n: Tensor, draw: Callable[[torch.Generator, int], T
     starts, counts = torch.unique_consecutive(there_n // _WIDE_ROWS, return_counts=True)
     rows = [draw(torch.Generator(), 0)]
     for block, part_m in zip(starts.tolist(), torch.split(there_n, counts.tolist()), strict=True):
-        generator = torch.Generator().manual_seed(_signed(fold(key, block)))
-        rows.append(draw(generator, _WIDE_ROWS)[part_m % _WIDE_ROWS])
+        rows.append(draw(generator(fold(key, block)), _WIDE_ROWS)[part_m % _WIDE_ROWS])
     return torch.cat(rows).to(positions_n.device)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import masks, noise
 from alfamix_core.acquisition.blocks import map_rows, products
-from alfamix_core.acquisition.clustering import Init, kmeans, representatives
+from alfamix_core.acquisition.clustering import Effort, kmeans, representatives
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -40,7 +40,7 @@ class State:
         passes: number of dropout passes.
         dropout: share of the features that a pass drops.
         max_candidates: at most so many candidates.
-        init: start of the k-means.
+        clustering: effort of the k-means.
     """
 
     head: Head
@@ -48,7 +48,7 @@ class State:
     passes: int
     dropout: float
     max_candidates: int
-    init: Init
+    clustering: Effort
 
 
 def prepare(
@@ -59,7 +59,7 @@ def prepare(
     passes: int = 3,
     dropout: float = 0.75,
     max_candidates: int = 250_000,
-    init: Init = "random",
+    clustering: Effort = "fast",
 ) -> State:
     """Keep the head and how often features are dropped; labelled samples are not read.
 
@@ -70,7 +70,7 @@ def prepare(
         passes: number of dropout passes, >= 1.
         dropout: share of the features that a pass drops, in (0, 1); kept ones grow by 1 / (1 - dropout).
         max_candidates: bounds what a shard sends and k-means clusters, >= 1. Never fewer than the queries plus one.
-        init: start of the k-means.
+        clustering: effort of the k-means.
 
     Returns:
         The state.
@@ -83,7 +83,7 @@ def prepare(
             raise InputError(f'strategy "dropquery": {name} must be at least 1, not {value}')
     if not 0 < dropout < 1:
         raise InputError(f'strategy "dropquery": dropout must lie between 0 and 1, not {dropout}')
-    return State(head, seed, passes, dropout, max_candidates, init)
+    return State(head, seed, passes, dropout, max_candidates, clustering)
 
 
 def _predictions(rows_nD: Tensor, head: Head) -> Tensor:
@@ -178,7 +178,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         return kept.positions_n[order_n[:need]]
     rows_nD = torch.nn.functional.normalize(kept.rows["embeddings"].to(torch.float32), dim=1)
     chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=order_n.device)
-    chosen_n[representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.init))] = True
+    chosen_n[representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))] = True
     first_n = chosen_n[order_n]
     return kept.positions_n[torch.cat([order_n[first_n], order_n[~first_n]])[:need]]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import noise
-from alfamix_core.acquisition.clustering import Init, kmeans
+from alfamix_core.acquisition.clustering import Effort, kmeans
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
 
@@ -26,14 +26,14 @@ class State:
         max_clusters: at most so many clusters.
         neighbours: typicality looks at so many neighbours at most.
         min_size: clusters must have at least so many members, unless none has.
-        init: start of the k-means.
+        clustering: effort of the k-means.
     """
 
     embeddings_LD: Tensor
     max_clusters: int
     neighbours: int
     min_size: int
-    init: Init
+    clustering: Effort
 
 
 def prepare(
@@ -44,7 +44,7 @@ def prepare(
     max_clusters: int = 500,
     neighbours: int = 20,
     min_size: int = 6,
-    init: Init = "random",
+    clustering: Effort = "fast",
 ) -> State:
     """Keep the labelled embeddings: clusters that hold few of them come first.
 
@@ -55,7 +55,7 @@ def prepare(
         max_clusters: clusters are L + B, but at most so many, >= 1.
         neighbours: nearest neighbours of which the mean distance is taken, >= 1.
         min_size: smaller clusters are passed over, unless all are, >= 1.
-        init: start of the k-means.
+        clustering: effort of the k-means.
 
     Returns:
         The state.
@@ -66,7 +66,7 @@ def prepare(
     for name, value in (("max_clusters", max_clusters), ("neighbours", neighbours), ("min_size", min_size)):
         if value < 1:
             raise InputError(f'strategy "typiclust": {name} must be at least 1, not {value}')
-    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, init)
+    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, clustering)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -145,7 +145,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's
     below_L = -1 - torch.arange(len(rows_mD) - n, device=rows_mD.device)
     count = min(len(rows_mD) - n + need, state.max_clusters)
-    owner_m = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.init).owner_n
+    owner_m = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.clustering).owner_n
 
     sizes_B = owner_m.bincount(minlength=count)
     labelled_B = owner_m[n:].bincount(minlength=count).tolist()

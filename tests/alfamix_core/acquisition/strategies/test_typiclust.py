@@ -48,7 +48,7 @@ def test_the_middle_of_the_largest_cluster_comes_first(build):
 def test_a_cluster_with_a_label_comes_after_those_without(build):
     """Three clusters for one label and two queries; the largest holds the label and is not visited."""
     pool = at_angles(*range(12), *(120 + x for x in EIGHT), *(150 + x for x in NINE))
-    assert chosen(build, pool, at_angles(5.5), 2, init="k-means++") == [24, 15]
+    assert chosen(build, pool, at_angles(5.5), 2, clustering="best") == [24, 15]
 
 
 def test_clusters_are_visited_again_in_the_same_order(build):
