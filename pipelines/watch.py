@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +24,7 @@ STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select",
 _POLL_SECONDS = 0.1
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Task:
     """One stage on one shard, as its events tell."""
 
@@ -62,26 +62,40 @@ class Run:
     failures: list[tuple[str, int, str]] = field(default_factory=list)
 
     def take(self, event: dict[str, object]) -> str:
-        """Take in one event; return the line that tells of a task's end, if it ends one."""
+        """Take in one event; return the line that tells of a task's end, if it ends one.
+
+        An event that lacks a field, or has one of another kind, is left out: a log may hold half a line of a stage that
+        was killed, or words of another version.
+        """
+        try:
+            return self._take(event)
+        except (KeyError, ValueError, OverflowError):
+            return ""
+
+    def _take(self, event: dict[str, object]) -> str:
         kind = event["alfamix"]
         if kind == "round":
-            self.number = int(str(event["number"]))
-            self.state, self.text = str(event["state"]), str(event["text"])
+            number, state, text = int(str(event["number"])), str(event["state"]), str(event["text"])
+            self.number, self.state, self.text = number, state, text
         elif kind == "outcome":
             self.outcome = str(event["state"])
         elif kind in ("started", "progress", "finished", "failed"):
-            stage = str(event["stage"])
-            task = self.tasks.setdefault(stage, {}).setdefault(str(event["shard"]), _Task())
+            stage, shard = str(event["stage"]), str(event["shard"])
+            task = self.tasks.get(stage, {}).get(shard, _Task())
+            ended = ""
             if kind == "progress":
-                task.done, task.total = int(str(event["done"])), int(str(event["total"]))
-                task.unit = str(event["unit"])
+                done, total, unit = int(str(event["done"])), int(str(event["total"])), str(event["unit"])
+                task = replace(task, done=done, total=total, unit=unit)
             elif kind == "finished":
-                task.state, task.seconds = "done", float(str(event["seconds"]))
-                return task.line(stage, str(event["shard"]))
+                task = replace(task, state="done", seconds=float(str(event["seconds"])))
+                ended = task.line(stage, shard)
             elif kind == "failed":
-                task.state = "failed"
-                self.failures.append((stage, int(str(event["status"])), str(event["line"])))
-                return task.line(stage, str(event["shard"]))
+                failure = stage, int(str(event["status"])), str(event["line"])
+                task = replace(task, state="failed")
+                self.failures.append(failure)
+                ended = task.line(stage, shard)
+            self.tasks.setdefault(stage, {})[shard] = task
+            return ended
         return ""
 
     def line(self, stage: str) -> tuple[str, str, str]:
@@ -102,10 +116,13 @@ class Run:
         return state, f"{seconds:.1f} s" if seconds else "", detail
 
 
-def start(project_uri: str, work: Path, log: Path, force: bool) -> subprocess.Popen[bytes]:
+def start(
+    project_uri: str, work: Path, log: Path, force: bool, engine: str = "local", network: str = ""
+) -> subprocess.Popen[bytes]:
     """Start one local run in a process group of its own, its output in the log file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pipelines.local", project_uri, str(work), *(["--force"] if force else [])]
+    command += ["--engine", engine, "--network", network]
     with log.open("wb") as out:
         return subprocess.Popen(
             command,

@@ -77,7 +77,7 @@ def _kind(annotation: ast.expr | None, tree: ast.Module) -> Kind:
 
 
 def _imported_kind(name: str, tree: ast.Module) -> Kind:
-    """Read what a name stands for in the module from which a file imports it."""
+    """Read what a name stands for in the module from which a file imports it, be that by way of others."""
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
             path = Path(_package).parent.parent / (str(node.module).replace(".", "/") + ".py")
@@ -85,6 +85,7 @@ def _imported_kind(name: str, tree: ast.Module) -> Kind:
             for statement in origin.body:
                 if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == name:
                     return _kind(statement.value, origin)
+            return _imported_kind(name, origin)
     raise AssertionError(f"the annotation {name} is not a simple type, nor imported from where it is one")
 
 

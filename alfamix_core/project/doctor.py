@@ -9,7 +9,8 @@ from typing import Literal
 
 from alfamix_core.errors import InputError, MissingObjectError
 from alfamix_core.project import champion, layout, lock, raw, rounds, segments
-from alfamix_core.project.ledger import Ledger, derive, freeze
+from alfamix_core.project.cleaning import left_uploads
+from alfamix_core.project.ledger import Ledger, current, derive, freeze
 from alfamix_core.records.corrections import Released
 from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE
 from alfamix_core.records.project import Project
@@ -78,7 +79,7 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
                 found.append(Finding("inconsistent", "", str(error), "mend what the line names"))
     found += _champion(store, records)
     found += _lock(store, records, now)
-    found += _orphans(store, records)
+    found += _orphans(store, records, now)
     found += _segments(store, deep)
     if ledger is not None:
         found += _people(project, ledger, now)
@@ -98,7 +99,7 @@ def release(store: Store, ids: Iterable[str], now: datetime) -> int:
         InputError: a sample is not in quarantine; nothing was written.
     """
     project = rounds.read_settings(store)
-    ledger = derive(store, project, freeze(store), now)
+    _, ledger = current(store, project, now)
     wanted = set(ids)
     for key in sorted(wanted - ledger.quarantined):
         raise InputError(f'sample "{key}" is not in quarantine')
@@ -186,11 +187,8 @@ def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator
         yield Finding("inconsistent", layout.LOCK, str(error), "delete it when no run is alive")
         return
     alive = held is not None and lock.is_alive(held[0], now)
-    if held is not None and held[0].holder is not None and not alive:
-        yield Finding(
-            *("locked", layout.LOCK, f"run {held[0].holder.run_id} holds the project and is dead or past its deadline"),
-            "run alfamix round, which takes it over, or alfamix unlock",
-        )
+    if text := lock.left_by(held[0] if held else None, now):
+        yield Finding("locked", layout.LOCK, text, "run alfamix round, or alfamix unlock")
     last = records[max(records)] if records else None
     if last is not None and last.state in ("planned", "failed") and not alive:
         why = f": {last.reason}" if last.reason else ""
@@ -199,7 +197,7 @@ def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator
         )
 
 
-def _orphans(store: Store, records: Mapping[int, Round]) -> Iterator[Finding]:
+def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
     for name in store.folders():
         if name + "/" not in _ROOTS:
             yield Finding("orphaned", name + "/", "is no folder of a project", "move it away")
@@ -220,6 +218,11 @@ def _orphans(store: Store, records: Mapping[int, Round]) -> Iterator[Finding]:
     for number, record in records.items():
         if record.state == "closed" and any(True for _ in store.list(layout.run(number))):
             yield Finding("orphaned", layout.run(number), "is left of a closed round", "alfamix clean")
+    for upload in left_uploads(store, now):
+        yield Finding(
+            *("orphaned", upload.key, f"an upload was begun at {upload.begun:%Y-%m-%d %H:%M} UTC and never finished"),
+            "alfamix clean",
+        )
     for entry in store.list(layout.FAILURES):
         try:
             line = Failure.parse(store.read(entry.key).data, entry.key).line

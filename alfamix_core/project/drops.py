@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 
 from alfamix_core.errors import InputError, ObjectExistsError, SampleError
 from alfamix_core.project import layout, raw, rounds, segments
-from alfamix_core.project.ledger import derive, first_lines, freeze, repeats
+from alfamix_core.project.ledger import current, first_lines, freeze, repeats
 from alfamix_core.project.samples import Sample, Samples, add_sample, check_same, named, read_samples, with_split
 from alfamix_core.records.corrections import Withdrawn
 from alfamix_core.records.manifest import ManifestLine, sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import read_lines
-from alfamix_core.records.segment import SAMPLES, Covered
+from alfamix_core.records.round import FrozenInput
+from alfamix_core.records.segment import SAMPLES, Covered, Tables
 from alfamix_core.storage import SampleReader, Store, list_uri, normalise_folder_uri, open_store, path_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -109,7 +110,7 @@ def withdraw(store: Store, lines: Iterable[str], reason: str, now: datetime, whe
         InputError: a line names no sample of the project; nothing was written.
     """
     project = rounds.read_settings(store)
-    ledger = derive(store, project, freeze(store), now)
+    _, ledger = current(store, project, now)
     texts = {text: number for number, line in reversed([*enumerate(lines, start=1)]) if (text := line.strip())}
     if not texts:
         raise InputError(f"{where} names no sample")
@@ -188,15 +189,42 @@ def _spill(project: Project, samples: Iterator[tuple[int, Sample]], path: Path) 
     return _Found(path, len(column), column, refer)
 
 
-def _known(store: Store, project: Project, ids: pa.ChunkedArray) -> Samples:
-    """Return those samples of the project whose ids are given, withdrawn ones too; of the others only ids are read."""
-    inputs = freeze(store)
+@dataclass(frozen=True)
+class _Known:
+    """What the project has of a delivery.
+
+    Attributes:
+        samples: those with its ids, withdrawn ones too.
+        inputs: the files of the project.
+        fresh: what those of them say that no segment covers, all of which had to be read.
+    """
+
+    samples: Samples
+    inputs: tuple[FrozenInput, ...]
+    fresh: Tables
+
+    def compact(self, store: Store) -> None:
+        """Make a segment of what was read where that is worth it.
+
+        Or the next delivery would read it again, and of many small deliveries each all that went before.
+        """
+        segments.compact(store, self.inputs, self.fresh)
+
+
+def _known(store: Store, project: Project, ids: pa.ChunkedArray) -> _Known:
+    """Look a delivery's ids up in the project."""
     wanted = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    cards = {item.key: card for card, item in segments.usable(store).values()}
-    parts = [segments.matching(store, cards[item.key], wanted) for item in inputs if item.key in cards]
-    fresh = raw.read(store, project, [item for item in inputs if item.key not in cards]).samples
-    parts.append(fresh.filter(pc.is_in(fresh["sample_id"], value_set=wanted)))
-    return first_lines(pa.concat_tables(parts))[0]
+    inputs = freeze(store)
+    cards = {item.key: (name, card) for name, (card, item) in segments.usable(store).items()}
+    if any(item.key.startswith(layout.LEDGER) and item.key not in cards for item in inputs):
+        return _known(store, project, ids)  # segments were merged at this moment
+    try:
+        parts = [segments.matching(store, *cards[item.key], wanted) for item in inputs if item.key in cards]
+    except segments.SegmentGoneError:
+        return _known(store, project, ids)
+    fresh = raw.read(store, project, [item for item in inputs if item.key not in cards])
+    parts.append(fresh.samples.filter(pc.is_in(fresh.samples["sample_id"], value_set=wanted)))
+    return _Known(first_lines(pa.concat_tables(parts))[0], inputs, fresh)
 
 
 def _refer(
@@ -210,7 +238,8 @@ def _refer(
     folder: Path,
 ) -> Registered:
     """Register samples where they are."""
-    known = _known(store, project, found.ids)
+    looked_up = _known(store, project, found.ids)
+    known = looked_up.samples
     known_ids, known_uris = (known.table[column].combine_chunks() for column in ("sample_id", "uri"))
     manifest, table = folder / layout.MANIFEST_FILE, folder / "samples.parquet"
     digest = hashlib.sha256()
@@ -251,13 +280,14 @@ def _refer(
         _name_rows(table, key, folder / "named.parquet")
         covers = [Covered(key=key, sha256=digest.hexdigest(), size=manifest.stat().st_size)]
         segments.write(store, covers, {"samples": folder / "named.parquet"}, number)
+    looked_up.compact(store)
     return replace(done, name=name)
 
 
 def _name_rows(path: Path, key: str, to: Path) -> None:
     """Copy a table of samples, now that the manifest has its name."""
     place = SAMPLES.get_field_index("key")
-    with pq.ParquetFile(path) as file, pq.ParquetWriter(to, SAMPLES, compression="zstd") as writer:
+    with pq.ParquetFile(path) as file, segments.samples_writer(to) as writer:
         for index in range(file.num_row_groups):
             group = file.read_row_group(index)
             keys = pa.repeat(pa.scalar(key), group.num_rows)
@@ -317,7 +347,8 @@ def _copy(
     if not all(sample.uri.startswith("file:") for sample in samples):
         raise InputError(f"{source_uri} names files below a data prefix and others; register them apart")
     found = [_named_by_content(sample) for sample in samples]
-    known = _known(store, project, pa.chunked_array([[sample.sample_id for sample in found]], pa.string()))
+    looked_up = _known(store, project, pa.chunked_array([[sample.sample_id for sample in found]], pa.string()))
+    known = looked_up.samples
     batch: dict[str, Sample] = {}
     for sample in found:
         if sample.sample_id in known:
@@ -326,7 +357,11 @@ def _copy(
         _check_same_label(first, sample, source_uri)
     fresh = [with_split(sample, *shares) for key, sample in sorted(batch.items()) if key not in known]
     done = Registered(name, len(fresh), len(found) - len(fresh), "copied")
-    return _write(store, source_uri, name, fresh, done, progress) if fresh else replace(done, name="")
+    if not fresh:
+        return replace(done, name="")
+    done = _write(store, source_uri, name, fresh, done, progress)
+    looked_up.compact(store)
+    return done
 
 
 def _read_source(

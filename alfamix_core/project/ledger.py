@@ -7,7 +7,8 @@ it is read from the files or from the segments that cover them.
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, MissingObjectError
 from alfamix_core.project import layout, raw, segments
 from alfamix_core.project.consensus import Verdict, verdict
 from alfamix_core.project.samples import Sample, Samples, check_class, check_same, flags
@@ -24,9 +25,10 @@ from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.project import Project, QueueSettings
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts, FrozenInput
-from alfamix_core.records.segment import Tables, concatenate
+from alfamix_core.records.segment import SAMPLES, Tables, concatenate
 from alfamix_core.storage import Store
 
+_TRIES = 2  # segments are merged once in many rounds
 _STATES = ("open", "label", "skip", "cannot_label", "disputed")
 
 
@@ -209,8 +211,9 @@ def freeze(store: Store) -> tuple[FrozenInput, ...]:
         covered.update({each.key: each.size for each in card.covers})
     for drop in store.folders(layout.DROPS):
         key = layout.manifest(drop)
-        if covered.pop(key, None) is None and store.entry(key) is not None:
-            inputs.append(FrozenInput(key=key, sha256=raw.digest_of(store, key)))
+        if covered.pop(key, None) is None:
+            with suppress(MissingObjectError):  # its delivery goes on, or was interrupted
+                inputs.append(FrozenInput(key=key, sha256=raw.digest_of(store, key)))
     for prefix in (layout.LABELS, layout.QUEUE, layout.QUARANTINE, layout.RELEASED, layout.WITHDRAWN):
         for entry in store.list(prefix):
             size = covered.pop(entry.key, None)
@@ -235,10 +238,11 @@ def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: d
     Raises:
         InputError: a file is not what its format says, or is no longer what it was when it was frozen.
     """
-    parts = [segments.load(store, project, item) for item in inputs if item.key.startswith(layout.LEDGER)]
     fresh = raw.read(store, project, [item for item in inputs if not item.key.startswith(layout.LEDGER)])
-    tables = concatenate([*parts, fresh])
+    covered = (segments.load(store, project, item) for item in inputs if item.key.startswith(layout.LEDGER))
+    tables = concatenate([*covered, fresh])
     samples, repeated = first_lines(tables.samples)
+    tables = replace(tables, samples=SAMPLES.empty_table())  # what was sorted is kept, not what it was sorted from
     events, unknown = _events(tables.events, samples)
     samples, withdrawn = _take_withdrawn(samples, tables.withdrawn["sample_id"].to_pylist())
     ledger = Ledger(
@@ -257,6 +261,22 @@ def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: d
     ledger.open_queries = _open_queries(ledger, tables.questions, raw.microseconds(now) - lifetime)
     _set_reserve_aside(project, ledger, tables.questions)
     return ledger
+
+
+def current(store: Store, project: Project, now: datetime) -> tuple[tuple[FrozenInput, ...], Ledger]:
+    """Freeze the files as they are now, and derive what every sample is.
+
+    Segments that are merged away between the two are no harm: both are done again.
+
+    Raises:
+        InputError: see ``freeze`` and ``derive``.
+    """
+    for _ in range(_TRIES):
+        inputs = freeze(store)
+        with suppress(segments.SegmentGoneError):
+            return inputs, derive(store, project, inputs, now)
+    inputs = freeze(store)
+    return inputs, derive(store, project, inputs, now)
 
 
 def audit_place(seed: int, key: str) -> float:
@@ -282,22 +302,23 @@ def first_lines(lines: pa.Table) -> tuple[Samples, int]:
     Raises:
         InputError: two lines give one id to two uris.
     """
-    lines = _sorted(lines, "sample_id", lambda key: key.removeprefix(layout.DROPS).split("/", 1)[0])
-    again = repeats(lines["sample_id"])
+    fields = ("sample_id", "uri", "label", "split", "group")
+    order = _order(lines, "sample_id", lambda key: key.removeprefix(layout.DROPS).split("/", 1)[0])
+    found = lines.select(fields).take(order)  # no more than is kept: at a million samples every column counts
+    again = repeats(found["sample_id"])
     if not again.any():
-        return Samples(lines), 0
+        return Samples(found), 0
     first = np.flatnonzero(~again)
     leader = pa.array(np.repeat(first, np.diff(np.append(first, len(again)))))
-    other = flags(pc.not_equal(lines["uri"], lines["uri"].take(leader)))
+    other = flags(pc.not_equal(found["uri"], found["uri"].take(leader)))
     for row in np.flatnonzero(other)[:1].tolist():
-        line, known = (lines.slice(place, 1).to_pylist()[0] for place in (row, leader[row].as_py()))
-        fields = ("sample_id", "uri", "label", "split", "group")
+        line, known = (lines.slice(order[place].as_py(), 1).to_pylist()[0] for place in (row, leader[row].as_py()))
         check_same(
             Sample(*(known[name] for name in fields)),
             Sample(*(line[name] for name in fields)),
             f"{line['key']} line {line['line']}",
         )
-    return Samples(lines.filter(pa.array(~again))), int(again.sum())
+    return Samples(found.filter(pa.array(~again))), int(again.sum())
 
 
 def _take_withdrawn(samples: Samples, keys: Iterable[str]) -> tuple[Samples, dict[str, str]]:
@@ -314,7 +335,7 @@ def _take_withdrawn(samples: Samples, keys: Iterable[str]) -> tuple[Samples, dic
 
 def _events(events: pa.Table, samples: Samples) -> tuple[pa.Table, int]:
     """Return the events that count, those of a sample together, and how many are about unknown samples."""
-    events = _sorted(events, "event_id", lambda key: key)
+    events = events.take(_order(events, "event_id", lambda key: key))
     events = events.filter(pa.array(~repeats(events["event_id"])))
     known = flags(pc.is_in(events["sample_id"], value_set=samples.table["sample_id"]))
     return events.filter(pa.array(known)).sort_by("sample_id"), int(np.count_nonzero(~known))
@@ -393,13 +414,13 @@ def _set_reserve_aside(project: Project, ledger: Ledger, questions: pa.Table) ->
         ledger.__dict__.pop(name, None)  # they were of the split, or of the open queries, before
 
 
-def _sorted(lines: pa.Table, by: str, order: Callable[[str], str]) -> pa.Table:
-    """Sort lines by a column, those that are equal there by their file's order and their place in it."""
+def _order(lines: pa.Table, by: str, order: Callable[[str], str]) -> pa.Array:
+    """Return the rows sorted by a column, those that are equal there by their file's order and their place in it."""
     keys = pc.unique(lines["key"]).to_pylist()
     ranked = sorted(keys, key=order)
     rank = pc.index_in(lines["key"], value_set=pa.array(ranked, pa.string()))
-    found = lines.append_column("rank", rank).sort_by([(by, "ascending"), ("rank", "ascending"), ("line", "ascending")])
-    return found.select(lines.column_names)
+    columns = pa.table({"by": lines[by], "rank": rank, "line": lines["line"]})
+    return pc.sort_indices(columns, sort_keys=[(name, "ascending") for name in columns.column_names])
 
 
 def repeats(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

@@ -14,14 +14,31 @@ from alfamix_core.records.lock import Holder, Lock
 from alfamix_core.storage import Store
 
 DRIVER = "ALFAMIX_DRIVER"
-"""The environment variable in which a local engine names the process that drives the run: its pid."""
+"""The environment variable in which a local engine names the process that drives the run: ``this_process()``, or the
+pid alone where stages see the engine's processes."""
+
+
+def this_process() -> str:
+    """Return what an engine puts into DRIVER: its pid, when it began, its host; a container sees none of these."""
+    return f"{os.getpid()} {_started(os.getpid())} {socket.gethostname()}"
 
 
 def driver(run_id: str) -> Holder:
     """Return the holder for a run: with its process where the engine named one, without on a cluster."""
-    pid = int(os.environ.get(DRIVER, "0"))
-    if not pid:
-        return Holder(run_id=run_id)
+    pid, *rest = os.environ.get(DRIVER, "0").split(maxsplit=2)
+    if rest:
+        return Holder(run_id=run_id, pid=int(pid), started=rest[0], host=rest[1])
+    return process(run_id, int(pid)) if int(pid) else Holder(run_id=run_id)
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process, as ``this_process`` named it, is of this host and has ended."""
+    pid, started, host = process.split(maxsplit=2)
+    return host == socket.gethostname() and _started(int(pid)) != started
+
+
+def process(run_id: str, pid: int) -> Holder:
+    """Return the holder for what a process of this host does."""
     return Holder(run_id=run_id, host=socket.gethostname(), pid=pid, started=_started(pid))
 
 
@@ -46,12 +63,19 @@ def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
     )
 
 
+def left_by(lock: Lock | None, now: datetime) -> str:
+    """Say which run's name the lock still has although it is dead or past its deadline; empty where none."""
+    if lock is None or lock.holder is None or is_alive(lock, now):
+        return ""
+    return f"run {lock.holder.run_id} holds the project and is dead or past its deadline; the next run takes it over"
+
+
 def is_alive(lock: Lock, now: datetime) -> bool:
-    """Whether the holder may still write: before its deadline, and not a dead process of this host."""
+    """Whether the holder may still write: before its deadline, and not seen to be a dead process of this host."""
     holder = lock.holder
     if holder is None or lock.until is None or now >= lock.until:
         return False
-    if holder.pid and holder.host == socket.gethostname():
+    if holder.pid and holder.host == socket.gethostname() and _sees_processes():
         return _started(holder.pid) == holder.started != ""
     return True
 
@@ -134,6 +158,12 @@ def release(store: Store, run_id: str) -> bool:
     return _let_go(store, *found)
 
 
+def free_dead(store: Store, now: datetime) -> bool:
+    """Let go of the lock for a run that is dead or past its deadline; return whether there was one."""
+    found = read(store)
+    return found is not None and bool(left_by(found[0], now)) and _let_go(store, *found)
+
+
 def unlock(store: Store) -> Lock | None:
     """Take the lock from whoever holds it; return what was held, or None.
 
@@ -151,6 +181,15 @@ def _let_go(store: Store, lock: Lock, tag: str) -> bool:
     except ObjectChangedError:
         return False
     return True
+
+
+def _sees_processes() -> bool:
+    """Whether we see this host's processes: not in a container, which may have the host's name all the same.
+
+    Whoever does not see the process that drives his own run sees no other.
+    """
+    _, *rest = os.environ.get(DRIVER, "0").split(maxsplit=2)
+    return not rest or not is_gone(os.environ[DRIVER])
 
 
 def _started(pid: int) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from alfamix_core.errors import InputError, LockedError, MissingObjectError
 from alfamix_core.project import budgets, catalogue, champion, layout, lock, segments, stopping
-from alfamix_core.project.ledger import Ledger, derive, freeze
+from alfamix_core.project.ledger import Ledger, current, derive
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.project import Project, read_project
 from alfamix_core.records.round import Counts, FrozenInput, Outcome, Round, number_of
@@ -125,8 +125,7 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
         text = f"round {unfinished.number} is unfinished and goes on"
         return Plan("resume", text, unfinished.settings, last, unfinished.inputs, unfinished.counts)
     _check_classes(project, last[0] if last else None)
-    inputs = freeze(store)
-    ledger = derive(store, project, inputs, now)
+    inputs, ledger = current(store, project, now)
     counts = ledger.counts()
     decision, text = _decide(project, counts, last[0] if last else None, force)
     if decision == "plan" and budgets.are_set(project):
@@ -179,7 +178,7 @@ def _decide(project: Project, counts: Counts, last: Round | None, force: bool) -
 
 
 def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> tuple[Round | None, Plan]:
-    """Resume or plan a round for a run, holding the lock; or do nothing.
+    """Resume or plan a round for a run, holding the lock; or do nothing but take the name of a dead run off the lock.
 
     Args:
         store: the project.
@@ -200,11 +199,12 @@ def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> t
         raise LockedError(reason)
     plan = consider(store, now, force)
     if plan.decision == "idle":
+        lock.free_dead(store, now)
         return None, plan
     held = lock.acquire(store, holder, now, now + timedelta(hours=plan.project.round.max_hours))
     try:
-        if _newest(store) != plan.last:
-            # another run has come and gone between the plan and the lock
+        if _newest(store) != plan.last or not segments.are_there(store, plan.inputs):
+            # another run, or somebody who tidied up, has come and gone between the plan and the lock
             plan = consider(store, now, force)
         if plan.decision == "idle":
             lock.release(store, holder.run_id)
@@ -216,12 +216,13 @@ def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> t
             store.swap(layout.round_file(old.number), resumed.document(), tag)
             return resumed, plan
         if plan.fresh is not None:
-            plan = replace(plan, inputs=segments.compact(store, plan.inputs, plan.fresh))
+            plan = replace(plan, inputs=segments.merge(store, segments.compact(store, plan.inputs, plan.fresh)))
         planned = _new_round(store, plan, holder.run_id, held.fence, now)
         store.create(layout.round_file(planned.number), planned.document())
     except BaseException:
         lock.release(store, holder.run_id)
         raise
+    segments.delete(store, segments.superseded(store))
     _close_finished(store, plan.waiting, held.fence)
     return planned, plan
 

@@ -2,6 +2,7 @@
 
     ledger/<segment>/segment.json      what it covers, and the digests of its tables
     ledger/<segment>/samples.parquet   … events, questions, quarantined, released, withdrawn: those that have rows
+    ledger/<segment>/ids.parquet       fingerprints of the samples' ids, to see without the samples which are known
 
 A segment says nothing that the files it covers do not say; it is read in their place because a table is read in
 hundredths of the time of JSON Lines. It is written once and never changed.
@@ -38,6 +39,8 @@ EVENTS = _schema(
     line=pa.int64(),
 )
 QUESTIONS = _schema(sample_id=_TEXT, audit=pa.bool_(), asked_at=pa.int64(), json=_TEXT, key=_TEXT, line=pa.int64())
+IDS = _schema(fingerprint=pa.uint32())
+"""Row group by row group as the samples, ascending within each: the CRC-32 of the UTF-8 bytes of an id."""
 MARKED = _schema(sample_id=_TEXT, round=pa.int64())
 
 
@@ -67,6 +70,7 @@ class Tables:
         return sum(getattr(self, each.name).num_rows for each in fields(self))
 
 
+IDS_TABLE = "ids"
 SCHEMAS = {
     "samples": SAMPLES,
     "events": EVENTS,

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from alfamix_core.project import budgets, champion, layout, rounds, stopping
-from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.project.ledger import current
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.round import Outcome, Round
@@ -69,7 +69,7 @@ def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[C
         campaigns: curves to compare, by name.
     """
     settings = rounds.read_settings(store)
-    ledger = derive(store, settings, freeze(store), now)
+    _, ledger = current(store, settings, now)
     records = tuple(rounds.read_all(store))
     serving, _ = champion.read(store)
     counts = ledger.counts()

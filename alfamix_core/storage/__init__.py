@@ -5,9 +5,10 @@ Everything else opens a store by its uri and never asks which of the two it got.
 
 from alfamix_core.errors import InputError
 from alfamix_core.storage.folder import FolderStore
+from alfamix_core.storage.ranged import Ranged
 from alfamix_core.storage.s3 import S3Store
 from alfamix_core.storage.samples import SampleReader, list_uri
-from alfamix_core.storage.store import Entry, Store, Stored
+from alfamix_core.storage.store import Entry, Store, Stored, Upload
 from alfamix_core.storage.uris import (
     absolute_uri,
     bucket_and_key,
@@ -20,9 +21,11 @@ from alfamix_core.storage.uris import (
 
 __all__ = [
     "Entry",
+    "Ranged",
     "SampleReader",
     "Store",
     "Stored",
+    "Upload",
     "absolute_uri",
     "file_uri",
     "is_below",

@@ -75,7 +75,7 @@ class Place(TypedDict):
 
 
 class _Rest(TypedDict, total=False):
-    """The rest of the same version of an object."""
+    """A part of an object, or the rest of the same version of it."""
 
     Range: str
     IfMatch: str
@@ -118,26 +118,28 @@ class Connection:
 class Download(io.RawIOBase):
     """The bytes of one object as it was at the start, read in order and verified at the end.
 
-    A connection that breaks is opened again where it broke, for the same version of the object.
+    A connection that breaks is opened again where it broke, for the same version of the object. Of a part, from one
+    byte up to another, nothing is verified: the checksums are of the whole.
 
     Raises:
         MissingObjectError: on construction: there is none.
         InputError, StorageError: as ``explained``.
     """
 
-    def __init__(self, client: "S3Client", bucket: str, key: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str, key: str, part: tuple[int, int] | None = None) -> None:
         super().__init__()
         self._client = client
         self._place = Place(Bucket=bucket, Key=key)
         self._uri = f"s3://{bucket}/{key}"
         self._attempts = attempts(client)
-        self._offset = 0
+        self._offset = part[0] if part else 0
         self._answer: GetObjectOutputTypeDef | None = None
-        answer = self._request(_Rest())
+        answer = self._request(_Rest(Range=f"bytes={part[0]}-{part[1] - 1}") if part else _Rest())
         self._answer = answer
         self.size = answer["ContentLength"]
+        self._end = self._offset + self.size
         self.tag = answer["ETag"]
-        self._expected = answer.get("Metadata", {}).get(SHA256)
+        self._expected = None if part else answer.get("Metadata", {}).get(SHA256)
         self._hash = hashlib.sha256() if self._expected else None
         self._is_verified = False
 
@@ -169,11 +171,11 @@ class Download(io.RawIOBase):
 
     def read_whole(self) -> bytes:
         """Return all bytes in one piece; for a fresh download of an object that fits in memory."""
-        data = bytearray(self.size + 1)  # the last one is for seeing the end
+        data = bytearray(self._end + 1)  # the last one is for seeing the end
         view = memoryview(data)
         while self.readinto(view[self._offset :]):
-            if self._offset > self.size:
-                raise StorageError(f"{self._uri}: more than {self.size} bytes came")
+            if self._offset > self._end:
+                raise StorageError(f"{self._uri}: more than {self._end} bytes came")
         return bytes(view[: self._offset])
 
     def close(self) -> None:
@@ -188,16 +190,17 @@ class Download(io.RawIOBase):
         for attempt in range(1, self._attempts + 1):
             try:
                 if self._answer is None:
-                    if self._offset == self.size:
+                    if self._offset == self._end:
                         return b""
-                    self._answer = self._request(_Rest(Range=f"bytes={self._offset}-", IfMatch=self.tag))
+                    rest = _Rest(Range=f"bytes={self._offset}-{self._end - 1}", IfMatch=self.tag)
+                    self._answer = self._request(rest)
                 chunk: bytes = self._answer["Body"].read(wanted)
-                if chunk or self._offset == self.size:
+                if chunk or self._offset == self._end:
                     return chunk
-                reason = f"ended after {self._offset} of {self.size} bytes"
+                reason = f"ended after {self._offset} of {self._end} bytes"
             except BotoCoreError as error:
                 reason = one_line(error)
-                if self._offset == self.size:  # boto3 compared the checksum at the end
+                if self._offset == self._end:  # boto3 compared the checksum at the end
                     raise StorageError(f"{self._uri} is damaged: {reason}") from error
             self._drop()
             if attempt < self._attempts:

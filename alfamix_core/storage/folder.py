@@ -16,12 +16,12 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alfamix_core.errors import InputError, StorageError
-from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, is_valid_key
+from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, Upload, is_valid_key
 from alfamix_core.storage.uris import file_uri
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -90,6 +90,11 @@ class FolderStore(Store):
             except _ABSENT:
                 raise self._missing(key) from None
 
+    def _read_range(self, key: str, start: int, stop: int) -> bytes:
+        with self._open(key) as stream:
+            stream.seek(start)
+            return stream.read(stop - start)
+
     def _fetch(self, key: str, path: Path) -> None:
         with self._open(key) as stream, _explained(str(path)), landing(path) as temporary, temporary.open("wb") as out:
             shutil.copyfileobj(stream, out, BUFFER)
@@ -129,6 +134,13 @@ class FolderStore(Store):
                     folder.rmdir()
                 except OSError:  # not empty, or someone was faster: either way it is not ours to remove
                     break
+
+    def unfinished_uploads(self) -> Sequence[Upload]:
+        """Return none: a large file has no name before it is complete, and the next writer sweeps what is left."""
+        return ()
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Do nothing."""
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:

@@ -4,8 +4,8 @@ A tag is the ETag. Every write carries a token of its own in the metadata: when 
 object found tells a write that succeeded but whose answer was lost from the write of somebody else.
 
 What create_from wrote carries its SHA-256 in the metadata, which every full read verifies; the rest has the checksums
-of boto3. A killed upload of a large file leaves its parts behind, invisible but paid for; a lifecycle rule
-AbortIncompleteMultipartUpload removes them.
+of boto3. A killed upload of a large file leaves its parts behind, invisible but paid for: ``unfinished_uploads`` finds
+them, and so does a lifecycle rule AbortIncompleteMultipartUpload.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from alfamix_core.errors import StorageError
+from alfamix_core.errors import InputError, StorageError
 from alfamix_core.storage.connection import (
     SHA256,
     Connection,
@@ -29,7 +29,7 @@ from alfamix_core.storage.connection import (
     pause,
 )
 from alfamix_core.storage.folder import landing
-from alfamix_core.storage.store import BUFFER, Entry, Store, Stored, is_valid_key
+from alfamix_core.storage.store import BUFFER, Entry, Store, Stored, Upload, is_valid_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -128,6 +128,10 @@ class S3Store(Store):
     def _open(self, key: str) -> io.BufferedReader:
         return io.BufferedReader(self._download(key), BUFFER)
 
+    def _read_range(self, key: str, start: int, stop: int) -> bytes:
+        with Download(self._client(), self._bucket, self._prefix + key, (start, stop)) as download:
+            return download.readall()
+
     def _fetch(self, key: str, path: Path) -> None:
         with self._open(key) as stream:
             try:
@@ -156,6 +160,36 @@ class S3Store(Store):
         client = self._client()
         with explained(self._uri_of(key), client):
             client.delete_object(**self._place(key))
+
+    def unfinished_uploads(self) -> list[Upload]:
+        """Return the uploads below the prefix that were begun and not finished; none where they cannot be listed."""
+        client = self._client()
+        found: list[Upload] = []
+        try:
+            with explained(self.uri, client):
+                pages = client.get_paginator("list_multipart_uploads").paginate(
+                    Bucket=self._bucket, Prefix=self._prefix
+                )
+                for page in pages:
+                    for each in page.get("Uploads", []):
+                        key = each["Key"].removeprefix(self._prefix)
+                        if each["Key"].startswith(self._prefix) and is_valid_key(key):
+                            found.append(Upload(key, each["UploadId"], each["Initiated"]))
+        except InputError:
+            return []  # the store has no such listing, or does not allow it
+        return sorted(found)
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Remove what an unfinished upload has left; it is no error when it is gone, or was finished."""
+        from botocore.exceptions import ClientError
+
+        client = self._client()
+        with explained(self._uri_of(upload.key), client):
+            try:
+                client.abort_multipart_upload(**self._place(upload.key), UploadId=upload.upload_id)
+            except ClientError as error:
+                if code_of(error) not in ("NoSuchUpload", "404"):
+                    raise
 
     def _client(self) -> "S3Client":
         """Return the client, after the first use has shown that the bucket is there and may be listed.

@@ -9,6 +9,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, ObjectExistsError
@@ -33,6 +34,15 @@ class Entry:
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Upload:
+    """An upload of a large file that was begun and neither finished nor given up: invisible, but it takes room."""
+
+    key: str
+    upload_id: str
+    begun: datetime
 
 
 class Store(ABC):
@@ -116,6 +126,21 @@ class Store(ABC):
         """
         return self._open(valid_key(key))
 
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Return the bytes from ``start`` up to ``stop`` of an object as it is now.
+
+        A part of an object cannot be compared with the digest of the whole; who needs that brings checksums of parts.
+
+        Args:
+            key: of the object.
+            start: at least 0, before its end.
+            stop: after ``start``; what lies behind the end is left out.
+
+        Raises:
+            MissingObjectError: there is none.
+        """
+        return self._read_range(valid_key(key), start, stop)
+
     def fetch(self, key: str, path: Path) -> None:
         """Download an object to a file, which appears complete or not at all; its folder is made where missing.
 
@@ -147,6 +172,14 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Remove an object; it is no error when there is none."""
         self._delete(valid_key(key))
+
+    @abstractmethod
+    def unfinished_uploads(self) -> Sequence[Upload]:
+        """Return the uploads that are going on, or whose process was killed; none where a store cannot tell."""
+
+    @abstractmethod
+    def abort_upload(self, upload: Upload) -> None:
+        """Remove what an unfinished upload has left; it is no error when it is gone, or was finished."""
 
     def check_conditional_writes(self) -> None:
         """Try out on an object of its own whether the store keeps the promises of ``create`` and ``swap``.
@@ -215,6 +248,9 @@ class Store(ABC):
 
     @abstractmethod
     def _open(self, key: str) -> io.BufferedReader: ...
+
+    @abstractmethod
+    def _read_range(self, key: str, start: int, stop: int) -> bytes: ...
 
     @abstractmethod
     def _fetch(self, key: str, path: Path) -> None: ...

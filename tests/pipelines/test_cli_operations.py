@@ -56,6 +56,13 @@ def test_a_person_promotes_and_rolls_back(birds):
     assert len(list(birds.project.glob("decisions/*.json"))) == 3
 
 
+def test_the_status_names_a_dead_run_that_the_lock_still_has(birds):
+    birds.put("lock.json", {"revision": 1, "fence": 4, "until": "2020-01-01T00:00:00Z", "holder": {"run_id": "run-9"}})
+    said = "run run-9 holds the project and is dead or past its deadline; the next run takes it over"
+    assert birds.run("status", "birds").splitlines()[-1] == said
+    assert json.loads(birds.run("status", "birds", "--json"))["locked"] == "", "nobody is kept from it"
+
+
 def test_clean_says_what_would_go_and_deletes_it_only_when_told(birds):
     birds.put("failures/run-9.json", {})
     before = birds.tree()

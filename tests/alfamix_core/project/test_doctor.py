@@ -179,8 +179,8 @@ def test_cleaning_twice_is_harmless_and_leaves_a_healthy_project_with_all_its_la
     store.create("failures/run-9.json", b"{}")
     entries = cleaning.removable(store, 0, noon)
     assert {"ledger/half/samples.parquet", "failures/run-9.json"} <= {entry.key for entry in entries}
-    for _ in range(2):
-        cleaning.remove(store, entries)
+    assert cleaning.clean(store, 0, noon) == entries
+    assert cleaning.clean(store, 0, noon) == []
     assert doctor.examine(store, noon) == []
     assert campaign.ledger().counts() == before
     assert champion.choose(store, None, "", noon, "rollback").round == 2

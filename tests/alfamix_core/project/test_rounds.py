@@ -1,11 +1,13 @@
 """When a round starts, what is frozen in it, and how its record moves."""
 
+import socket
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from alfamix_core.errors import InputError, LockedError, ObjectChangedError
-from alfamix_core.project import champion, layout, lock, rounds
+from alfamix_core.project import champion, doctor, layout, lock, rounds
+from alfamix_core.records.lock import Holder
 from alfamix_core.records.round import Counts, Outcome
 from alfamix_core.storage import path_of
 
@@ -31,6 +33,26 @@ def export(noon):
         return exported
 
     return export
+
+
+def test_the_name_of_a_dead_run_on_the_lock_is_told_and_taken_off_by_the_next_run_even_if_that_is_idle(
+    made, holder, noon
+):
+    """Its process was killed in finish, after the round was exported: nothing waits for the deadline."""
+    made.drop("a", "b", "c")
+    dead = Holder(run_id="run-1", host=socket.gethostname(), pid=2**22 + 1, started="1")
+    record, _ = rounds.begin(made.store, dead, noon)
+    rounds.mark_exported(made.store, 1, "run-1", outcome(), noon)
+    said = "run run-1 holds the project and is dead or past its deadline; the next run takes it over"
+    held, _ = lock.read(made.store)
+    assert lock.left_by(held, noon) == said
+    assert ("locked", said) in [(finding.kind, finding.what) for finding in doctor.examine(made.store, noon)]
+    assert rounds.begin(made.store, holder("run-2"), noon)[1].decision == "idle"
+    assert lock.read(made.store)[0].holder is None
+    assert lock.read(made.store)[0].fence == record.fence
+    assert not [finding for finding in doctor.examine(made.store, noon) if finding.kind == "locked"]
+    made.drop("b", *(f"x{number}" for number in range(2_000)))
+    assert rounds.begin(made.store, holder("run-3"), noon)[0].fence == record.fence + 1
 
 
 def test_the_first_round_is_planned_with_all_it_needs_frozen(made_anywhere, holder, noon):

@@ -1,6 +1,7 @@
 """What every store promises, on a folder and on a real S3 server."""
 
 import hashlib
+import os
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, ObjectExistsError
-from alfamix_core.storage import Entry, open_store
+from alfamix_core.storage import Entry, Ranged, open_store
 from alfamix_core.storage.store import is_valid_key
 
 ROOT = Path(__file__).parents[3]
@@ -39,6 +40,18 @@ def test_what_was_created_is_read(store):
     tag = store.create("rounds/000001/round.json", b"{}\n")
     stored = store.read("rounds/000001/round.json")
     assert (stored.data, stored.tag) == (b"{}\n", tag)
+
+
+def test_a_part_of_an_object_is_read_without_the_rest(store):
+    store.create("a", bytes(range(100)))
+    assert store.read_range("a", 0, 10) == bytes(range(10))
+    assert store.read_range("a", 90, 1_000) == bytes(range(90, 100))
+    with Ranged(store, "a") as stream:
+        assert (stream.seek(-3, os.SEEK_END), stream.read(), stream.read(1)) == (97, b"abc", b"")
+        assert (stream.seek(10), stream.read(2), stream.seek(3, os.SEEK_CUR), stream.tell()) == (10, b"\n\x0b", 15, 15)
+    for use in (lambda: store.read_range("b", 0, 1), lambda: Ranged(store, "b")):
+        with pytest.raises(MissingObjectError, match=f"^{store.uri}/b does not exist$"):
+            use()
 
 
 def test_an_object_may_be_empty(store):
