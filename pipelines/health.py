@@ -5,38 +5,54 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from alfamix_core.errors import InputError
+from alfamix_core.telemetry import metrics
+from alfamix_core.telemetry.exposition import counter, gauge
+
+
+class Watched(Protocol):
+    """A process that goes round a loop."""
+
+    turned: float
+    """When the loop last turned, by the monotonic clock."""
+
+    def exposition(self) -> bytes:
+        """Return its metrics in Prometheus' text format."""
 
 
 class TriggerMetrics:
     """The trigger's metrics; every one has the label ``project``."""
 
     def __init__(self, project: str) -> None:
+        """Begin with every series that is known beforehand at 0."""
         self.registry = CollectorRegistry()
         self._project = project
-        self._seen = self._counter("events", "manifests and label batches that were noticed", "source")
-        self._messages = self._counter("messages", "SQS messages that were read", "kind")
-        self._considered = self._counter("considered", "times the project was asked whether a round is due", "decision")
-        self._errors = self._counter("errors", "errors after which it went on", "source")
-        self._starts = self._counter("starts", "runs that were started")
-        self._pending = self._gauge("pending", "1 while something new waits for a run")
-        self._looked = self._gauge("last_look_timestamp_seconds", "when the project was last listed")
-        self._round = self._gauge("last_started_round", "the round of the run that was started last")
+        self._seen = counter(metrics.TRIGGER_EVENTS, self.registry)
+        self._messages = counter(metrics.TRIGGER_MESSAGES, self.registry)
+        self._considered = counter(metrics.TRIGGER_CONSIDERED, self.registry)
+        self._errors = counter(metrics.TRIGGER_ERRORS, self.registry)
+        self._starts = counter(metrics.TRIGGER_STARTS, self.registry)
+        self._pending = gauge(metrics.TRIGGER_PENDING, self.registry)
+        self._looked = gauge(metrics.TRIGGER_LOOKED, self.registry)
+        self._round = gauge(metrics.TRIGGER_ROUND, self.registry)
+        for source in ("poll", "sqs"):
+            self._seen.labels(project, source)
         for kind in ("relevant", "elsewhere", "malformed"):
             self._messages.labels(project, kind)
         for source in ("project", "messages"):
             self._errors.labels(project, source)
         self._starts.labels(project)
+        self._since: float | None = None
+        gauge(metrics.TRIGGER_LAG, self.registry).labels(project).set_function(self._lag)
         self.turned = time.monotonic()
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(f"alfamix_trigger_{name}", meaning, ["project", *labels], registry=self.registry)
-
-    def _gauge(self, name: str, meaning: str) -> Gauge:
-        return Gauge(f"alfamix_trigger_{name}", meaning, ["project"], registry=self.registry)
+    def exposition(self) -> bytes:
+        """Return them in Prometheus' text format."""
+        return generate_latest(self.registry)
 
     def noticed(self, source: str, count: int) -> None:
         """Count what is new, by ``poll`` or ``sqs``."""
@@ -59,24 +75,29 @@ class TriggerMetrics:
         self._starts.labels(self._project).inc()
         self._round.labels(self._project).set(number)
 
-    def pending(self, waits: bool) -> None:
-        """Say whether something new waits."""
-        self._pending.labels(self._project).set(waits)
+    def pending(self, since: float | None) -> None:
+        """Say since when, by the monotonic clock, something new waits; None when nothing does."""
+        self._since = since
+        self._pending.labels(self._project).set(since is not None)
 
     def looked(self) -> None:
         """Say that the project was listed just now."""
         self._looked.labels(self._project).set_to_current_time()
 
+    def _lag(self) -> float:
+        since = self._since
+        return 0.0 if since is None else max(0.0, time.monotonic() - since)
+
 
 @contextmanager
-def serve(metrics: TriggerMetrics, port: int, stale: float, host: str = "0.0.0.0") -> Iterator[int]:
+def serve(watched: Watched, port: int, stale: float, host: str = "0.0.0.0") -> Iterator[int]:
     """Serve /healthz and /metrics from a thread while the block runs.
 
     /healthz is 200 while the process goes round its loop, 503 when it has not for ``stale`` seconds: a store that is
     down is no reason to restart the process, and shows in ``alfamix_trigger_errors_total``.
 
     Args:
-        metrics: what is served.
+        watched: what is served.
         port: 0 for a free one.
         stale: seconds.
         host: address to listen on.
@@ -93,9 +114,9 @@ def serve(metrics: TriggerMetrics, port: int, stale: float, host: str = "0.0.0.0
             path = self.path.partition("?")[0]
             kind = "text/plain; charset=utf-8"
             if path == "/metrics":
-                status, body, kind = 200, generate_latest(metrics.registry), CONTENT_TYPE_LATEST
+                status, body, kind = 200, watched.exposition(), CONTENT_TYPE_LATEST
             elif path == "/healthz":
-                age = time.monotonic() - metrics.turned
+                age = time.monotonic() - watched.turned
                 status = 200 if age <= stale else 503
                 body = b"ok\n" if age <= stale else f"no turn for {age:.0f} s\n".encode()
             else:

@@ -137,7 +137,7 @@ class Trigger:
                 self._ask(now)
             if not ok:
                 self._not_before = time.monotonic() + self._backoff("project")
-        self._metrics.pending(self._first is not None)
+        self._metrics.pending(self._first)
         wait = max(0.0, min(self._next_look, self._when_due()) - time.monotonic())
         if self._messages is not None and time.monotonic() >= self._next_receive:
             with self._surviving("messages") as ok:

@@ -60,7 +60,8 @@ def broken_rules(path: str, source: str) -> list[str]:
                 (*TORCH, "alfamix_core.acquisition", "alfamix_core.learning")
             ):
                 broken.append(f"{path} imports {name}: this stage's image has no torch")
-        if room == "pipelines" and parts[0] == "components" and len(parts) > 2 and parts[2] != "component":
+        inside = room == "pipelines" and parts[0] == "components" and len(parts) > 2 and parts[1] != "images"
+        if inside and parts[2] != "component":
             broken.append(f"{path} imports {name}: pipelines see of a component its component.py alone")
         if parts[0] == "":
             broken.append(f"{path}: relative import")

@@ -55,6 +55,11 @@ def manifest(drop_name: str) -> str:
     return drop(drop_name) + MANIFEST_FILE
 
 
+def is_manifest(key: str) -> bool:
+    """Whether a key is that of a drop's manifest."""
+    return key.startswith(DROPS) and key.count("/") == 2 and key.endswith("/" + MANIFEST_FILE)
+
+
 def labels(batch: str) -> str:
     """A batch of label events."""
     return f"{LABELS}{name(batch, 'label batch')}.jsonl"

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alfamix_core.errors import InputError, MissingObjectError
-from alfamix_core.project import layout, raw, segments
+from alfamix_core.project import answers, layout, raw, segments
+from alfamix_core.project.answers import Answers
 from alfamix_core.project.consensus import Verdict, verdict
 from alfamix_core.project.samples import Sample, Samples, check_class, check_same, flags
 from alfamix_core.records.labels import LabelEvent
@@ -45,6 +46,7 @@ class Ledger:
         label_events: how many there are, each event_id once.
         withdrawn: uris by id of what must not be used any more; ``samples`` has none of them.
         unknown: label events about samples that no drop has delivered; they count when one does.
+        answers: an account of the events that count.
         fresh: what the files said that no segment covers.
     """
 
@@ -56,6 +58,7 @@ class Ledger:
     label_events: int = 0
     withdrawn: Mapping[str, str] = field(default_factory=dict)
     unknown: int = 0
+    answers: Answers = field(default_factory=Answers)
     fresh: Tables | None = None
 
     def label(self, sample: Sample) -> str | None:
@@ -253,6 +256,7 @@ def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: d
         label_events=events.num_rows,
         withdrawn=withdrawn,
         unknown=unknown,
+        answers=answers.account(events, tables.questions),
         fresh=fresh,
     )
     for key in withdrawn.keys() & ledger.verdicts.keys():

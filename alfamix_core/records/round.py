@@ -40,6 +40,38 @@ class Counts(Record):
         return self.train + self.val + self.test + self.audit
 
 
+class StageTotal(Record):
+    """What a stage came to in a round, shards summed; of memory the largest."""
+
+    seconds: float = Field(0.0, ge=0)
+    rows: int = Field(0, ge=0, description="samples it worked on")
+    bytes_read: int = Field(0, ge=0, description="of samples")
+    peak_memory_bytes: int = Field(0, ge=0, description="resident, of a process")
+    gpu_seconds: float = Field(0.0, ge=0, description="times the GPUs held")
+    gpu_peak_memory_bytes: int = Field(0, ge=0, description="of one GPU")
+    retries: int = Field(0, ge=0, description="attempts beyond each shard's first")
+
+
+class Totals(Record):
+    """Sums over all exported rounds, this one included, so that nobody has to read them all."""
+
+    rounds: dict[str, int] = Field(default_factory=dict, description="by strategy")
+    queries: int = Field(0, ge=0)
+    gpu_seconds: float = Field(0.0, ge=0)
+    stage_seconds: float = Field(0.0, ge=0)
+    promotions: int = Field(0, ge=0)
+
+
+class Drift(Record):
+    """How far what is new is from what is labelled."""
+
+    embedding_distance: float | None = Field(None, ge=0, description="see the metric of that name; None: no labels")
+    predicted_shares: dict[str, float] = Field(default_factory=dict, description="of the pool, by predicted class")
+    class_shift: float | None = Field(
+        None, ge=0, le=1, description="total variation distance to the shares of the exported round before it"
+    )
+
+
 class Outcome(Record):
     """What the round came to; written by export."""
 
@@ -57,6 +89,9 @@ class Outcome(Record):
     quarantined: int = Field(0, description="samples that could not be read in this round")
     labels: dict[str, int] = Field(default_factory=dict, description="of every split, by class, when it was planned")
     seconds: dict[str, float] = Field(default_factory=dict, description="by stage, summed over shards")
+    stages: dict[str, StageTotal] = Field(default_factory=dict, description="by stage")
+    totals: Totals | None = Field(None, description="of the project up to this round")
+    drift: Drift | None = None
     exported_at: AwareDatetime
 
 

@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from alfamix_core.errors import InputError, StorageError
@@ -100,12 +101,20 @@ class FolderStore(Store):
             shutil.copyfileobj(stream, out, BUFFER)
 
     def _size(self, key: str) -> int | None:
+        status = self._status(key)
+        return None if status is None else status.st_size
+
+    def _modified(self, key: str) -> datetime | None:
+        status = self._status(key)
+        return None if status is None else datetime.fromtimestamp(status.st_mtime, UTC)
+
+    def _status(self, key: str) -> os.stat_result | None:
         with _explained(self._uri_of(key)):
             try:
                 status = (self._root / key).stat()
             except _ABSENT:
                 return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return status if stat.S_ISREG(status.st_mode) else None
 
     def _list(self, folder: str) -> Iterator[Entry]:
         for name, size in walk(self._root / folder):

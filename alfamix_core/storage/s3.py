@@ -13,6 +13,7 @@ import io
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -143,6 +144,10 @@ class S3Store(Store):
     def _size(self, key: str) -> int | None:
         head = self._head(key)
         return None if head is None else head["ContentLength"]
+
+    def _modified(self, key: str) -> datetime | None:
+        head = self._head(key)
+        return None if head is None else head["LastModified"]
 
     def _list(self, folder: str) -> Iterator[Entry]:
         objects = list_objects(self._client(), self._bucket, self._prefix + folder)

@@ -154,6 +154,10 @@ class Store(ABC):
         size = self._size(valid_key(key))
         return None if size is None else Entry(key, size)
 
+    def modified(self, key: str) -> datetime | None:
+        """Return when an object was last written by the store's clock, or None where there is none."""
+        return self._modified(valid_key(key))
+
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the objects below a folder and its subfolders, in the order of their keys' UTF-8 bytes.
 
@@ -257,6 +261,9 @@ class Store(ABC):
 
     @abstractmethod
     def _size(self, key: str) -> int | None: ...
+
+    @abstractmethod
+    def _modified(self, key: str) -> datetime | None: ...
 
     @abstractmethod
     def _list(self, folder: str) -> Iterator[Entry]: ...

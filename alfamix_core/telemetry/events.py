@@ -5,6 +5,7 @@ with ``{"alfamix": "<kind>"``.
 
     started   stage, shard                     a stage begins
     progress  stage, shard, done, total, unit  and how far it is
+    continued stage, shard, epoch              a training goes on after that epoch of an earlier attempt
     finished  stage, shard, seconds            it is done
     failed    stage, shard, status, line       it stopped on a deliberate error
     round     number, state, text              what ``ingest`` decided: planned, resumed, idle or refused

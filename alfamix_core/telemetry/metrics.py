@@ -130,8 +130,8 @@ ANSWERS = _counter("queue_answers_total", "Answers that count, by kind: label, s
 ROUND_ANSWERED = _gauge("queue_round_answered_ratio", "Share of the last exported round's questions decided, 0 to 1")
 ANSWER_TIME = _gauge(
     "queue_answer_time_seconds",
-    "From question to answer, over the answers of the last 1,000: quantile 0.5 and 0.9",
-    "quantile",
+    "From question to answer, among the newest 1,000 label events: percentile 50 and 90",
+    "percentile",
     unit="seconds",
 )
 ANNOTATOR_AGREEMENT = _gauge(
@@ -190,8 +190,8 @@ COMPUTE_SECONDS = _counter("cost_stage_seconds_total", "Time in stages of all ex
 LABELS = _gauge("cost_labels", "Labels that annotators have given and that count")
 LABELS_PER_POINT = _gauge(
     "cost_labels_per_point",
-    "Training labels for each 0.01 of promotion.metric between the first measured round and the best; absent until "
-    "something is gained",
+    "Training labels for each 0.01 of promotion.metric between the first measured round and the newest; absent unless "
+    "something was gained",
 )
 BUDGET_USED = _gauge(
     "budget_used_ratio",
@@ -204,7 +204,7 @@ TRIGGER_EVENTS = _counter(
     "trigger_events_total", "Manifests and label batches noticed, by poll or sqs", "source", source="trigger"
 )
 TRIGGER_MESSAGES = _counter(
-    "trigger_messages_total", "SQS messages read: relevant, elsewhere, duplicate or malformed", "kind", source="trigger"
+    "trigger_messages_total", "SQS messages read: relevant, elsewhere or malformed", "kind", source="trigger"
 )
 TRIGGER_CONSIDERED = _counter(
     "trigger_considered_total",
@@ -236,19 +236,19 @@ TRIGGER_ROUND = _gauge("trigger_last_started_round", "The round of the run start
 
 # of the exporter
 EXPORTER_UP = _gauge(
-    "exporter_project_up", "1 if the project could be read at the last try", "project", source="exporter"
+    "exporter_project_up", "1 if the project could be read at the last try", "project_uri", source="exporter"
 )
 EXPORTER_READ = _gauge(
     "exporter_last_read_timestamp_seconds",
     "When the project was last read, in Unix time",
-    "project",
+    "project_uri",
     unit="seconds",
     source="exporter",
 )
 EXPORTER_SECONDS = _gauge(
     "exporter_read_duration_seconds",
     "Time of the last reading of the project",
-    "project",
+    "project_uri",
     unit="seconds",
     source="exporter",
 )

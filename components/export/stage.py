@@ -7,6 +7,7 @@ from pathlib import Path
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout, lock, rounds
 from alfamix_core.project.once import write_once
+from alfamix_core.project.publish import publish
 from alfamix_core.queues import builtin
 from alfamix_core.records import evaluation, selection
 from alfamix_core.records.evaluation import Evaluation
@@ -91,6 +92,7 @@ def run(
     page = round_page(store, record, outcome, chosen, account, quality, log, queries / selection.THUMBNAILS).encode()
     page = write_once(store, layout.report(number), page)
     rounds.mark_exported(store, number, run_id, outcome, datetime.now(UTC))
+    publish(store, "export")
     Path(report_path).parent.mkdir(parents=True, exist_ok=True)
     Path(report_path).write_bytes(page)
 

@@ -3,6 +3,7 @@
 from alfamix_core.errors import MissingObjectError
 from alfamix_core.project import layout, lock, rounds
 from alfamix_core.project.failures import read_failures
+from alfamix_core.project.publish import publish
 from alfamix_core.records.round import Failure
 from alfamix_core.storage import Store, open_store
 from alfamix_core.telemetry.events import emit
@@ -22,6 +23,7 @@ def run(project_uri: str, run_id: str) -> str:
     outcome, text = _judge(store, run_id)
     lock.release(store, run_id)
     emit("outcome", state=outcome, text=text)
+    publish(store, "finish")
     return outcome
 
 

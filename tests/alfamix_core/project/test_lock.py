@@ -1,5 +1,7 @@
 """One run at a time, and a dead one is no hindrance."""
 
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -140,6 +142,25 @@ def test_a_process_of_another_host_is_believed_until_its_deadline(place, holder,
 def test_on_a_cluster_the_holder_has_no_process(monkeypatch):
     monkeypatch.delenv(lock.DRIVER, raising=False)
     assert lock.driver("a") == Holder(run_id="a")
+
+
+def test_a_process_names_itself_for_containers_that_cannot_see_it(monkeypatch):
+    monkeypatch.setenv(lock.DRIVER, lock.this_process())
+    assert lock.driver("a") == lock.process("a", os.getpid())
+    assert not lock.is_gone(lock.this_process())
+    assert lock.is_gone(f"{os.getpid()} 12 {socket.gethostname()}")
+    assert not lock.is_gone(f"{os.getpid()} 12 elsewhere")
+
+
+def test_whoever_does_not_see_his_own_driver_takes_no_other_for_dead(place, holder, noon, living, monkeypatch):
+    """In a container with the host's network the host's name is the same, and all of its processes are missing."""
+    dead = local("a", living.pid, monkeypatch).model_copy(update={"started": "12"})
+    acquire(place, dead, noon, noon + HOUR)
+    monkeypatch.setenv(lock.DRIVER, f"{living.pid} 13 {socket.gethostname()}")
+    with pytest.raises(LockedError):
+        acquire(place, holder("b"), noon, noon + HOUR)
+    monkeypatch.setenv(lock.DRIVER, lock.this_process())
+    assert acquire(place, holder("b"), noon, noon + HOUR).fence == 2
 
 
 RACE = """

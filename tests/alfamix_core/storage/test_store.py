@@ -8,6 +8,7 @@ import sys
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,13 @@ def test_an_object_may_be_empty(store):
     with store.open("a") as stream:
         assert stream.read() == b""
     assert store.entry("a") == Entry("a", 0)
+
+
+def test_when_an_object_was_written(store):
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    store.create("a", b"")
+    assert before < store.modified("a") < datetime.now(UTC) + timedelta(seconds=2)
+    assert store.modified("b") is None
 
 
 def test_what_is_not_there_is_said_with_its_uri(store, tmp_path):

@@ -1,0 +1,259 @@
+"""The project's state in numbers: every metric of the source ``project``, from its files alone.
+
+    python -m alfamix_core.project.state URI
+
+prints them as one JSON document. The cost is that of deriving the ledger, and does not grow with the rounds: of these
+only the newest, the last exported, the first measured and today's are read.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from alfamix_core.errors import AlfamixError
+from alfamix_core.project import champion, layout, lock, rounds, segments
+from alfamix_core.project.ledger import Ledger, current
+from alfamix_core.records.evaluation import Evaluation
+from alfamix_core.records.lock import Lock
+from alfamix_core.records.project import REPORTED, Project
+from alfamix_core.records.round import FrozenInput, Outcome, Round
+from alfamix_core.storage import Store, open_store
+from alfamix_core.telemetry import metrics as m
+from alfamix_core.telemetry.exposition import Board
+
+_MOST_CLASSES = 100
+_MOST_ROUNDS = 1000
+"""Rounds that are looked through for one with an outcome, or of today."""
+_DAY = timedelta(hours=24)
+_ROUND_STATES = ("planned", "failed", "lost", "exported", "closed")
+_KINDS = ("label", "skip", "cannot_label", "withdraw")
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What is read of the rounds.
+
+    Attributes:
+        newest: the newest round, None before the first.
+        exported: the last exported one.
+        first_measured: the first whose model was measured.
+        today: those that began in the last 24 hours.
+    """
+
+    newest: Round | None
+    exported: Round | None
+    first_measured: Round | None
+    today: tuple[Round, ...]
+
+
+def measure(store: Store, now: datetime) -> Board:
+    """Return the metrics of a project.
+
+    Args:
+        store: the project.
+        now: the current moment, for ages and expiry.
+
+    Raises:
+        InputError: a file of the project is not what its format says.
+        StorageError: the store does not answer.
+    """
+    settings = rounds.read_settings(store)
+    inputs, ledger = current(store, settings, now)
+    known = _read_rounds(store, now)
+    held = lock.read(store)
+    board = Board(settings.name)
+    _round(board, known, held[0] if held else None, now)
+    _data(board, store, ledger, known, inputs, now)
+    _queue(board, settings, ledger, known)
+    _spending(board, settings, known)
+    _champion(board, store)
+    board.set(m.BUDGET_QUERIES, settings.budget)
+    board.set(m.QUARANTINE_LIMIT, settings.limits.quarantine_share)
+    if known.exported is not None and known.exported.outcome is not None:
+        _stages(board, known.exported.outcome)
+        _selection(board, known.exported.outcome)
+        _model(board, store, known.exported, known.exported.outcome)
+    return board
+
+
+def _read_rounds(store: Store, now: datetime) -> _Rounds:
+    numbers = rounds.numbers(store)
+    newest: Round | None = None
+    exported: Round | None = None
+    today: list[Round] = []
+    for number in reversed(numbers[-_MOST_ROUNDS:]):
+        record, _ = rounds.read(store, number)
+        newest = newest or record
+        exported = exported or (record if record.outcome is not None else None)
+        if record.planned_at > now - _DAY:
+            today.append(record)
+        elif exported is not None:
+            break
+    measured = (record for record, _ in (rounds.read(store, number) for number in numbers[:_MOST_ROUNDS]))
+    first = next((record for record in measured if record.outcome is not None and record.outcome.metrics), None)
+    return _Rounds(newest, exported, first, tuple(today))
+
+
+def _round(board: Board, known: _Rounds, held: Lock | None, now: datetime) -> None:
+    newest, exported = known.newest, known.exported
+    working = held is not None and held.holder is not None and lock.is_alive(held, now)
+    state = ""
+    if newest is not None:
+        works_on_it = working and held is not None and held.holder is not None and held.holder.run_id == newest.run_id
+        state = "lost" if newest.state == "planned" and not works_on_it else newest.state
+    for name in _ROUND_STATES:
+        board.set(m.ROUND_STATE, float(name == state), state=name)
+    board.set(m.ROUND_NUMBER, newest.number if newest else 0)
+    board.set(m.ROUND_LAST_START, newest.planned_at.timestamp() if newest else None)
+    if exported is not None and exported.outcome is not None:
+        end = exported.outcome.exported_at
+        board.set(m.ROUND_LAST_SUCCESS, end.timestamp())
+        board.set(m.ROUND_LAST_DURATION, (end - exported.planned_at).total_seconds())
+    board.set(m.LOCK_HELD, float(working))
+    if working and held is not None and held.until is not None:
+        board.set(m.LOCK_EXPIRES, held.until.timestamp())
+
+
+def _data(
+    board: Board, store: Store, ledger: Ledger, known: _Rounds, inputs: tuple[FrozenInput, ...], now: datetime
+) -> None:
+    counts = ledger.counts()
+    for state in ("pool", "queried", "skipped", "disputed", "quarantined", "withdrawn", "held_out"):
+        board.set(m.SAMPLES, getattr(counts, state), state=state, split="")
+    for split in ("train", "val", "test", "audit"):
+        board.set(m.SAMPLES, getattr(counts, split), state="labelled", split=split)
+    waiting = [time for time in _waiting_drops(store, known.newest, inputs) if time is not None]
+    board.set(m.WAITING_DROPS, len(waiting))
+    board.set(m.OLDEST_WAITING_DROP, max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0)
+
+
+def _waiting_drops(store: Store, newest: Round | None, inputs: tuple[FrozenInput, ...]) -> Iterator[datetime | None]:
+    """Yield when each manifest was written that the newest round has not seen.
+
+    Segments may have been merged since, so what a new one covers is only new if it was written after the plan.
+    """
+    seen = {item.key for item in newest.inputs} if newest else set()
+    new = {item.key for item in inputs} - seen
+    cards = {item.key: card for card, item in segments.usable(store).values()} if new else {}
+    keys = set()
+    for key in new:
+        keys.update([covered.key for covered in cards[key].covers] if key in cards else [key])
+    for key in sorted(keys):
+        if layout.is_manifest(key):
+            written = store.modified(key)
+            if newest is None or (written is not None and written > newest.planned_at):
+                yield written
+
+
+def _queue(board: Board, settings: Project, ledger: Ledger, known: _Rounds) -> None:
+    board.set(m.OPEN_QUERIES, len(ledger.open_queries))
+    board.set(m.MAX_OPEN, settings.queue.max_open)
+    answers = ledger.answers
+    asked = [question.asked_at.timestamp() for question in ledger.open_queries.values()]
+    board.set(m.LAST_ANSWER, answers.newest / 1e6 if answers.newest else max(asked, default=None))
+    for kind in _KINDS:
+        board.set(m.ANSWERS, answers.kinds.get(kind, 0), kind=kind)
+    for share, seconds in answers.waiting.items():
+        board.set(m.ANSWER_TIME, seconds, percentile=f"{100 * share:g}")
+    board.set(m.ANNOTATOR_AGREEMENT, answers.agreement)
+    board.set(m.LABELS, sum(each.state == "label" for each in ledger.verdicts.values()))
+    exported = known.exported
+    if exported is not None and exported.outcome is not None and exported.outcome.queries:
+        left = sum(question.round == exported.number for question in ledger.open_queries.values())
+        board.set(m.ROUND_ANSWERED, 1 - min(1.0, left / exported.outcome.queries))
+
+
+def _spending(board: Board, settings: Project, known: _Rounds) -> None:
+    totals = known.exported.outcome.totals if known.exported and known.exported.outcome else None
+    if totals is not None:
+        for strategy, count in totals.rounds.items():
+            board.set(m.ROUNDS, count, strategy=strategy)
+        board.set(m.QUERIES_TOTAL, totals.queries)
+        board.set(m.GPU_SECONDS, totals.gpu_seconds)
+        board.set(m.COMPUTE_SECONDS, totals.stage_seconds)
+        board.set(m.PROMOTIONS, totals.promotions)
+    today = sum(record.outcome.queries for record in known.today if record.outcome is not None)
+    for budget, spent, allowed in (
+        ("labels", totals.queries if totals else 0, settings.budgets.labels),
+        ("labels_per_day", today, settings.budgets.labels_per_day),
+        ("rounds_per_day", len(known.today), settings.budgets.rounds_per_day),
+    ):
+        if allowed is not None:
+            board.set(m.BUDGET_USED, spent / allowed if allowed else 1.0, budget=budget)
+    first, last, metric = known.first_measured, known.exported, settings.promotion.metric
+    if first and last and first.outcome and last.outcome and metric in first.outcome.metrics:
+        gained = (last.outcome.metrics.get(metric, 0.0) - first.outcome.metrics[metric]) * REPORTED.get(metric, 1)
+        labels = last.counts.train - first.counts.train
+        if gained > 0 and labels > 0:
+            board.set(m.LABELS_PER_POINT, labels / (100 * gained))
+
+
+def _champion(board: Board, store: Store) -> None:
+    serving, _ = champion.read(store)
+    board.set(m.CHAMPION_ROUND, serving.round or 0)
+    for name in REPORTED:
+        board.set(m.CHAMPION_METRIC, serving.metrics.get(name), metric=name)
+
+
+def _stages(board: Board, outcome: Outcome) -> None:
+    for stage, total in outcome.stages.items():
+        board.set(m.STAGE_SECONDS, total.seconds, stage=stage)
+        board.set(m.STAGE_ROWS, total.rows, stage=stage)
+        board.set(m.STAGE_RATE, total.rows / total.seconds if total.seconds else 0.0, stage=stage)
+        board.set(m.STAGE_READ, total.bytes_read, stage=stage)
+        board.set(m.STAGE_MEMORY, total.peak_memory_bytes, stage=stage)
+        board.set(m.STAGE_GPU_SECONDS, total.gpu_seconds, stage=stage)
+        board.set(m.STAGE_GPU_MEMORY, total.gpu_peak_memory_bytes, stage=stage)
+        board.set(m.STAGE_RETRIES, total.retries, stage=stage)
+
+
+def _selection(board: Board, outcome: Outcome) -> None:
+    board.set(m.QUERIES, outcome.queries)
+    board.set(m.SHORT_BY, outcome.short_by)
+    for metric, name in ((m.CANDIDATES, "candidates"), (m.CAP, "cap")):
+        value = outcome.summary.get(name)
+        board.set(metric, float(value) if isinstance(value, int | float) else None)
+    candidates = board.get(m.CANDIDATES)
+    if candidates is not None and outcome.queries:
+        board.set(m.FILLED, max(0.0, 1 - candidates / outcome.queries))
+    if outcome.drift is not None:
+        board.set(m.DRIFT, outcome.drift.embedding_distance)
+        board.set(m.DRIFT_CLASSES, outcome.drift.class_shift)
+
+
+def _model(board: Board, store: Store, record: Round, outcome: Outcome) -> None:
+    total = record.counts.pool + record.counts.labelled
+    board.set(m.ROUND_QUARANTINED, outcome.quarantined / total if total else 0.0)
+    for split, found in (("test", outcome.metrics), ("audit", outcome.audit)):
+        for name in ("accuracy", "macro_f1"):
+            board.set(m.MODEL_METRIC, found.get(name), split=split, metric=name)
+        board.set(m.CALIBRATION, found.get("expected_calibration_error"), split=split)
+        board.set(m.MODEL_SAMPLES, found.get("samples"), split=split)
+    board.set(m.AGREEMENT, outcome.agreement)
+    if len(outcome.labels) <= _MOST_CLASSES:
+        for name, count in outcome.labels.items():
+            board.set(m.CLASS_LABELS, count, **{"class": name})
+    key = layout.evaluation(record.number)
+    if store.entry(key) is None:
+        return
+    quality = Evaluation.parse(store.read(key).data, key)
+    if len(quality.per_class) <= _MOST_CLASSES:
+        for each in quality.per_class:
+            if each.support:
+                board.set(m.MODEL_RECALL, each.recall, **{"class": each.name})
+    name, promotion = record.settings.promotion.metric, quality.promotion
+    if name in promotion.metrics and name in promotion.champion_metrics:
+        board.set(m.GAIN, (promotion.metrics[name] - promotion.champion_metrics[name]) * REPORTED.get(name, 1))
+
+
+def main() -> None:
+    """Print a project's metrics; ends with the error's line and status when it cannot be read."""
+    try:
+        sys.stdout.write(measure(open_store(sys.argv[1]), datetime.now(UTC)).to_json())
+    except AlfamixError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""`alfamix exporter`: projects' states for Prometheus to scrape, read again and again from storage.
+
+A project is read by a process of its own, which ends: so the memory of the exporter does not grow with the projects,
+a reading that hangs or dies takes nothing with it, and a scrape is answered at once with what was read last.
+"""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from prometheus_client import generate_latest
+
+from alfamix_core.telemetry import metrics as m
+from alfamix_core.telemetry.exposition import Board, registry
+
+
+class Exporter:
+    """Boards of projects, kept fresh by a thread."""
+
+    def __init__(self, uris: Sequence[str], refresh: float, timeout: float = 600.0) -> None:
+        """Take the projects.
+
+        Args:
+            uris: of the projects.
+            refresh: seconds between the beginnings of two readings.
+            timeout: seconds after which a reading is given up.
+        """
+        self._uris = tuple(uris)
+        self._refresh = refresh
+        self._timeout = timeout
+        self._boards: dict[str, Board] = {}
+        self._own = Board("")
+        self._stopped = threading.Event()
+        self.turned = time.monotonic()
+        self.warnings: dict[str, str] = {}
+
+    def read_all(self) -> None:
+        """Read every project once; of one that cannot be read, what was read last stays, and it is said to be down."""
+        for uri in self._uris:
+            self._read(uri)
+            self.turned = time.monotonic()
+
+    def run(self) -> None:
+        """Read again and again until ``stop``."""
+        while not self._stopped.is_set():
+            begun = time.monotonic()
+            self.read_all()
+            self._stopped.wait(max(0.0, self._refresh - (time.monotonic() - begun)))
+
+    def stop(self) -> None:
+        """End ``run`` soon."""
+        self._stopped.set()
+
+    def exposition(self) -> bytes:
+        """Return what a scrape sees, in the text format."""
+        return generate_latest(registry([*list(self._boards.values()), self._own]))
+
+    def _read(self, uri: str) -> None:
+        begun = time.monotonic()
+        command = [sys.executable, "-m", "alfamix_core.project.state", uri]
+        try:
+            found = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout, check=False)
+            problem = found.stderr.strip().rpartition("\n")[2] if found.returncode else ""
+        except subprocess.TimeoutExpired:
+            problem = f"the project was not read within {self._timeout:g} s"
+        if not problem:
+            self._boards[uri] = Board.from_json(found.stdout)
+            self._own.set(m.EXPORTER_READ, time.time(), project_uri=uri)
+        self._own.set(m.EXPORTER_SECONDS, time.monotonic() - begun, project_uri=uri)
+        self._own.set(m.EXPORTER_UP, float(not problem), project_uri=uri)
+        if problem and self.warnings.get(uri) != problem:
+            sys.stderr.write(f"alfamix: exporter: {uri}: {problem}\n")
+        self.warnings[uri] = problem
