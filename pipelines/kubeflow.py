@@ -29,7 +29,7 @@ from alfamix_core.project.failures import read_failures
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Failure
 from alfamix_core.storage import Store
-from pipelines import watch
+from pipelines import platform_settings, watch
 from pipelines.compile import compile_round
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"
@@ -86,7 +86,7 @@ class Kubeflow:
     """One API. Every method raises InputError when it refuses what was asked, StorageError when it cannot answer."""
 
     def __init__(self, endpoint: str, namespace: str = "") -> None:
-        """Connect; token and certificate authority come from the environment.
+        """Connect; token, certificate authority and the platform's settings come from the environment.
 
         Args:
             endpoint: such as http://ml-pipeline.kubeflow:8888.
@@ -98,6 +98,7 @@ class Kubeflow:
                 f"${ENDPOINT} is its default"
             )
         self.endpoint = endpoint.rstrip("/")
+        self.platform = platform_settings.from_environment()
         token = os.environ.get(TOKEN)
         pod_token = os.environ.get(_POD_TOKEN_PATH, _POD_TOKEN)
         from_pod = not token and Path(pod_token).exists()
@@ -141,13 +142,13 @@ class Kubeflow:
         return str(made.experiment_id)
 
     def version(self) -> tuple[str, str]:
-        """Return pipeline id and version id of this code's pipeline; it is uploaded where it is missing.
+        """Return pipeline id and version id of this code's pipeline on this platform; it is uploaded where missing.
 
         The version's name holds a digest of the compiled pipeline: same code, same version, whoever uploads it.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "round.yaml"
-            compile_round(path)
+            compile_round(path, self.platform)
             name = f"{__version__}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
             pipeline = self._pipeline()
             found = self._version(pipeline, name)
@@ -193,6 +194,7 @@ class Kubeflow:
                 params={"project_uri": project_uri, "force": force},
                 pipeline_id=pipeline,
                 version_id=version,
+                service_account=self.platform.service_account or None,
             )
         return str(run.run_id)
 

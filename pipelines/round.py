@@ -4,6 +4,8 @@ ingest, evaluate, export and finish touch the project and are never cached; the 
 key and their inputs, so that Kubeflow's cache is how a round resumes. Nothing behind evaluate may be cached.
 """
 
+from functools import partial
+
 from kfp import dsl
 
 from components.embed.component import embed
@@ -16,74 +18,93 @@ from components.select.component import select
 from components.snapshot.component import snapshot
 from components.train.component import train
 from pipelines import platform
+from pipelines.platform_settings import PlatformSettings
 
 
-@dsl.pipeline(name="alfamix-round", description="One round of active learning, from new labels to new queries")
-def alfamix_round(project_uri: str, force: bool = False):
-    """Run one round of a project, or nothing when none is due.
+def build(settings: PlatformSettings | None):
+    """Return the pipeline.
 
     Args:
-        project_uri: of the project, file:///… or s3://bucket/prefix.
-        force: start a round even if too little is new.
+        settings: of the cluster that it is for; None for this machine.
     """
-    run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-    end = platform.place(finish(project_uri=project_uri, run_id=run_id), cached=False)
-    with dsl.ExitHandler(end, name="round"):
-        key = platform.place(ingest(project_uri=project_uri, run_id=run_id, force=force), cached=False)
-        with dsl.If(key.output != "idle", name="a round is due"):
-            world = platform.place(snapshot(project_uri=project_uri, key=key.output), cached=True)
-            frozen, champion = world.outputs["snapshot"], world.outputs["champion"]
-            fit = platform.place(
-                train(project_uri=project_uri, key=key.output, snapshot=frozen, champion=champion), cached=True
-            )
-            model, labelled = fit.outputs["model"], fit.outputs["labelled"]
-            measured = platform.place(
-                evaluate(
-                    project_uri=project_uri,
-                    key=key.output,
-                    run_id=run_id,
-                    snapshot=frozen,
-                    champion=champion,
-                    model=model,
-                ),
-                cached=False,
-            )
-            with dsl.ParallelFor(world.outputs["Output"], name="shards") as shard:
-                features = platform.place(
-                    embed(project_uri=project_uri, key=key.output, shard=shard, snapshot=frozen, model=model),
-                    cached=True,
+    place = partial(platform.place, settings=settings)
+
+    @dsl.pipeline(
+        name="alfamix-round",
+        description="One round of active learning, from new labels to new queries",
+        pipeline_config=platform.whole_run(settings),
+    )
+    def pipeline(project_uri: str, force: bool = False):
+        """Run one round of a project, or nothing when none is due.
+
+        Args:
+            project_uri: of the project, file:///… or s3://bucket/prefix.
+            force: start a round even if too little is new.
+        """
+        run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
+        end = place(finish(project_uri=project_uri, run_id=run_id), cached=False)
+        with dsl.ExitHandler(end, name="round"):
+            key = place(ingest(project_uri=project_uri, run_id=run_id, force=force), cached=False)
+            with dsl.If(key.output != "idle", name="a round is due"):
+                world = place(snapshot(project_uri=project_uri, key=key.output), cached=True)
+                frozen, champion = world.outputs["snapshot"], world.outputs["champion"]
+                fit = place(
+                    train(project_uri=project_uri, key=key.output, snapshot=frozen, champion=champion), cached=True
                 )
-                scored = platform.place(
-                    score(
+                model, labelled = fit.outputs["model"], fit.outputs["labelled"]
+                measured = place(
+                    evaluate(
                         project_uri=project_uri,
                         key=key.output,
-                        shard=shard,
+                        run_id=run_id,
+                        snapshot=frozen,
+                        champion=champion,
+                        model=model,
+                    ),
+                    cached=False,
+                )
+                with dsl.ParallelFor(world.outputs["Output"], name="shards") as shard:
+                    features = place(
+                        embed(project_uri=project_uri, key=key.output, shard=shard, snapshot=frozen, model=model),
+                        cached=True,
+                    )
+                    scored = place(
+                        score(
+                            project_uri=project_uri,
+                            key=key.output,
+                            shard=shard,
+                            snapshot=frozen,
+                            model=model,
+                            labelled=labelled,
+                            features=features.outputs["features"],
+                        ),
+                        cached=True,
+                    )
+                chosen = place(
+                    select(
+                        project_uri=project_uri,
+                        key=key.output,
                         snapshot=frozen,
                         model=model,
                         labelled=labelled,
-                        features=features.outputs["features"],
+                        scores=dsl.Collected(scored.outputs["scores"]),
                     ),
                     cached=True,
                 )
-            chosen = platform.place(
-                select(
-                    project_uri=project_uri,
-                    key=key.output,
-                    snapshot=frozen,
-                    model=model,
-                    labelled=labelled,
-                    scores=dsl.Collected(scored.outputs["scores"]),
-                ),
-                cached=True,
-            )
-            platform.place(
-                export(
-                    project_uri=project_uri,
-                    key=key.output,
-                    run_id=run_id,
-                    snapshot=frozen,
-                    queries=chosen.outputs["queries"],
-                    evaluation=measured.outputs["evaluation"],
-                ),
-                cached=False,
-            )
+                place(
+                    export(
+                        project_uri=project_uri,
+                        key=key.output,
+                        run_id=run_id,
+                        snapshot=frozen,
+                        queries=chosen.outputs["queries"],
+                        evaluation=measured.outputs["evaluation"],
+                    ),
+                    cached=False,
+                )
+
+    return pipeline
+
+
+alfamix_round = build(None)
+"""The round on this machine."""

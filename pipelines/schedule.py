@@ -96,6 +96,7 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron) -> C
                     params={"project_uri": project_uri, "force": False},
                     pipeline_id=pipeline,
                     version_id=version,
+                    service_account=kubeflow.platform.service_account or None,
                 )
             )
         except AlfamixError:

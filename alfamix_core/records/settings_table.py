@@ -30,14 +30,20 @@ class Setting:
     meaning: str
 
 
-def settings(record: type[Record] = Project, prefix: str = "") -> Iterator[Setting]:
-    """Yield every setting, sections after the fields before them, in the order in which they are defined."""
+def settings(record: type[Record] = Project, prefix: str = "", section: Record | None = None) -> Iterator[Setting]:
+    """Yield every setting, sections after the fields before them, in the order in which they are defined.
+
+    Args:
+        record: the whole, or a section of it.
+        prefix: of the section's names.
+        section: its defaults, where they differ from those of its kind.
+    """
     for name, field in record.model_fields.items():
+        default = getattr(section, name) if section is not None else field.get_default(call_default_factory=True)
         if isinstance(field.annotation, type) and issubclass(field.annotation, Record):
-            yield from settings(field.annotation, f"{prefix}{name}.")
+            yield from settings(field.annotation, f"{prefix}{name}.", default if isinstance(default, Record) else None)
         else:
-            default = field.get_default(call_default_factory=True)
-            text = "" if default is PydanticUndefined else json.dumps(default)
+            text = "" if default is PydanticUndefined else json.dumps(default, default=_fields)
             yield Setting(prefix + name, _kind(field), text, field.description or "")
 
 
@@ -49,13 +55,22 @@ def markdown() -> str:
         "Everything in project.json. Made by `alfamix settings --markdown`; a test compares.",
         "A project is made with `alfamix init --set NAME=VALUE`, and its file may be edited at any time.",
         "",
-        "| name | takes | default | meaning |",
-        "|---|---|---|---|",
+        *table(Project),
     ]
-    for setting in settings():
+    return "\n".join(lines) + "\n"
+
+
+def table(record: type[Record]) -> list[str]:
+    """Return the lines of a Markdown table of a record's settings."""
+    lines = ["| name | takes | default | meaning |", "|---|---|---|---|"]
+    for setting in settings(record):
         default = f"`{setting.default}`" if setting.default else "must be given"
         lines.append(f"| `{setting.name}` | {setting.kind} | {default} | {setting.meaning} |")
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _fields(value: Record) -> dict[str, Any]:
+    return value.model_dump(mode="json", exclude_defaults=True)
 
 
 def _kind(field: FieldInfo) -> str:
@@ -81,4 +96,6 @@ def _words(annotation: Any) -> str:
         return " or ".join(_words(choice) for choice in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
         return _words(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, Record):
+        return " ".join(annotation.model_fields)
     return {bool: "true or false", int: "whole number", float: "number", str: "text"}[annotation]

@@ -55,6 +55,7 @@ class KubeflowServer:
         with self.lock:
             run_id = f"run-{next(self.next)}"
             kept = ("experiment_id", "display_name", "runtime_config", "pipeline_version_reference", "recurring_run_id")
+            kept += ("service_account",)
             self.runs[run_id] = {"run_id": run_id, "state": state, "created_at": now()} | {
                 key: body[key] for key in kept if key in body
             }

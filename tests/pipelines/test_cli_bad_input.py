@@ -294,7 +294,7 @@ def test_a_project_locked_by_a_living_run_is_left_alone(birds, refused):
 
 
 def test_an_unknown_engine_is_refused(refused):
-    assert refused("round", "birds", "--engine", "magic") == '--engine: must be local or kubeflow, not "magic"'
+    assert refused("round", "birds", "--engine", "magic") == '--engine: must be local, docker or kubeflow, not "magic"'
 
 
 def test_a_round_that_does_not_exist_has_no_report(birds, refused):

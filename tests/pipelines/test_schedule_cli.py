@@ -52,7 +52,7 @@ def test_a_plan_of_a_schedule_needs_no_cluster(birds, server):
         (("schedule", "show", "birds", "--endpoint", "http://127.0.0.1:9"), 3, "cannot be reached"),
         (("round", "birds", "--engine", "kubeflow", "--endpoint", ""), 2, "--endpoint: must be"),
         (("round", "birds", "--engine", "kubeflow", "--fresh"), 2, "--fresh: is for --engine local"),
-        (("round", "birds", "--engine", "slurm"), 2, '--engine: must be local or kubeflow, not "slurm"'),
+        (("round", "birds", "--engine", "slurm"), 2, '--engine: must be local, docker or kubeflow, not "slurm"'),
     ],
 )
 def test_what_cannot_be_is_one_line(birds, server, arguments, status, message):

@@ -158,7 +158,7 @@ def test_the_lock_of_a_run_that_ended_on_the_cluster_is_let_go_and_of_one_in_fli
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (("--engine", "magic"), 2, '--engine: must be local or kubeflow, not "magic"'),
+        (("--engine", "magic"), 2, '--engine: must be local, docker or kubeflow, not "magic"'),
         (("--sqs", "https://sqs.eu-west-1.amazonaws.com/1/q"), 2, "--sqs: is for a project on S3, not file://"),
         (("--engine", "kubeflow", "--endpoint", "http://127.0.0.1:9"), 3, "cannot be reached"),
         (("--once", "--engine", "kubeflow"), 2, "--endpoint: must be"),

@@ -1,0 +1,398 @@
+"""What a Kubernetes cluster gives the round: sizes, places, secrets, limits of time, repeats.
+
+The defaults fit a cluster with one GPU. A TOML file changes what differs; what it does not name keeps its default.
+"""
+
+import json
+import math
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from alfamix_core.errors import InputError
+from alfamix_core.records import settings_table
+from alfamix_core.records.record import Record
+from components import images
+
+ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
+"""Names the file to whatever uploads the pipeline: the trigger, `alfamix schedule`, `alfamix round`."""
+
+LOADING = ("train", "evaluate", "embed")
+"""The stages that read images with worker processes, which hand them over in /dev/shm."""
+
+_PREFETCHED = 2  # batches a worker keeps ready, as torch's DataLoader has it, beside the one it works on
+_CHANNELS = 3
+_MIB = 2**20
+_SHM_STEP = 64  # MiB; also what a container has without any volume
+_COLLECTIVES = 1024  # MiB that the processes of one pod need to exchange gradients
+_BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+def quantity_bytes(text: str) -> int:
+    """Return a Kubernetes quantity of memory in bytes: ``512Mi`` is 536870912."""
+    number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()  # type: ignore[union-attr]  # it was validated
+    return int(number) * _BYTES[unit]
+
+
+def cores(text: str) -> float:
+    """Return a Kubernetes quantity of CPU in cores: ``500m`` is 0.5."""
+    return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+
+
+def _like(pattern: str, what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
+_PLACE = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
+_LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+
+Cpu = Annotated[str, _like(r"[1-9]\d*m?|0\.\d*[1-9]|[1-9]\d*\.\d+", "a number of cores such as 500m or 2")]
+Memory = Annotated[str, _like(r"[1-9]\d*(Ki|Mi|Gi|Ti)?", "a size such as 512Mi or 8Gi")]
+Name = Annotated[str, _like(_NAME, "the name of a Kubernetes object: lower-case letters, digits, - and .")]
+NameOrNone = Annotated[str, _like(f"({_NAME})?", 'the name of a Kubernetes object, or "" for none')]
+LabelKey = Annotated[str, _like(rf"({_NAME}/)?{_LABEL_NAME}", "a Kubernetes label such as team or example.org/team")]
+LabelValue = Annotated[
+    str, _like(_LABEL_VALUE, "the value of a Kubernetes label: up to 63 letters, digits, -, _ and .")
+]
+Variable = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
+Digest = Annotated[str, _like(rf"{_PLACE}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
+Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/team")]
+
+
+class Toleration(Record):
+    """A taint of nodes that a pod tolerates."""
+
+    key: str = Field(description="of the taint")
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="Equal compares the value")
+    value: str = Field("", description="for Equal")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("NoSchedule", description="of the taint")
+
+    @model_validator(mode="after")
+    def _value_fits_operator(self) -> Self:
+        if self.operator == "Exists" and self.value:
+            raise ValueError(f'toleration of "{self.key}": Exists takes no value; use operator = "Equal"')
+        return self
+
+
+_GPU_TAINT = Toleration(key="nvidia.com/gpu")
+
+
+class Resources(Record):
+    """A size of pod, and the nodes on which it may run."""
+
+    cpu_request: Cpu = Field(description="cores that the scheduler sets aside")
+    cpu_limit: Cpu = Field(description="cores at most")
+    memory_request: Memory = Field(description="memory that the scheduler sets aside")
+    memory_limit: Memory = Field(description="memory at most, /dev/shm included; beyond it the pod is killed")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs of one pod; train uses all that it sees, others the first")
+    node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="labels that a node must have")
+    tolerations: tuple[Toleration, ...] = Field((), description="taints of nodes that are tolerated")
+
+    @model_validator(mode="after")
+    def _requests_are_within_limits(self) -> Self:
+        if cores(self.cpu_request) > cores(self.cpu_limit):
+            raise ValueError(f"cpu_request {self.cpu_request} must be at most cpu_limit {self.cpu_limit}")
+        if quantity_bytes(self.memory_request) > quantity_bytes(self.memory_limit):
+            raise ValueError(f"memory_request {self.memory_request} must be at most memory_limit {self.memory_limit}")
+        return self
+
+
+class ImageSettings(Record):
+    """Where the images come from."""
+
+    registry: Registry = Field(images.REGISTRY, description="registry and path; images there are named alfamix-STAGE")
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field("IfNotPresent", description="of all images")
+    pull_secrets: tuple[Name, ...] = Field((), description="Secrets with logins of the registry")
+    digests: dict[Literal[images.COMPONENTS], Digest] = Field(  # type: ignore[valid-type]  # a tuple of names
+        default_factory=dict, description="images by digest in place of the version's tag, by stage"
+    )
+
+
+class StorageSettings(Record):
+    """How stages reach the object store that holds projects and data."""
+
+    secret: NameOrNone = Field(
+        "alfamix-s3", description='Secret with the credentials, if there is one; "": the pod\'s own identity'
+    )
+    access_key: str = Field("AWS_ACCESS_KEY_ID", min_length=1, description="key of the Secret that has the access key")
+    secret_key: str = Field("AWS_SECRET_ACCESS_KEY", min_length=1, description="key of the Secret that has the secret")
+    endpoint_url: Annotated[str, _like(r"(https?://\S+)?", 'an http:// or https:// address, or ""')] = Field(
+        "", description='of a store other than AWS; "": AWS'
+    )
+    region: str = Field("", description='of the bucket; "": the client\'s default')
+    ca_config_map: NameOrNone = Field(
+        "", description='ConfigMap whose key ca.crt has the certificate authority of the store; "": those of the image'
+    )
+
+
+class LoaderSettings(Record):
+    """The greatest that any project asks of the processes that read images; /dev/shm is sized for it."""
+
+    workers: int = Field(4, ge=0, le=64, description="training.loader_workers of the projects, the greatest")
+    batch: int = Field(256, ge=1, le=65_536, description="model.embedding_batch or training.batch_size, the greater")
+    image_size: int = Field(224, ge=8, le=2048, description="image.size of the projects, the greatest, pixels")
+
+
+class RetrySettings(Record):
+    """How long a failed attempt waits for the next."""
+
+    backoff_seconds: int = Field(30, ge=1, le=3600, description="before the second attempt")
+    backoff_factor: float = Field(2.0, ge=1, le=10, description="by which each further wait is longer")
+
+
+class StageSettings(Record):
+    """Where one stage runs, for how long, and how often again."""
+
+    resources: Literal["small", "cpu", "gpu", "train"] = Field(description="class")
+    hours: float = Field(gt=0, le=720, description="that one attempt may take; the pod is killed then")
+    retries: int = Field(2, ge=0, le=10, description="further attempts after a failure")
+
+
+class StagesSettings(Record):
+    """All stages. Each may be repeated: what it writes is created once or swapped under the run's fence."""
+
+    ingest: StageSettings = StageSettings(resources="small", hours=1)
+    snapshot: StageSettings = StageSettings(resources="small", hours=1)
+    train: StageSettings = StageSettings(resources="train", hours=12)
+    evaluate: StageSettings = StageSettings(resources="gpu", hours=2)
+    embed: StageSettings = StageSettings(resources="gpu", hours=4)
+    score: StageSettings = StageSettings(resources="cpu", hours=2)
+    select: StageSettings = StageSettings(resources="cpu", hours=4)
+    export: StageSettings = StageSettings(resources="small", hours=1)
+    finish: StageSettings = StageSettings(resources="small", hours=0.5)
+
+
+class PlatformSettings(Record):
+    """The whole of the settings file."""
+
+    run_hours: float = Field(
+        24.0,
+        gt=0,
+        le=720,
+        description="after which a whole run is killed; more than the round.max_hours of every project",
+    )
+    user: int = Field(65_532, ge=1, le=2**31 - 1, description="numeric user and group of every container, never root")
+    tmp_size: Memory = Field("10Gi", description="of /tmp, on the node's disk")
+    accelerator: str = Field("nvidia.com/gpu", min_length=1, description="resource that a GPU is requested by")
+    service_account: NameOrNone = Field(
+        "", description="of the runs' pods, which may bear an identity of the cloud; \"\": Kubeflow's default"
+    )
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, description="further labels of every pod, such as a project or a cost centre"
+    )
+    environment: dict[Variable, str] = Field(
+        default_factory=dict, description="further variables of every container; nothing secret"
+    )
+    images: ImageSettings = ImageSettings()
+    storage: StorageSettings = StorageSettings()
+    loader: LoaderSettings = LoaderSettings()
+    small: Resources = Resources(cpu_request="250m", cpu_limit="2", memory_request="1Gi", memory_limit="4Gi")
+    cpu: Resources = Resources(cpu_request="1", cpu_limit="4", memory_request="4Gi", memory_limit="8Gi")
+    gpu: Resources = Resources(
+        cpu_request="2",
+        cpu_limit="8",
+        memory_request="8Gi",
+        memory_limit="16Gi",
+        gpus=1,
+        tolerations=(_GPU_TAINT,),
+    )
+    train: Resources = Resources(
+        cpu_request="2",
+        cpu_limit="8",
+        memory_request="8Gi",
+        memory_limit="16Gi",
+        gpus=1,
+        tolerations=(_GPU_TAINT,),
+    )
+    retry: RetrySettings = RetrySettings()
+    stages: StagesSettings = StagesSettings()
+
+    def stage(self, name: str) -> StageSettings:
+        """Return the settings of a stage."""
+        found: StageSettings = getattr(self.stages, name)
+        return found
+
+    def resources_of(self, name: str) -> Resources:
+        """Return the size of a stage's pod."""
+        found: Resources = getattr(self, self.stage(name).resources)
+        return found
+
+    def image(self, name: str) -> str:
+        """Return the image of a stage: by digest where one is given, else by the version's tag."""
+        return self.images.digests.get(name) or f"{self.images.registry}/alfamix-{name}:{images.TAG}"
+
+    def retry_seconds(self, name: str) -> int:
+        """Return the time from a stage's start in which Argo may still begin another attempt: all of them, and waits.
+
+        Were it shorter than one attempt may take, a long attempt that fails would be the last.
+        """
+        stage = self.stage(name)
+        waits = sum(self.retry.backoff_seconds * self.retry.backoff_factor**attempt for attempt in range(stage.retries))
+        return math.ceil((stage.retries + 1) * stage.hours * 3600 + waits)
+
+    def shared_memory(self, name: str) -> int:
+        """Return the size of /dev/shm in a stage's pod, MiB; 0 when it needs no more than a container has.
+
+        Each worker holds two batches of uint8 images ready and works on a third. Training has a process a GPU, each
+        with workers of its own, and they exchange gradients there.
+        """
+        size = 0
+        gpus = self.resources_of(name).gpus
+        if name in LOADING:
+            batch = self.loader.batch * _CHANNELS * self.loader.image_size**2
+            workers = self.loader.workers * (max(gpus, 1) if name == "train" else 1)
+            size = math.ceil(workers * (_PREFETCHED + 1) * batch / _MIB / _SHM_STEP) * _SHM_STEP
+            size = max(size, _SHM_STEP)
+        if name == "train" and gpus > 1:
+            size += _COLLECTIVES
+        return size
+
+    @model_validator(mode="after")
+    def _attempts_fit_into_the_run(self) -> Self:
+        for name in images.COMPONENTS:
+            if self.stage(name).hours > self.run_hours:
+                raise ValueError(
+                    f"stages.{name}.hours {self.stage(name).hours:g} must be at most run_hours {self.run_hours:g}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _shared_memory_fits(self) -> Self:
+        for name in LOADING:
+            limit = self.resources_of(name).memory_limit
+            if self.shared_memory(name) * _MIB > quantity_bytes(limit) // 2:
+                raise ValueError(
+                    f"/dev/shm of {name} takes {self.shared_memory(name)}Mi for loader.workers {self.loader.workers}, "
+                    f"more than half of {self.stage(name).resources}.memory_limit {limit}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_set_twice(self) -> Self:
+        ours = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_CA_BUNDLE"}
+        for name in sorted(ours & set(self.environment)):
+            raise ValueError(f"environment may not set {name}: the storage settings do")
+        for key in sorted(RESERVED_LABELS & set(self.labels)):
+            raise ValueError(f'labels may not set "{key}": every pod has its own')
+        return self
+
+
+RESERVED_LABELS = {
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/version",
+    "app.kubernetes.io/managed-by",
+}
+
+
+def read(path: Path) -> PlatformSettings:
+    """Read a settings file.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown setting, a wrong value; one line that names the file.
+    """
+    try:
+        fields = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: is not TOML: {error}") from None
+    return PlatformSettings.parse(json.dumps(merged(fields), default=str), str(path))
+
+
+def merged(fields: dict[str, object], defaults: Record | None = None) -> dict[str, object]:
+    """Return the fields with the defaults of this very place for what they leave out.
+
+    A section that is given in part keeps the rest of its own defaults, not those of its kind: ``[gpu] gpus = 2`` still
+    has the memory of ``gpu``.
+    """
+    defaults = PlatformSettings() if defaults is None else defaults
+    found: dict[str, object] = json.loads(defaults.document())
+    for name, value in fields.items():
+        section = getattr(defaults, name, None)
+        if isinstance(value, dict) and isinstance(section, Record):
+            found[name] = merged(value, section)
+        else:
+            found[name] = value
+    return found
+
+
+def from_environment() -> PlatformSettings:
+    """Return the settings of the file that $ALFAMIX_PLATFORM_SETTINGS names, the defaults where it is not set."""
+    path = os.environ.get(ENVIRONMENT)
+    return read(Path(path)) if path else PlatformSettings()
+
+
+def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
+    """Return the settings with every image by digest.
+
+    Args:
+        settings: what else holds.
+        path: a file with a line for each component, ``component image@sha256:…``; a line for the trigger, blank lines
+            and lines that begin with # are left out.
+
+    Raises:
+        InputError: a line that is not such, a component named twice or not at all.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, *rest = line.split()
+        if len(rest) != 1:
+            raise InputError(f'{path} line {number}: must be "component image@sha256:…", not "{line.strip()[:100]}"')
+        if name not in (*images.COMPONENTS, images.TRIGGER):
+            raise InputError(f'{path} line {number}: there is no component "{name[:100]}"')
+        if name in found:
+            raise InputError(f'{path} line {number}: "{name}" is named twice')
+        found[name] = rest[0]
+    missing = [name for name in images.COMPONENTS if name not in found]
+    if missing:
+        raise InputError(f"{path}: no line for {', '.join(missing)}")
+    found.pop(images.TRIGGER, None)
+    fields = settings.model_dump(mode="json")
+    fields["images"]["digests"] = found
+    return PlatformSettings.parse(json.dumps(fields), str(path))
+
+
+def markdown() -> str:
+    """Return docs/platform-settings.md."""
+    lines = [
+        "# Platform settings",
+        "",
+        "What a cluster gives the round, in a TOML file; what it does not name keeps its default. Made by",
+        "`alfamix settings --platform --markdown`; a test compares. `alfamix compile round.yaml --settings FILE` uses",
+        f"it, and `${ENVIRONMENT}` names it to the trigger and to `alfamix schedule`. A name with a dot is in a",
+        "section:",
+        "",
+        "```toml",
+        "run_hours = 48",
+        "[train]",
+        "gpus = 4",
+        'memory_limit = "64Gi"',
+        "[stages.train]",
+        "hours = 36",
+        "```",
+        "",
+        *settings_table.table(PlatformSettings),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,145 @@
+"""What containers are given, what stops them from being started, and what becomes of one that fails."""
+
+import gc
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from kfp import dsl, local
+
+from alfamix_core.errors import InputError
+from alfamix_core.project import lock
+from alfamix_core.storage import Store, open_store
+from components.images import image
+from pipelines import docker
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = '{"classes": ["a", "b"], "budget": 1, "name": "birds"%s}'
+
+
+def project(folder: Path, more: str = "") -> Store:
+    """Return a project that the containers' user owns."""
+    folder.mkdir()
+    (folder / "project.json").write_text(SETTINGS % more)
+    if not os.getuid():
+        os.chown(folder, docker.USER, docker.USER)
+    return open_store(folder.as_uri())
+
+
+def test_lines_are_put_together_from_pieces_cut_anywhere():
+    whole = "α\nβ and γ\n\nlast".encode()
+    for cut in range(len(whole)):
+        assert list(docker._lines([whole[:cut], whole[cut:]])) == ["α", "β and γ", "", "last"]
+
+
+def test_containers_get_what_reaches_s3_and_no_more(monkeypatch, tmp_path):
+    store = project(tmp_path / "birds", ', "data_prefixes": ["s3://pictures"]')
+    for name in [name for name in os.environ if name.startswith(("AWS_", "ALFAMIX_", "OMP_"))]:
+        monkeypatch.delenv(name)
+    profile = tmp_path / "credentials"
+    profile.write_text("[labs]\naws_access_key_id = one\naws_secret_access_key = two\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profile))
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_PROFILE", "labs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://store:8333")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("ALFAMIX_WORK", "/somewhere")
+    monkeypatch.setenv("UNRELATED", "secret")
+    assert docker._environment(store, docker.read_settings(store)) == {
+        "AWS_ACCESS_KEY_ID": "one",
+        "AWS_SECRET_ACCESS_KEY": "two",
+        "AWS_ENDPOINT_URL_S3": "http://store:8333",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "OMP_NUM_THREADS": "1",
+        "HOME": "/tmp",
+        lock.DRIVER: lock.this_process(),
+    }
+
+
+def test_a_project_in_a_folder_gets_no_keys(monkeypatch, tmp_path):
+    store = project(tmp_path / "birds")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
+    assert not [name for name in docker._environment(store, docker.read_settings(store)) if name.startswith("AWS_")]
+
+
+def test_the_project_is_mounted_to_write_and_its_data_to_read(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    store = project(tmp_path / "birds", f', "data_prefixes": ["{(tmp_path / "pictures").as_uri()}"]')
+    mounts = docker._mounts(store, docker.read_settings(store))
+    assert [(each["Target"], each["ReadOnly"]) for each in mounts] == [
+        (str(tmp_path / "birds"), False),
+        (str(tmp_path / "pictures"), True),
+    ]
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    store = project(tmp_path / "birds", f', "data_prefixes": ["{(tmp_path / "pictures").as_uri()}"]')
+    with pytest.raises(InputError, match="pictures does not exist, and the containers of --engine docker need it"):
+        docker._mounts(store, docker.read_settings(store))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can own what is not his")
+def test_a_project_that_containers_cannot_write_to_is_refused(tmp_path):
+    store = project(tmp_path / "birds")
+    os.chown(tmp_path / "birds", 4711, 4711)
+    with pytest.raises(InputError, match="containers run as user 65532, who does not own this folder"):
+        docker._mounts(store, docker.read_settings(store))
+
+
+@pytest.mark.parametrize("endpoint", ["http://localhost:8333", "http://127.0.0.1:9000", "http://[::1]:9000"])
+def test_an_s3_on_this_machine_needs_its_network(monkeypatch, endpoint):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    docker._check_endpoint("host")
+    with pytest.raises(InputError, match="is this machine, which containers reach only with --network host"):
+        docker._check_endpoint("")
+
+
+def test_gpus_are_a_number_or_all():
+    assert (docker._gpus("all"), docker._gpus("2")) == (-1, 2)
+    with pytest.raises(InputError, match='ALFAMIX_DOCKER_GPUS: must be a number of GPUs, or all, not "some"'):
+        docker._gpus("some")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # docker leaves the socket that failed
+def test_without_an_engine_one_line_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(InputError, match="--engine docker: no Docker engine answers here: "):
+        docker.check(project(tmp_path / "birds"), "")
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def images():
+    subprocess.run([ROOT / "Dockerfiles" / "build.sh"], check=True, stdout=subprocess.DEVNULL)
+
+
+@dsl.component(base_image=image("ingest"), install_kfp_package=False)
+def fails(status: int) -> str:
+    import os
+
+    os._exit(status)
+
+
+@pytest.mark.docker
+def test_a_container_that_fails_at_once_fails_the_run(images, tmp_path, capfd):
+    """The SDK by itself would take one that Docker has already removed for a success."""
+    store = project(tmp_path / "birds")
+    with docker.runner(store, tmp_path / "outputs", "") as runner:
+        local.init(runner=runner, pipeline_root=str(tmp_path / "outputs"))
+        for status in (1, 2, 3, 7, 137):
+            with pytest.raises(RuntimeError, match="FAILURE"):
+                fails(status=status)
+            assert f"ended with status {status}" in capfd.readouterr().out
+    assert docker.docker_task_handler.run_docker_container.__module__.startswith("kfp.")
+
+
+@pytest.mark.docker
+def test_an_unknown_network_and_a_missing_image_are_named(images, tmp_path, monkeypatch):
+    store = project(tmp_path / "birds")
+    with pytest.raises(InputError, match='--network: Docker has no network "nowhere" here'):
+        docker.check(store, "nowhere")
+    monkeypatch.setattr(docker, "COMPONENTS", ("ingest", "no-such-stage"))
+    with pytest.raises(InputError, match=r"alfamix-no-such-stage:.* is not here: .*; `make images` builds it"):
+        docker.check(store, "")

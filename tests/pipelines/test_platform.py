@@ -1,0 +1,211 @@
+"""What the compiled pipeline says to Kubernetes, for every task; and that it says nothing locally."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alfamix_core import __version__
+from components import images
+from pipelines import platform_settings
+from pipelines.compile import GOLDEN, compile_round
+from pipelines.platform_settings import PlatformSettings
+from pipelines.round import alfamix_round
+
+CACHED = {"snapshot", "train", "embed", "score", "select"}
+GPU = {"train", "evaluate", "embed"}
+
+
+def documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the pipeline and the platform's part of a compiled file."""
+    spec, platform = yaml.safe_load_all(path.read_text("utf-8"))
+    return spec, platform["platforms"]["kubernetes"]
+
+
+def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the task of each component, wherever it is nested."""
+    dags = [spec["root"], *(each for each in spec["components"].values() if "dag" in each)]
+    found = {task["componentRef"]["name"]: task for dag in dags for task in dag["dag"]["tasks"].values()}
+    return {name.removeprefix("comp-"): task for name, task in found.items() if "dag" not in spec["components"][name]}
+
+
+def compiled(folder: Path, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    (folder / "platform.toml").write_text(text, "utf-8")
+    compile_round(folder / "round.yaml", platform_settings.read(folder / "platform.toml"))
+    return documents(folder / "round.yaml")
+
+
+@pytest.fixture(scope="module")
+def golden() -> tuple[dict[str, Any], dict[str, Any]]:
+    return documents(GOLDEN)
+
+
+def test_the_golden_pipeline_has_every_stage(golden: Any):
+    assert set(tasks(golden[0])) == set(images.COMPONENTS)
+    assert __version__ == images.TAG
+
+
+@pytest.mark.parametrize("stage", images.COMPONENTS)
+def test_every_task_says_all_that_a_cluster_must_know(golden: Any, stage: str):
+    spec, kubernetes = golden
+    task = tasks(spec)[stage]
+    container = spec["deploymentSpec"]["executors"][f"exec-{stage}"]["container"]
+    pod = kubernetes["deploymentSpec"]["executors"][f"exec-{stage}"]
+
+    assert container["image"] == f"ghcr.io/alfamix/alfamix-{stage}:{__version__}"
+
+    resources = container["resources"]
+    assert 0 < resources["cpuRequest"] <= resources["cpuLimit"]
+    assert 0 < resources["memoryRequest"] <= resources["memoryLimit"]
+    assert {"resourceCpuRequest", "resourceCpuLimit", "resourceMemoryRequest", "resourceMemoryLimit"} <= set(resources)
+
+    assert pod["securityContext"] == {"runAsUser": "65532", "runAsGroup": "65532", "runAsNonRoot": True}
+
+    hours = PlatformSettings().stage(stage).hours
+    assert pod["activeDeadlineSeconds"] == str(math.ceil(hours * 3600))
+
+    retry = task["retryPolicy"]
+    assert (retry["maxRetryCount"], retry["backoffDuration"], retry["backoffFactor"]) == (2, "30s", 2.0)
+    assert int(retry["backoffMaxDuration"].removesuffix("s")) > 3 * hours * 3600
+
+    assert bool(task["cachingOptions"].get("enableCache")) == (stage in CACHED)
+
+    mounts = {mount["mountPath"]: mount for mount in pod["emptyDirMounts"]}
+    assert mounts["/tmp"]["sizeLimit"] == "10Gi"
+    if stage in GPU:
+        assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+        assert resources["accelerator"]["resourceCount"] == "1"
+        assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        assert (mounts["/dev/shm"]["medium"], mounts["/dev/shm"]["sizeLimit"]) == ("Memory", "448Mi")
+    else:
+        assert "accelerator" not in resources
+        assert "tolerations" not in pod
+        assert "/dev/shm" not in mounts
+
+    assert pod["podMetadata"]["labels"] == {
+        "app.kubernetes.io/name": "alfamix",
+        "app.kubernetes.io/component": stage,
+        "app.kubernetes.io/version": __version__,
+        "app.kubernetes.io/managed-by": "kubeflow-pipelines",
+    }
+    secret = pod["secretAsEnv"]
+    assert [each["secretName"] for each in secret] == ["alfamix-s3"]
+    assert {each["envVar"] for each in secret[0]["keyToEnv"]} == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert secret[0]["optional"]
+    assert pod["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_a_run_has_a_deadline(golden: Any):
+    assert golden[1]["pipelineConfig"] == {"activeDeadlineSeconds": 24 * 3600}
+
+
+def test_each_setting_arrives_at_its_place(tmp_path: Path):
+    text = """
+        run_hours = 60.5
+        user = 1000
+        tmp_size = "50Gi"
+        accelerator = "amd.com/gpu"
+        labels = { project = "cats", "example.org/team" = "vision" }
+        environment = { HTTPS_PROXY = "http://proxy:3128" }
+        [images]
+        registry = "registry.example.org:5000/team"
+        pull_policy = "Always"
+        pull_secrets = ["registry-login"]
+        [storage]
+        secret = "mlpipeline-minio-artifact"
+        access_key = "accesskey"
+        secret_key = "secretkey"
+        endpoint_url = "http://seaweedfs.kubeflow:9000"
+        region = "eu-central-1"
+        ca_config_map = "store-ca"
+        [loader]
+        workers = 8
+        [train]
+        gpus = 4
+        memory_limit = "64Gi"
+        node_selector = { "nvidia.com/gpu.product" = "NVIDIA-H200" }
+        tolerations = [{ key = "pool", operator = "Equal", value = "train", effect = "NoExecute" }]
+        [retry]
+        backoff_seconds = 5
+        backoff_factor = 3
+        [stages]
+        embed = { resources = "cpu" }
+        score = { resources = "gpu", retries = 0 }
+        train = { hours = 36, retries = 4 }
+    """
+    spec, kubernetes = compiled(tmp_path, text)
+    executors, pods = spec["deploymentSpec"]["executors"], kubernetes["deploymentSpec"]["executors"]
+    assert kubernetes["pipelineConfig"]["activeDeadlineSeconds"] == 217_800
+    for stage in images.COMPONENTS:
+        container, pod = executors[f"exec-{stage}"]["container"], pods[f"exec-{stage}"]
+        assert container["image"] == f"registry.example.org:5000/team/alfamix-{stage}:{__version__}"
+        assert {each["name"]: each["value"] for each in container["env"]} == {
+            "HTTPS_PROXY": "http://proxy:3128",
+            "AWS_ENDPOINT_URL": "http://seaweedfs.kubeflow:9000",
+            "AWS_REGION": "eu-central-1",
+            "AWS_CA_BUNDLE": "/etc/alfamix-ca/ca.crt",
+        }
+        (ca,) = pod["configMapAsVolume"]
+        assert (ca["configMapName"], ca["mountPath"]) == ("store-ca", "/etc/alfamix-ca")
+        assert pod["securityContext"]["runAsUser"] == "1000"
+        assert pod["imagePullPolicy"] == "Always"
+        assert [each["secretName"] for each in pod["imagePullSecret"]] == ["registry-login"]
+        assert pod["podMetadata"]["labels"]["project"] == "cats"
+        assert pod["podMetadata"]["labels"]["example.org/team"] == "vision"
+        assert pod["secretAsEnv"][0]["secretName"] == "mlpipeline-minio-artifact"
+        assert pod["secretAsEnv"][0]["keyToEnv"] == [
+            {"secretKey": "accesskey", "envVar": "AWS_ACCESS_KEY_ID"},
+            {"secretKey": "secretkey", "envVar": "AWS_SECRET_ACCESS_KEY"},
+        ]
+        assert {each["volumeName"]: each["sizeLimit"] for each in pod["emptyDirMounts"]}["tmp"] == "50Gi"
+    train, pod = executors["exec-train"]["container"]["resources"], pods["exec-train"]
+    assert (train["accelerator"]["resourceType"], train["accelerator"]["resourceCount"]) == ("amd.com/gpu", "4")
+    assert train["resourceMemoryLimit"] == "64Gi"
+    assert pod["nodeSelector"] == {"labels": {"nvidia.com/gpu.product": "NVIDIA-H200"}}
+    assert pod["tolerations"] == [{"key": "pool", "operator": "Equal", "value": "train", "effect": "NoExecute"}]
+    assert {each["volumeName"]: each["sizeLimit"] for each in pod["emptyDirMounts"]}["shm"] == "4608Mi"
+    assert pod["activeDeadlineSeconds"] == "129600"
+    assert tasks(spec)["train"]["retryPolicy"] == {
+        "maxRetryCount": 4,
+        "backoffDuration": "5s",
+        "backoffFactor": 3.0,
+        "backoffMaxDuration": f"{5 * 129_600 + 5 * (1 + 3 + 9 + 27)}s",
+    }
+    assert "retryPolicy" not in tasks(spec)["score"]
+    assert "accelerator" in executors["exec-score"]["container"]["resources"]
+    assert "accelerator" not in executors["exec-embed"]["container"]["resources"]
+    assert "/dev/shm" in {each["mountPath"] for each in pods["exec-embed"]["emptyDirMounts"]}
+
+
+def test_without_a_secret_the_pods_identity_serves(tmp_path: Path):
+    _, kubernetes = compiled(tmp_path, '[storage]\nsecret = ""')
+    assert all("secretAsEnv" not in pod for pod in kubernetes["deploymentSpec"]["executors"].values())
+
+
+def test_a_cluster_without_a_gpu_is_asked_for_none(tmp_path: Path):
+    spec, kubernetes = compiled(
+        tmp_path, "gpu = { gpus = 0, tolerations = [] }\ntrain = { gpus = 0, tolerations = [] }"
+    )
+    assert all(
+        "accelerator" not in each["container"]["resources"] for each in spec["deploymentSpec"]["executors"].values()
+    )
+    assert all("tolerations" not in pod for pod in kubernetes["deploymentSpec"]["executors"].values())
+
+
+def test_this_machine_is_told_nothing_but_what_may_be_cached():
+    spec = alfamix_round.pipeline_spec
+    for name, executor in spec.deployment_spec["executors"].items():
+        container = executor["container"]
+        assert set(container) <= {"image", "command", "args"}, name
+    platform = alfamix_round.platform_spec.platforms
+    assert not platform["kubernetes"].deployment_spec.executors if "kubernetes" in platform else True
+    assert not any(task.get("retryPolicy") for task in tasks(_as_dict(spec)).values())
+
+
+def _as_dict(spec: Any) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    found: dict[str, Any] = json_format.MessageToDict(spec)
+    return found
