@@ -30,7 +30,7 @@ queue_app = typer.Typer(help="The questions that wait for people.", no_args_is_h
 labels_app = typer.Typer(help="The answers that people gave.", no_args_is_help=True)
 schedule_app = typer.Typer(help="The recurring run on a Kubeflow API that starts rounds.", no_args_is_help=True)
 DAILY, OPERATIONS = "Daily", "Operations"
-ENGINES = ("local", "kubeflow")
+ENGINES = ("local", "docker", "kubeflow")
 app.add_typer(queue_app, name="queue", rich_help_panel=DAILY)
 app.add_typer(labels_app, name="labels", rich_help_panel=DAILY)
 app.add_typer(schedule_app, name="schedule", rich_help_panel=OPERATIONS)
@@ -45,6 +45,12 @@ EndpointOption = Annotated[
 NamespaceOption = Annotated[
     str,
     typer.Option(envvar="KF_PIPELINES_NAMESPACE", help="On a Kubeflow of many users; by default the pod's own."),
+]
+NetworkOption = Annotated[
+    str,
+    typer.Option(
+        envvar="ALFAMIX_DOCKER_NETWORK", help="Docker's network for the containers; host for an S3 on this machine."
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
@@ -212,8 +218,10 @@ def round_(
     force: Annotated[bool, typer.Option("--force", help="Start a round even if too little is new.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever is cached.")] = False,
     engine: Annotated[
-        str, typer.Option(help="Where it runs: local, on this machine; kubeflow, on a cluster.")
+        str,
+        typer.Option(help="Where it runs: local, on this machine; docker, here in containers; kubeflow, on a cluster."),
     ] = "local",
+    network: NetworkOption = "",
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
     wait: Annotated[bool, typer.Option("--wait", help="On a cluster: show the stages until the run ends.")] = False,
@@ -231,9 +239,9 @@ def round_(
     from pipelines import watch, work_folder
 
     if engine not in ENGINES:
-        raise InputError(f'--engine: must be local or kubeflow, not "{engine}"')
+        raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
     if engine == "kubeflow" and fresh:
-        raise InputError("--fresh: is for --engine local; a cluster's cache is Kubeflow's")
+        raise InputError("--fresh: is for --engine local and docker; a cluster's cache is Kubeflow's")
     store = _open(project)
     now = datetime.now(UTC)
     found = lock.read(store)
@@ -254,6 +262,10 @@ def round_(
     if engine == "kubeflow":
         _run_on_kubeflow(store, intended, endpoint, namespace, force, wait, as_json)
         return
+    if engine == "docker":
+        from pipelines import docker
+
+        docker.check(store, network)
     root = work if work is not None else work_folder.default(store.uri)
     folder = work_folder.of_round(root, intended.number)
     if fresh:
@@ -265,7 +277,7 @@ def round_(
             f"[bold]round {intended.number}[/] · {intended.text} · {budget} · {intended.project.strategy.name}",
             markup=True,
         )
-    child = watch.start(store.uri, folder, log, force)
+    child = watch.start(store.uri, folder, log, force, engine, network)
     run = watch.follow(child, log, Console(stderr=as_json, highlight=False), verbose)
     _conclude(store, run, child.returncode, intended.number, log, as_json)
     work_folder.forget_before(root, intended.number)
@@ -373,10 +385,10 @@ def answer(
 
 def _ledger(store: Store) -> tuple[Project, Any]:
     from alfamix_core.project import rounds
-    from alfamix_core.project.ledger import derive, freeze
+    from alfamix_core.project.ledger import current
 
     settings = rounds.read_settings(store)
-    return settings, derive(store, settings, freeze(store), datetime.now(UTC))
+    return settings, current(store, settings, datetime.now(UTC))[1]
 
 
 def _read(path: Path) -> bytes:
@@ -451,8 +463,8 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
     for line in (advice.text, advice.forecast.text if advice.forecast else ""):
         if line:
             out.print(line)
-    if locked:
-        out.print(locked)
+    if line := locked or lock.left_by(held[0] if held else None, datetime.now(UTC)):
+        out.print(line)
 
 
 @app.command(rich_help_panel=DAILY)
@@ -541,8 +553,10 @@ def labels_import(
 def trigger(
     project: ProjectArgument,
     engine: Annotated[
-        str, typer.Option(help="Where runs go: local, on this machine; kubeflow, on a cluster.")
+        str,
+        typer.Option(help="Where runs go: local, on this machine; docker, here in containers; kubeflow, on a cluster."),
     ] = "local",
+    network: NetworkOption = "",
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
     sqs: Annotated[str, typer.Option(envvar="ALFAMIX_SQS_URL", help="Queue of the bucket's events, by its url.")] = "",
@@ -568,7 +582,7 @@ def trigger(
     from pipelines.s3_events import Messages
 
     if engine not in ENGINES:
-        raise InputError(f'--engine: must be local or kubeflow, not "{engine}"')
+        raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
     store = _open(project)
     if sqs and not store.uri.startswith("s3://"):
         raise InputError(f"--sqs: is for a project on S3, not {store.uri}")
@@ -578,7 +592,11 @@ def trigger(
 
         chosen: engines.Engine = engines.Cluster(store, Kubeflow(endpoint, namespace))
     else:
-        chosen = engines.Local(store, work)
+        if engine == "docker":
+            from pipelines import docker
+
+            docker.check(store, network)
+        chosen = engines.Local(store, work, engine, network)
     metrics = health.TriggerMetrics(name)
     messages = Messages(sqs) if sqs else None
     pace = trigger_loop.Pace(poll=poll, quiet=quiet, max_wait=max_wait)
@@ -588,9 +606,48 @@ def trigger(
     stale = max(180.0, 3 * poll)
     with (
         health.serve(metrics, port, stale) if port else nullcontext(),
-        trigger_loop.stopping_on_signals(watching.stop),
+        health.stopping_on_signals(watching.stop),
     ):
         watching.run()
+
+
+@app.command(rich_help_panel=OPERATIONS)
+@_deliberate
+def exporter(
+    projects: Annotated[list[str], typer.Argument(help="Folders or uris of projects.", show_default=False)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of /metrics and /healthz; 0 for a free one.")] = 9108,
+    refresh: Annotated[float, typer.Option(min=0.5, help="Seconds between two readings of the projects.")] = 60.0,
+) -> None:
+    """Serve projects' states to Prometheus, read from storage again and again.
+
+    A restart changes no value. A project that cannot be read is said to be down and keeps what was read last. Ends on
+    SIGTERM.
+    """
+    from pipelines import health
+    from pipelines.exporter import Exporter
+
+    exporting = Exporter([_open(project).uri for project in projects], refresh)
+    stale = max(1200.0, 3 * refresh)
+    with health.serve(exporting, port, stale) as chosen, health.stopping_on_signals(exporting.stop):
+        typer.echo(f"http://0.0.0.0:{chosen}/metrics", err=True)
+        exporting.run()
+
+
+@app.command("metrics", rich_help_panel=OPERATIONS)
+def metrics_(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the page docs/metrics.md.")] = False,
+) -> None:
+    """Explain every metric."""
+    from alfamix_core.telemetry import metrics_table
+    from alfamix_core.telemetry.metrics import ALL
+
+    if markdown:
+        typer.echo(metrics_table.markdown(), nl=False)
+        return
+    table = _columns("", ("metric", False), ("labels", False), ("meaning", False))
+    for metric in ALL:
+        table.add_row(metric.name, ", ".join(metric.all_labels), metric.help)
+    out.print(table)
 
 
 @schedule_app.command("set")
@@ -679,26 +736,45 @@ def _show_cleared(change: Any) -> None:
 
 @app.command("compile", rich_help_panel=OPERATIONS)
 @_deliberate
-def compile_(to: Annotated[Path, typer.Argument(help="YAML file to write.")]) -> None:
+def compile_(
+    to: Annotated[Path, typer.Argument(help="YAML file to write.")],
+    settings: Annotated[
+        Path | None, typer.Option(help="Of the platform, a TOML file; by default $ALFAMIX_PLATFORM_SETTINGS.")
+    ] = None,
+    digests: Annotated[
+        Path | None, typer.Option(help='Images: a line "component image@sha256:…" for each component.')
+    ] = None,
+) -> None:
     """Write the round's pipeline for a Kubeflow cluster."""
+    from pipelines import platform_settings
     from pipelines.compile import compile_round
 
-    compile_round(to)
+    platform = platform_settings.from_environment() if settings is None else platform_settings.read(settings)
+    compile_round(to, platform if digests is None else platform_settings.with_digests(platform, digests))
     out.print(f"wrote {to}")
 
 
 @app.command(rich_help_panel=OPERATIONS)
 def settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/settings.md has them.")] = False,
+    platform: Annotated[
+        bool, typer.Option("--platform", help="Of a Kubernetes cluster, as docs/platform-settings.md has them.")
+    ] = False,
 ) -> None:
-    """List every setting of project.json, its default and what it does."""
+    """List every setting of project.json, or of a cluster, its default and what it does."""
     from alfamix_core.records import settings_table
+    from alfamix_core.records.record import Record
 
+    record: type[Record] = Project
+    if platform:
+        from pipelines import platform_settings
+
+        record = platform_settings.PlatformSettings
     if markdown:
-        typer.echo(settings_table.markdown(), nl=False)
+        typer.echo(platform_settings.markdown() if platform else settings_table.markdown(), nl=False)
         return
     table = _columns("", ("name", False), ("takes", False), ("default", False), ("meaning", False))
-    for setting in settings_table.settings():
+    for setting in settings_table.settings(record):
         table.add_row(setting.name, setting.kind, setting.default, setting.meaning)
     out.print(table)
 
@@ -787,17 +863,19 @@ def clean(
 
     Never a champion, never an open round; every round's numbers, queries and decisions stay.
     """
-    from alfamix_core.project import cleaning, rounds
+    from alfamix_core.project import cleaning, rounds, segments
 
     store = _open(project)
     rounds.read_settings(store)
-    entries = cleaning.removable(store, keep_rounds, datetime.now(UTC))
-    if yes:
-        cleaning.remove(store, entries)
+    entries = (cleaning.clean if yes else cleaning.removable)(store, keep_rounds, datetime.now(UTC))
     size = sum(entry.size for entry in entries)
     if as_json:
         _print_json({"deleted": yes, "bytes": size, "keys": [entry.key for entry in entries]})
         return
+    if not yes and (small := segments.mergeable(store)):
+        out.print(f"would merge {len(small)} small segments of the ledger into one")
+    if not yes and (uploads := cleaning.left_uploads(store, datetime.now(UTC))):
+        out.print(f"would give up {len(uploads)} uploads that were never finished")
     for entry in entries:
         out.print(entry.key)
     verb = "deleted" if yes else "would delete"

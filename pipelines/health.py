@@ -1,8 +1,9 @@
-"""What a watching process tells of itself over HTTP: /healthz for Kubernetes, /metrics for Prometheus."""
+"""What watching processes have in common: /healthz for Kubernetes, /metrics for Prometheus, an end on signals."""
 
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Protocol
@@ -142,3 +143,17 @@ def serve(watched: Watched, port: int, stale: float, host: str = "0.0.0.0") -> I
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def stopping_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` on SIGTERM and on an interrupt while the block runs; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
