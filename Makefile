@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## Show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: .venv/ready  ## Make .venv with everything that the project needs
 
@@ -25,19 +25,46 @@ check: setup  ## Lint, check formats and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfiles/Dockerfile
+	$(BIN)/shellcheck Dockerfiles/*.sh Dockerfiles/alfamix .ci/run
 
 compile: setup  ## Write the pipeline for a Kubeflow cluster to pipelines/round.yaml
 	$(BIN)/python -m pipelines.compile
 
+package: setup  ## Write it to dist/ with the images of DIGESTS=file, and of SETTINGS=file the platform's settings
+	$(BIN)/python -m pipelines.compile --digests $(or $(DIGESTS),$(error make package DIGESTS=file: the images by digest)) \
+		$(if $(SETTINGS),--settings $(SETTINGS))
+
+deploy-check: setup  ## Render deploy/ and check it against the Kubernetes schemas
+	$(BIN)/python -m pytest tests/deploy
+
+images: setup  ## Build an image a component, and the trigger's
+	Dockerfiles/build.sh
+
+push: setup  ## Push them to REGISTRY=…, and write dist/digests.txt for `make package`
+	Dockerfiles/push.sh $(or $(REGISTRY),$(error make push REGISTRY=…: where the images go)) dist/digests.txt
+
+e2e-docker: setup  ## Build the images, and run rounds in containers and in processes: the same queries
+	ALFAMIX_E2E_ROUNDS=$(or $(ROUNDS),2) $(BIN)/python -m pytest -m docker
+
+sbom: setup  ## Write what each runtime holds to dist/sbom/, as CycloneDX
+	Dockerfiles/sbom.sh dist/sbom
+
+audit: setup  ## Ask for known vulnerabilities of everything that the lock names
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock
+
 docs: setup  ## Write the generated pages of docs/ anew
 	$(BIN)/alfamix settings --markdown > docs/settings.md
+	$(BIN)/alfamix metrics --markdown > docs/metrics.md
+	$(BIN)/alfamix settings --platform --markdown > docs/platform-settings.md
 
-lock: setup  ## Resolve the dependencies anew into requirements.lock
+lock: setup  ## Resolve the dependencies anew into requirements.lock and the images' locks
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --quiet --upgrade --output-file requirements.lock
+	Dockerfiles/lock.sh
 
 clean:  ## Remove the environment, caches and the demo
 	rm -rf .venv .work build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check compile docs lock clean
+.PHONY: help setup demo test faults check compile package deploy-check images push e2e-docker sbom audit docs lock clean

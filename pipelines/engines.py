@@ -1,4 +1,4 @@
-"""What starts a run for the trigger: this machine or a Kubeflow API."""
+"""What starts a run for the trigger: this machine, with or without containers, or a Kubeflow API."""
 
 import subprocess
 from datetime import UTC, datetime
@@ -31,9 +31,16 @@ class Engine(Protocol):
 class Local:
     """Runs on this machine, in a process of its own that outlives this one."""
 
-    def __init__(self, store: Store, work: Path | None) -> None:
-        """Take the project and the folder for outputs and cache, None for the usual one."""
-        self._store = store
+    def __init__(self, store: Store, work: Path | None, engine: str = "local", network: str = "") -> None:
+        """Say where and how.
+
+        Args:
+            store: the project.
+            work: the folder for outputs and cache, None for the usual one.
+            engine: local for stages as processes, docker for containers.
+            network: of the containers, '' for Docker's own.
+        """
+        self._store, self._engine, self._network = store, engine, network
         self._root = work if work is not None else work_folder.default(store.uri)
         self._child: subprocess.Popen[bytes] | None = None
         self._log = Path()
@@ -42,9 +49,8 @@ class Local:
         """Start a run; what earlier rounds left in the work folder is removed."""
         work_folder.forget_before(self._root, plan.number)
         self._log = self._root / "logs" / f"round-{plan.number:06d}-{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
-        self._child = watch.start(
-            self._store.uri, work_folder.of_round(self._root, plan.number), self._log, force=False
-        )
+        folder = work_folder.of_round(self._root, plan.number)
+        self._child = watch.start(self._store.uri, folder, self._log, False, self._engine, self._network)
         return f"process {self._child.pid}, log {self._log}"
 
     def busy(self) -> bool:

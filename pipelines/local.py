@@ -1,45 +1,55 @@
 """Run the round on this machine: the very same pipeline, by the SDK's own local runner.
 
-    python -m pipelines.local PROJECT_URI WORK_FOLDER [--force]
+    python -m pipelines.local PROJECT_URI WORK_FOLDER [--force] [--engine docker [--network NAME]]
 
-is one run. The `alfamix` command starts it as a child, keeps its output in a file and draws from its events. Outputs
-and cache stay in the work folder, so that a killed round goes on where it was; what a killed stage has written is not
-in the cache, and no later run reads it.
+is one run: each stage is a process, or a container of its own image. The `alfamix` command starts it as a child, keeps
+its output in a file and draws from its events. Outputs and cache stay in the work folder, so that a killed round goes
+on where it was; what a killed stage has written is not in the cache, and no later run reads it.
 """
 
 import argparse
+import contextlib
 import os
 import warnings
 from pathlib import Path
 
-from alfamix_core.project.lock import DRIVER
+from alfamix_core.errors import AlfamixError
+from alfamix_core.project import lock
+from alfamix_core.storage import open_store
+from alfamix_core.telemetry.events import emit
 
 
-def run_pipeline(project_uri: str, work: Path, force: bool = False) -> None:
-    """Run the pipeline in this process; stages are subprocesses.
+def run_pipeline(project_uri: str, work: Path, force: bool = False, engine: str = "local", network: str = "") -> None:
+    """Run the pipeline in this process; stages are subprocesses, or containers.
 
     Args:
         project_uri: of the project.
         work: folder that keeps outputs and cache from run to run.
         force: start a round even if too little is new.
+        engine: local for subprocesses, docker for containers.
+        network: of the containers, '' for Docker's own.
 
     Raises:
         RuntimeError: a stage failed; which and why is in the project and in the events.
+        InputError: containers cannot be run as things are.
     """
     from kfp import local
 
     from pipelines.round import alfamix_round
 
-    os.environ[DRIVER] = str(os.getpid())
-    # stages run in this environment, so that the image does not matter
-    warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*", category=RuntimeWarning)
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(work / "outputs"),
-        enable_caching=True,
-        cache_root=str(work / "cache"),
-    )
-    alfamix_round(project_uri=project_uri, force=force)
+    os.environ[lock.DRIVER] = lock.this_process()
+    outputs = work / "outputs"
+    with contextlib.ExitStack() as held:
+        if engine == "docker":
+            from pipelines import docker
+
+            runner = held.enter_context(docker.runner(open_store(project_uri), outputs, network))
+        else:
+            # stages run in this environment, so that the image does not matter
+            warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*", category=RuntimeWarning)
+            runner = local.SubprocessRunner(use_venv=False)
+        local.init(runner=runner, pipeline_root=str(outputs), enable_caching=True, cache_root=str(work / "cache"))
+        alfamix_round(project_uri=project_uri, force=force)
 
 
 def main() -> None:
@@ -48,9 +58,18 @@ def main() -> None:
     parser.add_argument("project_uri")
     parser.add_argument("work", type=Path)
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--engine", choices=("local", "docker"), default="local")
+    parser.add_argument("--network", default="")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    run_pipeline(arguments.project_uri, arguments.work, arguments.force)
+    try:
+        run_pipeline(
+            arguments.project_uri, arguments.work.resolve(), arguments.force, arguments.engine, arguments.network
+        )
+    except AlfamixError as error:
+        line = " ".join(str(error).split())
+        emit("failed", stage="run", shard="", status=error.exit_status, line=line)
+        raise SystemExit(error.exit_status) from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,302 @@
+"""Rounds in containers on this machine: the very same pipeline and images, by the SDK's own Docker runner.
+
+Every stage runs as a user without rights, on a read-only root, without any capability. It sees the work folder, the
+folders that a project outside S3 consists of, and of our environment what is needed to reach S3.
+
+The SDK's runner lets Docker remove a container when it ends, and takes one that is gone before it could ask for the
+exit status for a success; and a container outlives the process that started it. So we run and remove them ourselves.
+"""
+
+import codecs
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import urlsplit
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.types import DeviceRequest, Mount
+from kfp import local
+from kfp.local import docker_task_handler
+
+from alfamix_core.errors import InputError
+from alfamix_core.project import lock
+from alfamix_core.project.rounds import read_settings
+from alfamix_core.records.project import Project
+from alfamix_core.storage import Store
+from alfamix_core.storage.uris import path_of
+from components.images import COMPONENTS, image
+
+USER = 65532
+"""Who runs in the containers when root starts them; anybody else runs them as himself."""
+
+GPUS = "ALFAMIX_DOCKER_GPUS"
+"""The environment variable that says how many GPUs containers see: a number, or all; none where it is not set."""
+
+_PROJECT, _DRIVER = "alfamix.project", "alfamix.driver"  # labels of our containers
+_SHARED_MEMORY = "1g"  # for the processes that read images; Docker's 64 MB are too few
+_KILLED = 137
+# what containers take over from our environment; the keys of S3 are looked up here, wherever they come from
+_TAKEN = ("ALFAMIX_", "OMP_")
+_TAKEN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_LEFT = (
+    *("ALFAMIX_WORK", GPUS, "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"),
+)
+_CA_BUNDLE = "AWS_CA_BUNDLE"
+
+
+def check(store: Store, network: str) -> None:
+    """See to it that rounds of the project can run in containers here; images that are missing are pulled.
+
+    Args:
+        store: the project.
+        network: of the containers, as Docker names it; '' for Docker's own.
+
+    Raises:
+        InputError: no engine, no such network or no image; S3 is out of reach; or the project's folder is not ours.
+    """
+    settings = read_settings(store)
+    _mounts(store, settings)
+    _environment(store, settings)
+    if _is_on_s3(store, settings):
+        _check_endpoint(network)
+    with _engine() as client:
+        try:
+            client.networks.get(network or "bridge")
+        except NotFound:
+            raise InputError(f'--network: Docker has no network "{network}" here') from None
+        for component in COMPONENTS:
+            _require_image(client, image(component))
+
+
+@contextlib.contextmanager
+def runner(store: Store, outputs: Path, network: str) -> Iterator[local.DockerRunner]:
+    """Yield the SDK's runner for the project's round; at the end none of its containers is left.
+
+    Containers of a run that was killed are removed first, and the lock that it held is let go: only from here, not
+    from within a container, can be seen that its process is dead.
+
+    Args:
+        store: the project.
+        outputs: folder for what the stages hand on; made if it is missing.
+        network: of the containers, '' for Docker's own.
+
+    Raises:
+        InputError: as for ``check``.
+    """
+    check(store, network)
+    user, group = (os.getuid(), os.getgid()) if os.getuid() else (USER, USER)
+    outputs.mkdir(parents=True, exist_ok=True)
+    if (outputs.stat().st_uid, os.getuid()) != (user, user):
+        os.chown(outputs, user, group)
+    settings = read_settings(store)
+    labels = {_PROJECT: store.uri, _DRIVER: lock.this_process()}
+    arguments: dict[str, Any] = {
+        "user": f"{user}:{group}",
+        "read_only": True,
+        "tmpfs": {"/tmp": "", "/root": "mode=0711"},  # /root: the work folder of root lies below it
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges"],
+        "shm_size": _SHARED_MEMORY,
+        "mounts": _mounts(store, settings),
+        "environment": _environment(store, settings),
+        "labels": labels,
+    }
+    if network:
+        arguments["network"] = network
+    if count := os.environ.get(GPUS):
+        arguments["device_requests"] = [DeviceRequest(count=_gpus(count), capabilities=[["gpu"]])]
+    _remove_orphans(store.uri)
+    lock.free_dead(store, datetime.now(UTC))
+    containers = _Containers(labels)
+    theirs = docker_task_handler.run_docker_container
+    before = {number: signal.signal(number, containers.end) for number in (signal.SIGTERM, signal.SIGINT)}
+    docker_task_handler.run_docker_container = containers.run
+    try:
+        yield local.DockerRunner(**arguments)
+    finally:
+        docker_task_handler.run_docker_container = theirs
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        containers.remove()
+
+
+class _Containers:
+    """The containers of this process."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._labels = labels
+        self._ended = threading.Event()
+
+    def run(
+        self, client: docker.DockerClient, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any
+    ) -> int:
+        """Run a container to its end, print what it prints, and return its exit status, whatever the SDK expects."""
+        if self._ended.is_set():
+            return _KILLED
+        container = client.containers.run(image, command, detach=True, volumes=volumes, **arguments)
+        try:
+            for line in _lines(container.logs(stream=True, follow=True)):
+                print(line)
+            status = int(container.wait()["StatusCode"])
+        except NotFound:
+            status = _KILLED
+        finally:
+            with contextlib.suppress(APIError):
+                container.remove(force=True)
+        if status:
+            print(f"the container of {image} ended with status {status}")
+        return status
+
+    def remove(self) -> None:
+        """Remove all that are left, running or not."""
+        with _engine() as client:
+            _remove(client, [f"{name}={value}" for name, value in self._labels.items()])
+
+    def end(self, number: int, _: FrameType | None) -> None:
+        """Handle a signal: start no more, remove all, leave."""
+        self._ended.set()
+        self.remove()
+        raise SystemExit(128 + number)
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines of an output that comes in pieces cut anywhere."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    rest = ""
+    for chunk in chunks:
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[docker.DockerClient]:
+    try:
+        client = docker.from_env()
+    except DockerException as error:
+        raise InputError(f"--engine docker: no Docker engine answers here: {' '.join(str(error).split())}") from None
+    with contextlib.closing(client):
+        yield client
+
+
+def _require_image(client: docker.DockerClient, name: str) -> None:
+    try:
+        client.images.get(name)
+    except ImageNotFound:
+        try:
+            client.images.pull(name)
+        except DockerException as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"image {name} is not here: {reason}; `make images` builds it") from None
+
+
+def _remove(client: docker.DockerClient, labels: list[str]) -> None:
+    for container in client.containers.list(all=True, filters={"label": labels}, ignore_removed=True):
+        with contextlib.suppress(APIError):  # gone by itself
+            container.remove(force=True)
+
+
+def _remove_orphans(project_uri: str) -> None:
+    """Remove the project's containers whose driving process of this machine is dead."""
+    with _engine() as client:
+        found = client.containers.list(all=True, filters={"label": f"{_PROJECT}={project_uri}"}, ignore_removed=True)
+        for driver in {container.labels.get(_DRIVER, "") for container in found}:
+            if lock.is_gone(driver):
+                _remove(client, [f"{_PROJECT}={project_uri}", f"{_DRIVER}={driver}"])
+
+
+# what a container sees
+
+
+def _environment(store: Store, settings: Project) -> dict[str, str]:
+    on_s3 = _is_on_s3(store, settings)
+    kinds = (*_TAKEN, "AWS_") if on_s3 else _TAKEN
+    taken = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _LEFT and (name.startswith(kinds) or name.upper() in _TAKEN_NAMES)
+    }
+    keys = _s3_keys() if on_s3 else {}
+    return {**taken, **keys, "HOME": "/tmp", lock.DRIVER: lock.this_process()}
+
+
+def _s3_keys() -> dict[str, str]:
+    """Return region and keys as boto3 finds them here: in the environment, a profile, or the machine's identity."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    found: dict[str, str] = {}
+    try:
+        session = boto3.Session()
+        if session.region_name:
+            found["AWS_DEFAULT_REGION"] = session.region_name
+        credentials = session.get_credentials()
+        if credentials is not None:
+            keys = credentials.get_frozen_credentials()
+            names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+            values = (keys.access_key, keys.secret_key, keys.token)
+            found |= {name: value for name, value in zip(names, values, strict=True) if value}
+    except BotoCoreError as error:
+        raise InputError(f"S3: {' '.join(str(error).split())}") from None
+    return found
+
+
+def _is_on_s3(store: Store, settings: Project) -> bool:
+    return any(uri.startswith("s3://") for uri in _uris(store, settings))
+
+
+def _uris(store: Store, settings: Project) -> list[str]:
+    weights = settings.model.weights
+    return [store.uri, *settings.data_prefixes, *([weights] if "://" in weights else [])]
+
+
+def _mounts(store: Store, settings: Project) -> list[Mount]:
+    """Return what containers see of this machine's folders: the project, its data, its weights, a CA.
+
+    Raises:
+        InputError: the user of the containers does not own the project's folder, or something is missing.
+    """
+    user = os.getuid() or USER
+    mounts = []
+    for uri in _uris(store, settings):
+        if not uri.startswith("file://"):
+            continue
+        path, is_project = path_of(uri), uri == store.uri
+        if not path.exists():
+            raise InputError(f"{uri} does not exist, and the containers of --engine docker need it")
+        if is_project and path.stat().st_uid != user:
+            raise InputError(
+                f"{path}: containers run as user {user}, who does not own this folder; run `alfamix` as its owner (not "
+                f"root), hand it over with `chown -R {user} {path}`, or keep the project on S3"
+            )
+        mounts.append(Mount(str(path), str(path), type="bind", read_only=not is_project))
+    bundle = os.environ.get(_CA_BUNDLE)
+    if bundle and _is_on_s3(store, settings):
+        mounts.append(Mount(bundle, str(Path(bundle).resolve()), type="bind", read_only=True))
+    return mounts
+
+
+def _check_endpoint(network: str) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if endpoint := os.environ.get(name):
+            host = urlsplit(endpoint).hostname or ""
+            if (host in ("localhost", "::1") or host.startswith("127.")) and network != "host":
+                raise InputError(f"{name}: {endpoint} is this machine, which containers reach only with --network host")
+            return
+
+
+def _gpus(text: str) -> int:
+    if text == "all":
+        return -1
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise InputError(f'{GPUS}: must be a number of GPUs, or all, not "{text}"')
