@@ -28,6 +28,9 @@ class StageRun(Record):
     bytes_read: int = Field(0, ge=0, description="of samples")
     peak_memory_bytes: int = Field(0, ge=0, description="resident, of the process")
     device: str = Field("", description="cpu or the GPU's name, where a model ran")
+    gpu_seconds: float = Field(0.0, ge=0, description="times the GPUs held")
+    gpu_peak_memory_bytes: int = Field(0, ge=0, description="of one GPU")
+    attempts: int = Field(1, ge=1, description="times that the stage was begun for this round and shard")
 
 
 class StageLog(Record):

@@ -13,7 +13,7 @@ from alfamix_core.records import evaluation, selection
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample, Question
 from alfamix_core.records.record import read_lines
-from alfamix_core.records.round import Outcome, Round, number_of
+from alfamix_core.records.round import Outcome, Round, StageTotal, Totals, number_of
 from alfamix_core.records.selection import Selection
 from alfamix_core.records.snapshot import read_labelled, read_round
 from alfamix_core.records.stage import StageLog, StageRun, read_logs
@@ -73,6 +73,7 @@ def run(
         ),
         quarantined=log.quarantined,
     )
+    stages = _stages(log)
     labels = Counter(read_labelled(Path(snapshot_path))["label"].to_pylist())
     outcome = Outcome(
         queries=len(asked),
@@ -86,7 +87,9 @@ def run(
         promoted=quality.promotion.promoted,
         quarantined=len(log.quarantined),
         labels={name: labels[index] for index, name in enumerate(record.settings.classes)},
-        seconds=_seconds(log),
+        seconds={stage: total.seconds for stage, total in stages.items()},
+        stages=stages,
+        totals=_totals(store, record, account.strategy, len(asked), quality.promotion.promoted, stages),
         exported_at=datetime.now(UTC),
     )
     page = round_page(store, record, outcome, chosen, account, quality, log, queries / selection.THUMBNAILS).encode()
@@ -141,8 +144,37 @@ def _question(record: Round, sample: ChosenSample, thumbnails: dict[str, str]) -
     )
 
 
-def _seconds(log: StageLog) -> dict[str, float]:
-    found: Counter[str] = Counter()
-    for run_of in log.runs:
-        found[run_of.stage] += run_of.seconds  # type: ignore[assignment]
-    return {stage: round(float(seconds), 3) for stage, seconds in found.items()}
+def _stages(log: StageLog) -> dict[str, StageTotal]:
+    """Return what each stage came to, its shards together."""
+    found: dict[str, StageTotal] = {}
+    for each in log.runs:
+        before = found.get(each.stage, StageTotal())
+        found[each.stage] = StageTotal(
+            seconds=round(before.seconds + each.seconds, 3),
+            rows=before.rows + each.rows,
+            bytes_read=before.bytes_read + each.bytes_read,
+            peak_memory_bytes=max(before.peak_memory_bytes, each.peak_memory_bytes),
+            gpu_seconds=round(before.gpu_seconds + each.gpu_seconds, 3),
+            gpu_peak_memory_bytes=max(before.gpu_peak_memory_bytes, each.gpu_peak_memory_bytes),
+            retries=before.retries + each.attempts - 1,
+        )
+    return found
+
+
+def _totals(
+    store: Store, record: Round, strategy: str, queries: int, promoted: bool, stages: dict[str, StageTotal]
+) -> Totals:
+    """Add this round to the sums of the one before it; a round that is exported again adds the same."""
+    before = Totals()
+    if record.number > 1:
+        earlier, _ = rounds.read(store, record.number - 1)
+        before = (earlier.outcome.totals if earlier.outcome else None) or before
+    counts = Counter(before.rounds)
+    counts[strategy] += 1
+    return Totals(
+        rounds=dict(sorted(counts.items())),
+        queries=before.queries + queries,
+        gpu_seconds=round(before.gpu_seconds + sum(total.gpu_seconds for total in stages.values()), 3),
+        stage_seconds=round(before.stage_seconds + sum(total.seconds for total in stages.values()), 3),
+        promotions=before.promotions + promoted,
+    )

@@ -10,7 +10,7 @@ from alfamix_core.project.ledger import derive, freeze
 from alfamix_core.records import evaluation, selection
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample
-from alfamix_core.records.round import Promotion
+from alfamix_core.records.round import Promotion, Totals
 from alfamix_core.records.selection import Selection
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 from components.export import stage
@@ -164,3 +164,24 @@ def test_a_run_that_was_taken_over_asks_nothing(birds, exporting):
     with pytest.raises(LockedError, match="run run-1 no longer holds the project: run run-2 took it over"):
         exporting("run-1")
     assert birds.files() == before
+
+
+def test_the_sums_grow_from_round_to_round_and_a_second_export_adds_nothing(birds, exporting):
+    exporting()
+    exporting(name="again")
+    first = rounds.read(birds.store, 1)[0].outcome
+    assert first.stages["embed"].model_dump(include={"seconds", "rows", "retries"}) == {
+        "seconds": 3.0,
+        "rows": 2,
+        "retries": 0,
+    }
+    spent = first.totals.stage_seconds
+    assert spent == pytest.approx(sum(total.seconds for total in first.stages.values()))
+    assert first.totals.model_copy(update={"stage_seconds": 0.0}) == Totals(
+        rounds={"random": 1}, queries=2, promotions=1
+    )
+    record = rounds.read(birds.store, 1)[0]
+    after = stage._totals(birds.store, record.model_copy(update={"number": 2}), "alfamix", 3, False, first.stages)
+    assert after == Totals(
+        rounds={"alfamix": 1, "random": 1}, queries=5, stage_seconds=round(2 * spent, 3), promotions=1
+    )
