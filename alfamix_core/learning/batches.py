@@ -1,6 +1,6 @@
 """From samples to batches of pixels, read and decoded by loader workers; a bad sample never stops them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class Batch:
     """A fixed number b of images, of which the first n are samples; the rest is padding.
 
     Attributes:
-        index_n: (n,) int64: which samples, in the order asked for; 1 <= n <= b.
+        index_n: (n,) int64: which samples, in the order asked for; n <= b.
         images_bCSS: (b, C, size, size) uint8; zero for samples that cannot be read and for padding.
         readable_n: (n,) bool.
     """
@@ -106,7 +106,19 @@ class SampleImages:
             for index in sorted(self._reasons)
         )
 
-    def batches(self, batch_size: int, order_n: Tensor | None = None) -> Iterator[Batch]:
+    @property
+    def reasons(self) -> Mapping[int, str]:
+        """Why samples could not be read so far, by index."""
+        return self._reasons
+
+    def mark_unreadable(self, reasons: Mapping[int, str]) -> None:
+        """Take samples for unreadable from now on, as another process or an earlier one has found them."""
+        self._reasons.update(reasons)
+        self._readable_n[list(reasons)] = False
+
+    def batches(
+        self, batch_size: int, order_n: Tensor | None = None, part: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Batch]:
         """Yield the images in batches of one fixed size, the last one padded.
 
         A batch's composition depends on the order and the size alone, never on which samples can be read.
@@ -114,19 +126,31 @@ class SampleImages:
         Args:
             batch_size: images in a batch.
             order_n: (m,) int64, which samples in which order; None: all, as listed.
+            part: which of each batch's indices (n,) are wanted, maybe none; None: all.
 
         Raises:
             StorageError: the store does not answer.
         """
         order_n = torch.arange(len(self)) if order_n is None else order_n
-        if self._kept is not None and bool(self._seen_n[order_n].all()):
-            for index_n in pieces(order_n, batch_size):
-                yield Batch(index_n, _padded(self._kept[index_n], batch_size), self._readable_n[index_n])
+        parts = [part(index_n) if part else index_n for index_n in pieces(order_n, batch_size)]
+        if self._kept is None:
+            for index_n, fetched in zip(parts, self._fetched(parts), strict=True):
+                yield Batch(index_n, _padded(fetched.images_nCSS, batch_size), self._readable_n[index_n])
             return
-        parts = pieces(order_n, batch_size)
+        missing = [index_n[~self._seen_n[index_n]] for index_n in parts]
+        arriving = self._fetched([index_n for index_n in missing if len(index_n)])
+        for index_n, missing_n in zip(parts, missing, strict=True):
+            if len(missing_n):
+                next(arriving)
+            yield Batch(index_n, _padded(self._kept[index_n], batch_size), self._readable_n[index_n])
+
+    def _fetched(self, parts: list[Tensor]) -> Iterator["_Fetched"]:
+        """Read and remember the samples of every part, in turn."""
+        if not parts:
+            return
         loader: DataLoader[_Fetched] = DataLoader(
             self._files,
-            sampler=[part.tolist() for part in parts],
+            sampler=[index_n.tolist() for index_n in parts],
             batch_size=None,
             collate_fn=_as_it_is,
             num_workers=self._workers,
@@ -137,7 +161,7 @@ class SampleImages:
             if fetched.failure is not None:
                 raise fetched.failure
             self._remember(index_n, fetched)
-            yield Batch(index_n, _padded(fetched.images_nCSS, batch_size), self._readable_n[index_n])
+            yield fetched
 
     def _remember(self, index_n: Tensor, fetched: "_Fetched") -> None:
         self._bytes += fetched.bytes_read

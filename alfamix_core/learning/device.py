@@ -26,3 +26,13 @@ def choose() -> torch.device:
 def name(device: torch.device) -> str:
     """Return what a report calls the device: ``cpu``, or the GPU's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def gpus(device: torch.device) -> int:
+    """Return how many GPUs a process with this device holds: 0 or 1."""
+    return int(device.type == "cuda")
+
+
+def gpu_peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory that this process has reserved on its GPU, bytes; 0 on the CPU."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0

@@ -55,6 +55,25 @@ class Optimiser:
             parameter.grad = None
         self._done += 1
 
+    @property
+    def steps_done(self) -> int:
+        """Steps made so far."""
+        return self._done
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the running averages by name; they go on changing with the next step."""
+        kinds = {"first": self._first, "second": self._second, "count": self._count}
+        return {f"{kind}.{place}": value for kind, values in kinds.items() for place, value in values.items()}
+
+    def restore(self, state: dict[str, Tensor], steps_done: int) -> None:
+        """Go on from a state as ``state`` returns it, on any device."""
+        kinds = {"first": self._first, "second": self._second, "count": self._count}
+        for name, value in state.items():
+            kind, place = name.split(".")
+            parameter = self._parameters[int(place)]
+            kinds[kind][int(place)] = value.to(parameter.device, copy=True)
+        self._done = steps_done
+
     def _adam(self, places: list[int], parameters: list[Tensor], gradients: list[Tensor]) -> None:
         for place, parameter in zip(places, parameters, strict=True):
             if place not in self._first:

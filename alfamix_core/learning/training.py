@@ -1,5 +1,6 @@
 """Fitting a network to labelled samples."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,9 +13,12 @@ from torch.nn.functional import cross_entropy
 
 from alfamix_core.errors import InputError
 from alfamix_core.learning.batches import SampleImages, pieces
+from alfamix_core.learning.checkpoints import Checkpoint
+from alfamix_core.learning.distributed import ALONE, Team, parallel
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.optimiser import Optimiser
 from alfamix_core.learning.transforms import augment
+from alfamix_core.records.checkpoint import Course, Unreadable
 from alfamix_core.records.project import TrainingSettings
 
 _SETTLING_ROWS = 32
@@ -52,6 +56,18 @@ class FitResult:
     stopped_because: str
 
 
+class Keeper(Protocol):
+    """Where a training leaves its state."""
+
+    def is_due(self) -> bool:
+        """Tell whether the present epoch's end is to be kept."""
+        ...
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Keep a state in place of the one before it; must not fail."""
+        ...
+
+
 def fit(
     network: Network,
     train: Examples,
@@ -62,13 +78,21 @@ def fit(
     device: torch.device,
     val: Examples | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    team: Team = ALONE,
+    keeper: Keeper | None = None,
+    begin: Checkpoint | None = None,
 ) -> FitResult:
-    """Train a network in place, beginning with the weights that it has.
+    """Train a network in place, beginning with the weights that it has, or where a checkpoint says.
 
     The same weights, samples, settings and seed give the same weights, to the bit on one machine type and thread
     count; the global random state is as it was. Samples that cannot be read are left out. A batch of one row is taken
     twice, which has the same gradient, for the sake of batch normalisation, whose statistics are set anew
     before the model is judged.
+
+    The processes of a team divide every batch among them and take its one gradient, so that the weights are those of
+    one process but for rounding; augmentation and dropout draw other numbers, and on the CPU batch normalisation sees
+    the rows of its own process only. A training that goes on from a checkpoint ends with the bits of one that was
+    never interrupted, with as many processes.
 
     Args:
         network: ends on the device, in evaluation mode.
@@ -80,6 +104,9 @@ def fit(
         device: where to train; bfloat16 autocast happens on CUDA only.
         val: needed for stop ``val_accuracy``, else not read.
         progress: called after every epoch with (epochs done, epochs at most); at the end both are equal.
+        team: the processes that train together, of which this is one; all end with the same weights and result.
+        keeper: gets the state at the ends of epochs; the team's first process alone asks it.
+        begin: the state of the same training after some epoch.
 
     Returns:
         What happened, epoch by epoch; no epoch if no sample can be read.
@@ -91,106 +118,225 @@ def fit(
     watched = val if settings.stop == "val_accuracy" else None
     if settings.stop == "val_accuracy" and (watched is None or not len(watched.images)):
         raise InputError("training.stop is val_accuracy, but no sample of the val split has a label")
+    if begin is not None:
+        train.images.mark_unreadable({bad.index: bad.reason for bad in begin.course.unreadable_train})
+        if val is not None:
+            val.images.mark_unreadable({bad.index: bad.reason for bad in begin.course.unreadable_val})
     network.to(device)
-    with _own_random_state(seed, device):
+    with _own_random_state(seed + team.rank, device):
         generator = torch.Generator().manual_seed(seed)
         learner: _Learner
         if frozen_encoder and settings.augmentation == "none":
-            learner = _HeadOnEmbeddings(network, train, watched, settings, device)
+            learner = _HeadOnEmbeddings(network, train, watched, settings, device, team)
         else:
-            learner = _WholeNetwork(network, train, watched, settings, frozen_encoder, generator, device)
-        result = _epochs(learner, train, network.head.out_features, settings, generator, device, progress)
+            drawing = generator if team.size == 1 else torch.Generator().manual_seed(seed + 1 + team.rank)
+            learner = _WholeNetwork(network, train, watched, settings, frozen_encoder, drawing, device, team)
+        training = _Training(learner, train, val, network.head.out_features, settings, generator, device, team)
+        if begin is not None:
+            training.restore(begin)
+        result = training.run(progress, keeper)
     network.requires_grad_(True).eval()
+    for examples in (train, val):
+        if examples is not None:
+            examples.images.mark_unreadable({bad.index: bad.reason for bad in _unreadable(examples, team)})
     return result
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What one pass through a batch gives.
+
+    Attributes:
+        logits_nK: of this process's n rows, with gradients; a lone row may be there twice.
+        labels_n: theirs.
+        own_rows: of this process, a lone one counted once.
+        weight: of all processes' rows together, by which the summed loss is divided; None: of these rows.
+        rows: of all processes.
+    """
+
+    logits_nK: Tensor
+    labels_n: Tensor
+    own_rows: int
+    weight: Tensor | None
+    rows: int
 
 
 class _Learner(Protocol):
     """What is learned: the module, its passes over the training samples, its accuracy on the val split."""
 
     module: nn.Module
+    team: Team
+    generator: torch.Generator
 
-    def passes(self, order_n: Tensor) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]: ...
 
     def settle(self) -> None: ...
 
     def val_accuracy(self) -> float | None: ...
 
 
-def _epochs(
-    learner: _Learner,
-    train: Examples,
-    classes: int,
-    settings: TrainingSettings,
-    generator: torch.Generator,
-    device: torch.device,
-    progress: Callable[[int, int], None],
-) -> FitResult:
-    total = len(train.images)
-    parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
-    optimiser = Optimiser(parameters, settings, settings.max_epochs * math.ceil(total / settings.batch_size))
-    weight_K = _class_weights(train.labels_n, classes, settings, device)
-    losses: list[float] = []
-    accuracies: list[float] = []
-    best = _BestEpoch(learner.module, settings.patience)
-    reason = f"max_epochs = {settings.max_epochs} are done"
-    for epoch in range(1, settings.max_epochs + 1):
-        loss_sum = torch.zeros((), device=device)
-        correct = torch.zeros((), dtype=torch.int64, device=device)
-        rows = 0
-        for logits_nK, labels_n in learner.passes(torch.randperm(total, generator=generator)):
-            loss = cross_entropy(logits_nK, labels_n, weight=weight_K)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            loss_sum += loss.detach() * len(labels_n)
-            correct += (logits_nK.detach().argmax(dim=1) == labels_n).sum()
-            rows += len(labels_n)
+class _Training:
+    """A training at the end of some epoch, and how it goes on."""
+
+    def __init__(
+        self,
+        learner: _Learner,
+        train: Examples,
+        val: Examples | None,
+        classes: int,
+        settings: TrainingSettings,
+        generator: torch.Generator,
+        device: torch.device,
+        team: Team,
+    ) -> None:
+        self._learner = learner
+        self._train = train
+        self._val = val
+        self._settings = settings
+        self._generator = generator
+        self._device = device
+        self._team = team
+        parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
+        steps = settings.max_epochs * math.ceil(len(train.images) / settings.batch_size)
+        self._optimiser = Optimiser(parameters, settings, steps)
+        self._weight_K = _class_weights(train.labels_n, classes, settings, device)
+        self._losses: list[float] = []
+        self._accuracies: list[float] = []
+        self._best = _BestEpoch(learner.module)
+
+    def run(self, progress: Callable[[int, int], None], keeper: Keeper | None) -> FitResult:
+        """Train to the end."""
+        reason = self._ended()
+        while not reason:
+            if not self._epoch():
+                reason = "no sample can be read"
+                break
+            progress(len(self._losses), self._settings.max_epochs)
+            val_accuracy = self._learner.val_accuracy()
+            if val_accuracy is not None:
+                self._best.take(val_accuracy)
+            reason = self._ended()
+            self._keep(keeper)
+        if not self._best.epoch:
+            self._learner.settle()
+        else:
+            reason += f"; kept epoch {self._best.epoch} with val accuracy {self._best.restore():.4f}"
+        progress(len(self._losses), len(self._losses))
+        return FitResult(
+            len(self._losses), tuple(self._losses), tuple(self._accuracies), tuple(self._best.accuracies), reason
+        )
+
+    def _epoch(self) -> bool:
+        """Go through the samples once; return False where none of them can be read."""
+        team = self._learner.team
+        loss_sum = torch.zeros((), device=self._device)
+        counts = torch.zeros(2, dtype=torch.int64, device=self._device)  # rows; of them predicted rightly
+        order_n = torch.randperm(len(self._train.images), generator=self._generator)
+        for step in self._learner.passes(order_n, self._weight_K):
+            if step.weight is None:
+                loss = cross_entropy(step.logits_nK, step.labels_n, weight=self._weight_K)
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                loss = cross_entropy(step.logits_nK, step.labels_n, weight=self._weight_K, reduction="sum")
+                loss = loss / step.weight
+                # the gradients are averaged over the processes
+                (loss * team.size).backward()  # type: ignore[no-untyped-call]
+            self._optimiser.step()
+            loss_sum += loss.detach() * step.rows
+            right_n = step.logits_nK.detach().argmax(dim=1) == step.labels_n
+            counts[0] += step.own_rows
+            counts[1] += right_n[: step.own_rows].sum()
+        rows, correct = team.total(counts).tolist()
         if not rows:
-            reason = "no sample can be read"
-            break
-        losses.append(loss_sum.item() / rows)
-        accuracies.append(correct.item() / rows)
-        if not math.isfinite(losses[-1]):
+            return False
+        self._losses.append(team.total(loss_sum).item() / rows)
+        self._accuracies.append(correct / rows)
+        if not math.isfinite(self._losses[-1]):
             raise InputError(
-                f"the training loss is {losses[-1]} in epoch {epoch}: lower training.learning_rate, which is "
-                f"{settings.learning_rate}"
+                f"the training loss is {self._losses[-1]} in epoch {len(self._losses)}: lower training.learning_rate, "
+                f"which is {self._settings.learning_rate}"
             )
-        progress(epoch, settings.max_epochs)
-        if settings.stop == "train_accuracy" and accuracies[-1] >= settings.stop_accuracy:
-            reason = f"training accuracy {accuracies[-1]:.4f} reached stop_accuracy = {settings.stop_accuracy}"
-            break
-        val_accuracy = learner.val_accuracy()
-        if val_accuracy is not None and best.is_over(val_accuracy):
-            reason = f"val accuracy has not improved for {settings.patience} epochs"
-            break
-    if not best.epoch:
-        learner.settle()
-    else:
-        reason += f"; kept epoch {best.epoch} with val accuracy {best.restore():.4f}"
-    progress(len(losses), len(losses))
-    return FitResult(len(losses), tuple(losses), tuple(accuracies), tuple(best.accuracies), reason)
+        return True
+
+    def _ended(self) -> str:
+        """Return why the training is over, or an empty text."""
+        settings, done = self._settings, len(self._losses)
+        if settings.stop == "train_accuracy" and done and self._accuracies[-1] >= settings.stop_accuracy:
+            return f"training accuracy {self._accuracies[-1]:.4f} reached stop_accuracy = {settings.stop_accuracy}"
+        if self._best.epoch and len(self._best.accuracies) - self._best.epoch >= settings.patience:
+            return f"val accuracy has not improved for {settings.patience} epochs"
+        return f"max_epochs = {settings.max_epochs} are done" if done == settings.max_epochs else ""
+
+    def _keep(self, keeper: Keeper | None) -> None:
+        if not self._team.agrees(keeper is not None and keeper.is_due()):
+            return
+        randomness = self._random_states()
+        unreadable = [_unreadable(examples, self._team) if examples else () for examples in (self._train, self._val)]
+        if keeper is None or self._team.rank:
+            return
+        state = {f"model.{name}": value for name, value in self._learner.module.state_dict().items()}
+        state |= {f"best.{name}": value for name, value in self._best.weights.items()}
+        state |= {f"optimiser.{name}": value for name, value in self._optimiser.state().items()}
+        course = Course(
+            losses=tuple(self._losses),
+            accuracies=tuple(self._accuracies),
+            val_accuracies=tuple(self._best.accuracies),
+            best_epoch=self._best.epoch,
+            steps=self._optimiser.steps_done,
+            unreadable_train=unreadable[0],
+            unreadable_val=unreadable[1],
+        )
+        keeper.write(Checkpoint({name: value.cpu().contiguous() for name, value in state.items()} | randomness, course))
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Become what the training was."""
+        course = checkpoint.course
+        self._losses, self._accuracies = list(course.losses), list(course.accuracies)
+        self._learner.module.load_state_dict(_below("model.", checkpoint.tensors))
+        self._best.epoch, self._best.accuracies = course.best_epoch, list(course.val_accuracies)
+        self._best.weights = {
+            name: value.to(self._device) for name, value in _below("best.", checkpoint.tensors).items()
+        }
+        self._optimiser.restore(_below("optimiser.", checkpoint.tensors), course.steps)
+        randomness = _below(f"random.{self._team.rank}.", checkpoint.tensors)
+        self._generator.set_state(randomness["order"])
+        self._learner.generator.set_state(randomness["drawing"])
+        torch.set_rng_state(randomness["cpu"])
+        if "cuda" in randomness:
+            torch.cuda.set_rng_state(randomness["cuda"], self._device)
+
+    def _random_states(self) -> dict[str, Tensor]:
+        """Return the state of every generator of every process, by name."""
+        own = {
+            "order": self._generator.get_state(),
+            "drawing": self._learner.generator.get_state(),
+            "cpu": torch.get_rng_state(),
+        }
+        if self._device.type == "cuda":
+            own["cuda"] = torch.cuda.get_rng_state(self._device)
+        every = {name: self._team.gathered(state) for name, state in own.items()}
+        return {f"random.{rank}.{name}": state for name, states in every.items() for rank, state in enumerate(states)}
 
 
 class _BestEpoch:
     """Keeps the weights of the epoch with the greatest val accuracy, of equal ones the first."""
 
-    def __init__(self, module: nn.Module, patience: int) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._patience = patience
-        self._weights: dict[str, Tensor] = {}
+        self.weights: dict[str, Tensor] = {}
         self.accuracies: list[float] = []
         self.epoch = 0
 
-    def is_over(self, accuracy: float) -> bool:
-        """Take note of an epoch's accuracy; return whether the best one is ``patience`` epochs old."""
+    def take(self, accuracy: float) -> None:
+        """Take note of the present epoch's accuracy."""
         self.accuracies.append(accuracy)
         if not self.epoch or accuracy > self.accuracies[self.epoch - 1]:
             self.epoch = len(self.accuracies)
-            self._weights = {name: value.detach().clone() for name, value in self._module.state_dict().items()}
-        return len(self.accuracies) - self.epoch >= self._patience
+            self.weights = {name: value.detach().clone() for name, value in self._module.state_dict().items()}
 
     def restore(self) -> float:
         """Put the best epoch's weights back and return its accuracy."""
-        self._module.load_state_dict(self._weights)
+        self._module.load_state_dict(self.weights)
         return self.accuracies[self.epoch - 1]
 
 
@@ -206,27 +352,50 @@ class _WholeNetwork:
         frozen_encoder: bool,
         generator: torch.Generator,
         device: torch.device,
+        team: Team,
     ) -> None:
         self.module: nn.Module = network
-        self._encoder = network.encoder
+        self.team = team
+        self.generator = generator
         self._train = train
         self._val = val
         self._settings = settings
         self._frozen = frozen_encoder
-        self._generator = generator
         self._device = device
         network.encoder.requires_grad_(not frozen_encoder)
+        self._running: nn.Module = network
+        self._encoder: nn.Module = network.encoder
+        if team.size > 1:
+            self._running, twin = parallel(network, device)
+            self._encoder = twin.encoder
 
-    def passes(self, order_n: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        self.module.train()
+    def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]:
+        self._running.train()
         if self._frozen:
             self._encoder.eval()
-        for images_nCSS, labels_n in _readable(self._train, self._settings.batch_size, order_n):
-            images_nCSS = augment(images_nCSS.to(self._device), self._settings.augmentation, self._generator)
-            labels_n = _at_least_two(labels_n.to(self._device))
-            with _precision(self._settings, self._device):
-                logits_nK = self.module(_at_least_two(images_nCSS))
-            yield logits_nK.float(), labels_n
+        if self.team.size == 1:
+            for images_nCSS, labels_n in _readable(self._train, self._settings.batch_size, order_n):
+                rows = len(labels_n)
+                labels_n = _at_least_two(labels_n.to(self._device))
+                yield _Step(self._logits(images_nCSS, twice=True), labels_n, rows, None, rows)
+            return
+        for batch in self._train.images.batches(self._settings.batch_size, order_n, self.team.own_part):
+            images_nCSS = batch.images_bCSS[: len(batch.index_n)][batch.readable_n]
+            labels_n = self._train.labels_n[batch.index_n[batch.readable_n]].to(self._device)
+            weight = weight_K[labels_n].sum() if weight_K is not None else torch.ones_like(labels_n).sum()
+            rows, weight = self.team.total(torch.stack([weight.new_tensor(len(labels_n)), weight]).double())
+            if rows:
+                # all processes' statistics are one on CUDA, so that only a lone row of the whole batch is a lone row
+                twice = len(labels_n) == 1 and (self._device.type != "cuda" or rows == 1)
+                logits_nK = self._logits(images_nCSS, twice=twice)[: len(labels_n)]
+                yield _Step(logits_nK, labels_n, len(labels_n), weight.float(), int(rows))
+
+    def _logits(self, images_nCSS: Tensor, *, twice: bool) -> Tensor:
+        """Return the logits of augmented images; of a lone one twice if so asked."""
+        images_nCSS = augment(images_nCSS.to(self._device), self._settings.augmentation, self.generator)
+        with _precision(self._settings, self._device):
+            logits_nK: Tensor = self._running(_at_least_two(images_nCSS) if twice else images_nCSS)
+        return logits_nK.float()
 
     def settle(self) -> None:
         """Set the running statistics of batch normalisation to the training samples' under the present weights.
@@ -244,14 +413,18 @@ class _WholeNetwork:
             # no momentum: the plain mean over all batches
             norm.momentum = None
             norm.train()
-        for images_nCSS, _ in _readable(self._train, max(_SETTLING_ROWS, self._settings.batch_size)):
+        batch_size = max(_SETTLING_ROWS, self._settings.batch_size)
+        own_n = self.team.own_batches(torch.arange(len(self._train.images)), batch_size)
+        for images_nCSS, _ in _readable(self._train, batch_size, own_n):
             # a lone row at the end would count as much as a full batch
-            if len(images_nCSS) == 1 and int(norms[0].num_batches_tracked or 0):
+            if len(images_nCSS) == 1 and (self.team.rank or int(norms[0].num_batches_tracked or 0)):
                 continue
             with torch.no_grad():
                 self.module(_at_least_two(images_nCSS.to(self._device)))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+            if self.team.size > 1:
+                _average_over_batches(norm, self.team)
         self.module.eval()
 
     def val_accuracy(self) -> float | None:
@@ -260,33 +433,47 @@ class _WholeNetwork:
         self.settle()
         self.module.eval()
         correct = rows = 0
-        for images_nCSS, labels_n in _readable(self._val, self._settings.batch_size):
+        own_n = self.team.own_batches(torch.arange(len(self._val.images)), self._settings.batch_size)
+        for images_nCSS, labels_n in _readable(self._val, self._settings.batch_size, own_n):
             with torch.inference_mode():
                 predicted_n = self.module(images_nCSS.to(self._device)).argmax(dim=1).cpu()
             correct += int((predicted_n == labels_n).sum())
             rows += len(labels_n)
-        return _share(correct, rows)
+        return _share(*self.team.total(torch.tensor([correct, rows], device=self._device)).tolist())
 
 
 class _HeadOnEmbeddings:
-    """The encoder runs once over every sample; then the head learns from embeddings in memory."""
+    """The encoder runs once over every sample; then the head learns from embeddings in memory.
+
+    A team divides the encoder's work among its processes; each then trains the same head by itself, to the same bits.
+    """
 
     def __init__(
-        self, network: Network, train: Examples, val: Examples | None, settings: TrainingSettings, device: torch.device
+        self,
+        network: Network,
+        train: Examples,
+        val: Examples | None,
+        settings: TrainingSettings,
+        device: torch.device,
+        team: Team,
     ) -> None:
         network.eval()
         self.module: nn.Module = nn.Sequential(network.dropout, network.head)
+        self.team = ALONE
+        self.generator = torch.Generator()
         self._batch_size = settings.batch_size
-        self._train = _embedded(network, train, settings, device)
-        self._val = _embedded(network, val, settings, device) if val else None
+        self._train = _embedded(network, train, settings, device, team)
+        self._val = _embedded(network, val, settings, device, team) if val else None
 
-    def passes(self, order_n: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]:
         self.module.train()
         for part_n in pieces(order_n, self._batch_size):
             places_n = self._train.places_N[part_n]
             places_n = places_n[places_n >= 0]
             if len(places_n):
-                yield self.module(self._train.embeddings_nD[places_n]), self._train.labels_n[places_n]
+                labels_n = self._train.labels_n[places_n]
+                rows = len(labels_n)
+                yield _Step(self.module(self._train.embeddings_nD[places_n]), labels_n, rows, None, rows)
 
     def settle(self) -> None:
         """Do nothing: the encoder has not changed, and the head has no statistics."""
@@ -309,15 +496,48 @@ class _Embedded:
     places_N: Tensor
 
 
-def _embedded(network: Network, examples: Examples, settings: TrainingSettings, device: torch.device) -> _Embedded:
-    blocks = [torch.empty(0, network.embedding_size, device=device)]
-    for batch in examples.images.batches(settings.batch_size):
+def _embedded(
+    network: Network, examples: Examples, settings: TrainingSettings, device: torch.device, team: Team
+) -> _Embedded:
+    total = len(examples.images)
+    embeddings_ND = torch.zeros(total, network.embedding_size, device=device)
+    own_n = team.own_batches(torch.arange(total), settings.batch_size)
+    for batch in examples.images.batches(settings.batch_size, own_n):
         with torch.no_grad():
             embeddings_bD = network.embed(batch.images_bCSS.to(device)).float()
-        blocks.append(embeddings_bD[: len(batch.index_n)][batch.readable_n.to(device)])
+        embeddings_ND[batch.index_n.to(device)] = embeddings_bD[: len(batch.index_n)]
+    team.total(embeddings_ND)
+    examples.images.mark_unreadable({bad.index: bad.reason for bad in _unreadable(examples, team)})
     readable_n = examples.images.readable_n
     places_N = torch.where(readable_n, readable_n.cumsum(0) - 1, -1)
-    return _Embedded(torch.cat(blocks), examples.labels_n[readable_n].to(device), places_N)
+    labels_n = examples.labels_n[readable_n].to(device)
+    return _Embedded(embeddings_ND[readable_n.to(device)], labels_n, places_N)
+
+
+def _unreadable(examples: Examples, team: Team) -> tuple[Unreadable, ...]:
+    """Return the samples that any process has found unreadable so far, in order of index."""
+    own = [(index, reason) for index, reason in examples.images.reasons.items()]
+    found = dict(pair for text in team.texts(json.dumps(own)) for pair in json.loads(text))
+    return tuple(Unreadable(index=index, reason=found[index]) for index in sorted(found))
+
+
+def _average_over_batches(norm: nn.BatchNorm1d | nn.BatchNorm2d, team: Team) -> None:
+    """Make running statistics, which are means over this process's batches, the means over all processes' batches."""
+    tracked, mean, variance = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    assert tracked is not None
+    assert mean is not None
+    assert variance is not None
+    own = tracked.clone()
+    if not int(team.total(tracked)):
+        return
+    for values in (mean, variance):
+        # without a batch they are what a reset leaves
+        values.mul_(own / tracked)
+        team.total(values)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _readable(examples: Examples, batch_size: int, order_n: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:

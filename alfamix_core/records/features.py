@@ -2,6 +2,7 @@
 
     part-00000.safetensors …   positions (n,) int64 ascending, then a column a name: embeddings (n, D), logits (n, K)
     slice.safetensors          the shard's rows of the map: positions, embeddings
+    sums.safetensors           of the shard: what ``learning.drift`` adds up
     stage.json
 
 The labelled samples' features are one such folder whose parts have ``labels`` in place of positions.
@@ -17,6 +18,7 @@ from torch import Tensor
 
 PART_BYTES = 256 * 2**20
 SLICE_FILE = "slice.safetensors"
+SUMS_FILE = "sums.safetensors"
 
 
 class FeatureWriter:

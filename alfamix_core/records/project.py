@@ -68,6 +68,12 @@ class TrainingSettings(Record):
     )
     mixed_precision: bool = Field(True, description="bfloat16 autocast, on CUDA only")
     loader_workers: int = Field(0, ge=0, le=64, description="processes that read and decode images")
+    checkpoint_seconds: float = Field(
+        10.0,
+        ge=0,
+        description="between checkpoints at least, each at an epoch's end; a slow store stretches it to a twentieth of "
+        "the time; 0: after every epoch, whatever it costs",
+    )
 
 
 class RoundSettings(Record):
@@ -154,6 +160,25 @@ class BudgetSettings(Record):
     labels: int | None = Field(None, ge=0, description="questions that may be asked in all")
 
 
+class MetricsSettings(Record):
+    """How `export` and `finish` publish the project's metrics; not needed where `alfamix exporter` is scraped."""
+
+    way: Literal["none", "pushgateway", "textfile"] = Field(
+        "none", description="pushgateway: pushed to url; textfile: written to path, for node_exporter"
+    )
+    url: str = Field("", description="of the Pushgateway, such as http://pushgateway:9091")
+    path: str = Field("", description="of the file, absolute, ends in .prom")
+    timeout_seconds: float = Field(5.0, gt=0, le=60, description="of a push")
+
+    @model_validator(mode="after")
+    def _way_has_its_place(self) -> Self:
+        if self.way == "pushgateway" and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f'url "{self.url}" must begin with http:// or https:// where way is pushgateway')
+        if self.way == "textfile" and not (self.path.startswith("/") and self.path.endswith(".prom")):
+            raise ValueError(f'path "{self.path}" must be absolute and end in .prom where way is textfile')
+        return self
+
+
 class LimitSettings(Record):
     """What is refused, and how much of it a round bears."""
 
@@ -184,6 +209,7 @@ class Project(Record):
     stop: StopSettings = StopSettings()
     budgets: BudgetSettings = BudgetSettings()
     limits: LimitSettings = LimitSettings()
+    metrics: MetricsSettings = MetricsSettings()
     data_prefixes: tuple[str, ...] = Field((), description="uris below which a manifest may point, beside its folder")
     seed: int = Field(0, ge=0, lt=2**31, description="all randomness comes from it")
 

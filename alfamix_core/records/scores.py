@@ -2,6 +2,7 @@
 
 scores.safetensors   positions (n,) int64 ascending, scores (n,) float32, and the strategy's rows by name
 slice.safetensors    the shard's rows of the map, see ``records.features``
+sums.safetensors     likewise
 stage.json
 """
 

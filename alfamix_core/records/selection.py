@@ -35,4 +35,10 @@ class Selection(Record):
     reason: str = Field(description="why fewer; empty when none are missing")
     summary: dict[str, float | int] = Field(default_factory=dict, description="the strategy's own account")
     candidate_scores: tuple[float, ...] = Field((), description="of the samples among which was chosen; finite")
+    embedding_distance: float | None = Field(
+        None, ge=0, description="of the pool's new samples from the labelled ones, see ``learning.drift``"
+    )
+    predicted_shares: dict[str, float] = Field(
+        default_factory=dict, description="of the pool, by predicted class; empty while the model is untrained"
+    )
     map: tuple[PlacedSample, ...] = Field((), description="principal components of the embeddings")

@@ -1,11 +1,12 @@
 """The snapshot folder: a round's frozen world, as tables.
 
     round.json        the round's record, settings included
-    pool.parquet      the samples that may be asked: sample_id, uri, group, on_map
+    pool.parquet      the samples that may be asked: sample_id, uri, group, on_map, new
     labelled.parquet  the samples with a decided label: sample_id, uri, label (class index), split, group, round
     stage.json
 
-``on_map`` marks the 2,000 samples with the smallest SHA-256 of their id, which the report's map shows. A position is a
+``on_map`` marks the 2,000 samples with the smallest SHA-256 of their id, which the report's map shows; ``new``
+those of the drops that came since the round before, by which drift is measured. A position is a
 row number of pool.parquet; its rows are in order of sample_id. It never leaves the round.
 """
 
@@ -30,6 +31,7 @@ POOL = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("group", pa.string()),
         pa.field("on_map", pa.bool_(), nullable=False),
+        pa.field("new", pa.bool_(), nullable=False),
     ]
 )
 AUDIT = pa.schema([pa.field("sample_id", pa.string(), nullable=False), pa.field("uri", pa.string(), nullable=False)])

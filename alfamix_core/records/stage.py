@@ -1,11 +1,13 @@
 """stage.json: what a stage and those before it did; and the reasons for quarantined samples."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
 
 from alfamix_core.records.record import Record
+from alfamix_core.records.round import StageTotal
 
 FILE = "stage.json"
 
@@ -28,6 +30,8 @@ class StageRun(Record):
     bytes_read: int = Field(0, ge=0, description="of samples")
     peak_memory_bytes: int = Field(0, ge=0, description="resident, of the process")
     device: str = Field("", description="cpu or the GPU's name, where a model ran")
+    gpus: int = Field(0, ge=0, description="held while it ran")
+    gpu_peak_memory_bytes: int = Field(0, ge=0, description="reserved on one GPU")
     gpu_seconds: float = Field(0.0, ge=0, description="times the GPUs held")
     gpu_peak_memory_bytes: int = Field(0, ge=0, description="of one GPU")
     attempts: int = Field(1, ge=1, description="times that the stage was begun for this round and shard")
@@ -71,3 +75,27 @@ def write_log(
     log = StageLog(runs=(*before.runs, run), quarantined=tuple(bad[key] for key in sorted(bad)))
     for folder in outputs:
         log.write(folder)
+
+
+def totals(runs: Iterable[StageRun], attempts: Mapping[tuple[str, str], int]) -> dict[str, StageTotal]:
+    """Return what each stage came to.
+
+    Args:
+        runs: of all stages and shards.
+        attempts: how often each stage and shard was begun; those of which nothing is known were begun once.
+    """
+    by_stage: dict[str, list[StageRun]] = defaultdict(list)
+    for run in runs:
+        by_stage[run.stage].append(run)
+    return {
+        stage: StageTotal(
+            seconds=round(sum(run.seconds for run in shards), 3),
+            rows=sum(run.rows for run in shards),
+            bytes_read=sum(run.bytes_read for run in shards),
+            peak_memory_bytes=max(run.peak_memory_bytes for run in shards),
+            gpu_seconds=round(sum(run.seconds * run.gpus for run in shards), 3),
+            gpu_peak_memory_bytes=max(run.gpu_peak_memory_bytes for run in shards),
+            retries=sum(max(attempts.get((stage, run.shard), 1), 1) - 1 for run in shards),
+        )
+        for stage, shards in by_stage.items()
+    }

@@ -30,6 +30,7 @@ def train(
         from components.train import stage
 
         stage.run(
+            project_uri=project_uri,
             snapshot_path=snapshot.path,
             champion_path=champion.path,
             model_path=model.path,

@@ -1,0 +1,155 @@
+"""Checkpoints of a training: tensors first, then the small JSON that commits them; a failure is a warning."""
+
+import hashlib
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from alfamix_core.errors import AlfamixError, MissingObjectError, StorageError
+from alfamix_core.learning.distributed import Team
+from alfamix_core.records.checkpoint import Commit, Course
+from alfamix_core.storage import Store
+
+_COMMIT = "checkpoint.json"
+_TENSORS = ".safetensors"
+_FETCHED = "fetched.safetensors"
+_SHARE = 0.05  # of a training's time that writing may take
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after some epoch.
+
+    Attributes:
+        tensors: weights, optimiser, best epoch and random state, by name.
+        course: what it measured so far.
+    """
+
+    tensors: dict[str, Tensor]
+    course: Course
+
+
+class Checkpoints:
+    """The checkpoints of one training below one folder of a store; the last one alone is kept.
+
+    A kill at any time leaves the checkpoint before it or the new one, never half of one. Two attempts at the same
+    training may write at once: each commits whole checkpoints, and the later commit counts.
+    """
+
+    def __init__(self, store: Store, folder: str, digest: str, every_seconds: float, scratch: Path) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            store: of the project.
+            folder: key with a slash at its end, for these files alone.
+            digest: of all that decides the training's result.
+            every_seconds: between two checkpoints at least; a slow store stretches it, so that writing takes at most
+                a twentieth of the time. 0: after every epoch, whatever it costs.
+            scratch: folder of this machine for the file of tensors on its way.
+        """
+        self._store = store
+        self._folder = folder
+        self._digest = digest
+        self._every = every_seconds
+        self._scratch = scratch
+        self._due = time.monotonic() + every_seconds
+
+    def find(self, team: Team) -> Checkpoint | None:
+        """Return the checkpoint of this training, or None; one that cannot be used is named in one line.
+
+        The team's first process asks the store; the others, which have the same scratch folder, read what it fetched.
+        """
+        found = self._find() if team.rank == 0 else None
+        course = team.texts(found.course.model_dump_json() if found else "")[0]
+        if not course or team.rank == 0:
+            return found
+        return Checkpoint(load_file(self._scratch / _FETCHED), Course.parse(course, _COMMIT))
+
+    def _find(self) -> Checkpoint | None:
+        try:
+            return self._read()
+        except AlfamixError as error:
+            _say(f"the training begins anew, its checkpoint cannot be read: {error}")
+            return None
+
+    def is_due(self) -> bool:
+        """Tell whether the next epoch's end is to be kept."""
+        return time.monotonic() >= self._due
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Replace the checkpoint; where the store fails, say so and leave the one before.
+
+        Args:
+            checkpoint: tensors on the CPU.
+        """
+        start = time.monotonic()
+        try:
+            self._write(checkpoint)
+        except AlfamixError as error:
+            _say(f"the checkpoint of epoch {checkpoint.course.epochs} could not be written: {error}")
+        end = time.monotonic()
+        if self._every:
+            self._due = end + max(self._every, (end - start) * (1 / _SHARE - 1))
+
+    def _read(self) -> Checkpoint | None:
+        key = self._folder + _COMMIT
+        try:
+            commit = Commit.parse(self._store.read(key).data, key)
+        except MissingObjectError:
+            return None
+        if commit.digest != self._digest:
+            _say(f"{self._store.uri_of(key)} is of another training and is not used")
+            return None
+        path = self._scratch / _FETCHED
+        try:
+            self._store.fetch(self._folder + commit.file, path)
+            with path.open("rb") as file:
+                came = hashlib.file_digest(file, "sha256").hexdigest()
+            if came != commit.sha256:
+                raise StorageError(f"{commit.file} has SHA-256 {came}, and {key} says {commit.sha256}")
+            return Checkpoint(load_file(path), commit.course)
+        except SafetensorError as error:
+            raise StorageError(f"{commit.file} is damaged ({error})") from error
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        name = f"{checkpoint.course.epochs:06d}-{uuid.uuid4().hex[:12]}{_TENSORS}"
+        path = self._scratch / name
+        try:
+            save_file(checkpoint.tensors, path)
+            sha256 = self._store.create_from(self._folder + name, path)
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}") from error
+        finally:
+            path.unlink(missing_ok=True)
+        commit = Commit(digest=self._digest, file=name, sha256=sha256, course=checkpoint.course)
+        self._commit(commit.document())
+        for entry in list(self._store.list(self._folder)):
+            if entry.key.endswith(_TENSORS) and entry.key != self._folder + name:
+                self._store.delete(entry.key)
+
+    def _commit(self, document: bytes) -> None:
+        key = self._folder + _COMMIT
+        try:
+            tag = self._store.read(key).tag
+        except MissingObjectError:
+            self._store.create(key, document)
+        else:
+            self._store.swap(key, document, tag)
+
+
+def digest_of(*parts: bytes) -> str:
+    """Return the SHA-256, hex, of a list of byte strings; where one ends matters."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write("alfamix train: " + " ".join(text.split()) + "\n")
