@@ -26,7 +26,10 @@ check: setup  ## Lint, check formats and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfiles/Dockerfile
-	$(BIN)/shellcheck Dockerfiles/*.sh Dockerfiles/alfamix .ci/run
+	$(BIN)/shellcheck Dockerfiles/*.sh Dockerfiles/alfamix monitoring/*.sh .ci/run
+	monitoring/programs.sh
+	promtool check rules monitoring/rules/*.yml
+	promtool test rules monitoring/rules/tests/*.yml
 
 compile: setup  ## Write the pipeline for a Kubeflow cluster to pipelines/round.yaml
 	$(BIN)/python -m pipelines.compile
@@ -47,6 +50,13 @@ push: setup  ## Push them to REGISTRY=…, and write dist/digests.txt for `make 
 e2e-docker: setup  ## Build the images, and run rounds in containers and in processes: the same queries
 	ALFAMIX_E2E_ROUNDS=$(or $(ROUNDS),2) $(BIN)/python -m pytest -m docker
 
+e2e-monitoring: setup  ## Watch rounds with a real Prometheus and Pushgateway: values, alerts, a restart
+	monitoring/programs.sh
+	ALFAMIX_E2E_ROUNDS=$(or $(ROUNDS),3) $(BIN)/python -m pytest -m monitoring
+
+prometheus:  ## Install Debian's Prometheus and Pushgateway where that is possible
+	monitoring/programs.sh
+
 sbom: setup  ## Write what each runtime holds to dist/sbom/, as CycloneDX
 	Dockerfiles/sbom.sh dist/sbom
 
@@ -57,6 +67,8 @@ docs: setup  ## Write the generated pages of docs/ anew
 	$(BIN)/alfamix settings --markdown > docs/settings.md
 	$(BIN)/alfamix metrics --markdown > docs/metrics.md
 	$(BIN)/alfamix settings --platform --markdown > docs/platform-settings.md
+	$(BIN)/python -m monitoring.latest
+	$(BIN)/python -m monitoring.dashboards
 
 lock: setup  ## Resolve the dependencies anew into requirements.lock and the images' locks
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
@@ -67,4 +79,4 @@ clean:  ## Remove the environment, caches and the demo
 	rm -rf .venv .work build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check compile package deploy-check images push e2e-docker sbom audit docs lock clean
+.PHONY: help setup demo test faults check compile package deploy-check images push e2e-docker e2e-monitoring prometheus sbom audit docs lock clean

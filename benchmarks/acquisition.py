@@ -42,8 +42,10 @@ from alfamix_core.acquisition.probabilities import log_probabilities
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.strategies.entropy import entropies
 from alfamix_core.acquisition.strategies.uherding import herd
+from alfamix_core.acquisition.strategy import Strategy
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead, Scores
 from alfamix_core.records.features import FeatureWriter, read_blocks
+from alfamix_core.records.scores import read_scores, write_scores
 
 T = TypeVar("T")
 
@@ -570,6 +572,36 @@ def stream(bench: Bench) -> None:
                 )
 
 
+def parts(bench: Bench) -> None:
+    """Choose from what eight shards wrote to disk: memory above the start must not hold the pool."""
+    sizes = [("coreset", 100_000, 512, 100, 1_000), ("badge", 20_000, 768, 100, 200)]
+    if bench.quick:
+        sizes = [("coreset", 10_000, 64, 10, 100), ("badge", 2_000, 64, 10, 50)]
+    for name, N, D, K, B in sizes:
+        mixture = Mixture.of(D, K)
+        strategy = strategies.load(name)
+        state = strategy.prepare(mixture.labelled(100), mixture.head, 0)
+        with tempfile.TemporaryDirectory(prefix="alfamix-benchmark-") as disk:
+            folders = [Path(disk) / str(shard) for shard in range(8)]
+            for shard, folder in enumerate(folders):
+                positions_n = torch.arange(shard * N // 8, (shard + 1) * N // 8)
+                embeddings_nD, _ = mixture.rows(len(positions_n), seed=shard)
+                features = Features(positions_n, embeddings_nD, mixture.head(embeddings_nD))
+                folder.mkdir()
+                write_scores(folder, score_shard(strategy, [features], state, B))
+            size = sum(file.stat().st_size for folder in folders for file in folder.iterdir())
+            del features, embeddings_nD, positions_n
+
+            def choose(
+                strategy: Strategy = strategy, state: Any = state, folders: Sequence[Path] = folders, B: int = B
+            ) -> Tensor:
+                scores = Scores.merge([read_scores(folder) for folder in folders])
+                return strategy.select(scores, state, B, torch.Generator().manual_seed(0))
+
+            note = f"from 8 shards on disk, {size / _MB:.0f} MiB"
+            bench.measure("parts", f"{name} N={N} D={D} K={K} B={B}", _OURS, choose, note)
+
+
 def everything(bench: Bench) -> None:
     """Every strategy of ours on one pool, from features to queries; the ratio is beside the first."""
     N, D, K, B = (2_000, 64, 10, 50) if bench.quick else (20_000, 512, 100, 200)
@@ -593,6 +625,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "linkage": linkage,
     "herding": herding,
     "stream": stream,
+    "parts": parts,
     "all": everything,
 }
 

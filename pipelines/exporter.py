@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from prometheus_client import generate_latest
 
 from alfamix_core.telemetry import metrics as m
+from alfamix_core.telemetry.events import emit
 from alfamix_core.telemetry.exposition import Board, registry
 
 
@@ -71,5 +72,5 @@ class Exporter:
         self._own.set(m.EXPORTER_SECONDS, time.monotonic() - begun, project_uri=uri)
         self._own.set(m.EXPORTER_UP, float(not problem), project_uri=uri)
         if problem and self.warnings.get(uri) != problem:
-            sys.stderr.write(f"alfamix: exporter: {uri}: {problem}\n")
+            emit("warning", project=uri, text=problem)
         self.warnings[uri] = problem

@@ -289,7 +289,7 @@ class Trigger:
         if once and self._said == state + text:
             return
         self._said = state + text
-        emit("trigger", time=f"{datetime.now(UTC):%FT%TZ}", project=self._name, round=number, state=state, text=text)
+        emit("trigger", project=self._name, round=number, state=state, text=text)
 
 
 class _Outcome:

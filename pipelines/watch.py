@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from alfamix_core.telemetry.events import parse
+from alfamix_core.telemetry.events import SWITCH, form, parse, to_human
 
 STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
 _POLL_SECONDS = 0.1
@@ -130,7 +130,7 @@ def start(
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", SWITCH: "json"},
         )
 
 
@@ -145,9 +145,10 @@ def follow(child: subprocess.Popen[bytes], log: Path, console: Console, verbose:
     try:
         with Live(console=console, refresh_per_second=8, transient=False) if draw else _Nothing() as live:
             for line in _lines(child, log):
-                if verbose:
-                    console.print(line, markup=False, highlight=False)
                 event = parse(line)
+                if verbose:
+                    shown = to_human(event) if event and form() == "human" else line
+                    console.print(shown, markup=False, highlight=False)
                 ended = run.take(event) if event else ""
                 if draw:
                     live.update(_table(run))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from alfamix_core.acquisition.precision import true_float32
+
 BLOCK_ROWS = 1536
 """At least 1,024; a multiple of 48, so that no row of a block falls into an odd tile of a matrix product."""
 
@@ -51,4 +53,5 @@ def products(rows_nD: Tensor, kernel_DX: Tensor) -> Tensor:
         (n, X).
     """
     X = kernel_DX.shape[1]
-    return (rows_nD @ pad(kernel_DX, (0, -X % _WIDTH)).contiguous())[:, :X]
+    with true_float32():
+        return (rows_nD @ pad(kernel_DX, (0, -X % _WIDTH)).contiguous())[:, :X]

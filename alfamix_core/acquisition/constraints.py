@@ -6,6 +6,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from alfamix_core.acquisition.rows import Column
+
 
 class Constraint(Protocol):
     """Judges one sample after another; remembers those that were taken into the batch."""
@@ -51,7 +53,7 @@ class AtMost:
 class Apart:
     """No two samples of the batch closer than a distance, nor any closer to a labelled sample."""
 
-    def __init__(self, embeddings_nD: Tensor, distance: float, labelled_LD: Tensor | None = None):
+    def __init__(self, embeddings_nD: Column, distance: float, labelled_LD: Tensor | None = None):
         """Demand a Euclidean distance.
 
         Args:
@@ -66,7 +68,7 @@ class Apart:
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample is far enough from all that were taken."""
-        gaps_mD = self._batch_mD - self._embeddings_nD[index].to(torch.float32)
+        gaps_mD = self._batch_mD - self._embeddings_nD[index : index + 1].to(torch.float32)
         return bool((gaps_mD.norm(dim=1) >= self._distance).all())
 
     def take(self, index: int) -> None:

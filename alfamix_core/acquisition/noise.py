@@ -31,6 +31,16 @@ MIXING_RATIOS = 10
 """The mixing ratios of ALFA-Mix that are drawn, one key for each cap and anchor."""
 DROPOUT_MASKS = 11
 """The masks of the Monte-Carlo passes, one key for each pass and layer."""
+POWER_DRAW = 21
+"""The numbers that power_margin adds to the logarithm of the margin."""
+HEAD_DROPOUT = 22
+"""The masks of dropquery's passes, one key a pass."""
+FLIPS_FILL = 23
+"""The order among samples with as many flips in dropquery."""
+CLUSTER_MEMBER_ORDER = 24
+"""The order within a cluster of cluster_margin."""
+HERD_SUBSET = 25
+"""The rows of the pool that uherding looks at."""
 KMEANS_SKETCH = 26
 """Where the search for the directions of k-means' sketch begins."""
 KMEANS_SPLIT = 27

@@ -1,7 +1,7 @@
 """Rows and how far apart they are: what k-centre and the draws of k-means++ need to know of a space.
 
 No matrix of all pairs exists anywhere: a pass over n rows compares one block of them with a few others at a time, and
-reads a block only once, so rows may lie in a memory-mapped file.
+reads a block only once, so rows may lie in memory-mapped files: what is taken is in memory, nothing else.
 """
 
 import math
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition.blocks import products
+from alfamix_core.acquisition.precision import true_float32
 from alfamix_core.acquisition.probabilities import log_probabilities, without_top
+from alfamix_core.acquisition.rows import Column, whole
 
 BLOCK_ROWS = 2048
 """Rows of a pass that are in memory at a time."""
@@ -83,12 +85,12 @@ class Euclidean(Points):
     is computed.
 
     Attributes:
-        rows_nD: (n, D), any floating dtype.
+        rows_nD: (n, D), any floating dtype, in memory or not.
         centre_D: what is subtracted before the products; made from the others where it is None.
         squares_n: (n,) float32, squared norms of the rows without the centre; None as long as nothing stored them.
     """
 
-    rows_nD: Tensor
+    rows_nD: Column
     centre_D: Tensor | None = None
     squares_n: Tensor | None = None
 
@@ -102,8 +104,9 @@ class Euclidean(Points):
 
     def for_passes(self) -> "Euclidean":
         """Return the same rows with their squared norms: one pass, which saves it in each of those to come."""
-        centre_D = coarse_mean(self.rows_nD[:_OTHERS]) if len(self) else self.rows_nD.new_zeros(self.rows_nD.shape[1])
-        squares_n = self.rows_nD.new_empty(len(self), dtype=torch.float32)
+        D, device = self.rows_nD.shape[1], self.rows_nD.device
+        centre_D = coarse_mean(self.rows_nD[:_OTHERS]) if len(self) else torch.zeros(D, device=device)
+        squares_n = torch.empty(len(self), dtype=torch.float32, device=device)
         for start in range(0, len(self), BLOCK_ROWS):
             part = slice(start, start + BLOCK_ROWS)
             squares_n[part] = _squares(_centred(self.rows_nD[part], centre_D))
@@ -111,10 +114,10 @@ class Euclidean(Points):
 
     def distances(self, others: "Euclidean") -> Tensor:
         """Return squared distances (n, m)."""
-        distances_nm = self.rows_nD.new_empty(len(self), len(others), dtype=torch.float64)
+        distances_nm = torch.empty(len(self), len(others), dtype=torch.float64, device=self.rows_nD.device)
         for start in range(0, len(self), _PAIRS):
             rows_nD = self.rows_nD[start : start + _PAIRS].to(torch.float64)
-            for column, other_D in enumerate(others.rows_nD.to(torch.float64)):
+            for column, other_D in enumerate(whole(others.rows_nD).to(torch.float64)):
                 distances_nm[start : start + _PAIRS, column] = (rows_nD - other_D).square_().sum(dim=1)
         return distances_nm
 
@@ -153,11 +156,13 @@ class Euclidean(Points):
         """
         D = self.rows_nD.shape[1]
         share, lost = (2 * D + 32) * 2.0**-24, D * 1e-36
-        centre_D = coarse_mean(others.rows_nD) if self.centre_D is None else self.centre_D
-        rows_nD, others_mD = _centred(self.rows_nD, centre_D), _centred(others.rows_nD, centre_D)
+        own_nD, other_mD = whole(self.rows_nD), whole(others.rows_nD)
+        centre_D = coarse_mean(other_mD) if self.centre_D is None else self.centre_D
+        rows_nD, others_mD = _centred(own_nD, centre_D), _centred(other_mD, centre_D)
         squares_n = _squares(rows_nD) if self.squares_n is None else self.squares_n
         squares_m = _squares(others_mD)
-        least_mn = (-2 * others_mD) @ rows_nD.T
+        with true_float32():
+            least_mn = (-2 * others_mD) @ rows_nD.T
         least_mn += ((1 - share) * squares_m)[:, None]
         least_mn += (1 - share) * squares_n - lost
         return least_mn, 2 * (share * (squares_n.to(torch.float64) + squares_m.max()) + lost)
@@ -186,10 +191,10 @@ class Distributions(Points):
     """Class probabilities compared by half the symmetric Kullback-Leibler divergence.
 
     Attributes:
-        logits_nK: (n, K).
+        logits_nK: (n, K), in memory or not.
     """
 
-    logits_nK: Tensor
+    logits_nK: Column
 
     def __len__(self) -> int:
         return len(self.logits_nK)
@@ -198,9 +203,12 @@ class Distributions(Points):
         """Return some of the rows."""
         return Distributions(self.logits_nK[rows])
 
+    def _log_probs(self) -> Tensor:
+        return log_probabilities(whole(self.logits_nK))
+
     def distances(self, others: "Distributions") -> Tensor:
         """Return ½ Σ_k (p_ik - p_jk)(ln p_ik - ln p_jk), (n, m): no term is below 0, so none cancels another."""
-        log_probs_nK, others_mK = log_probabilities(self.logits_nK), log_probabilities(others.logits_nK)
+        log_probs_nK, others_mK = self._log_probs(), others._log_probs()
         probs_nK = log_probs_nK.exp()
         distances_nm = probs_nK.new_empty(len(self), len(others))
         for column, log_probs_K in enumerate(others_mK):
@@ -210,7 +218,7 @@ class Distributions(Points):
 
     def from_each(self, others: "Distributions") -> Tensor:
         """Return the divergence of each row from the one at its place among n others: (n,)."""
-        log_probs_nK, others_nK = log_probabilities(self.logits_nK), log_probabilities(others.logits_nK)
+        log_probs_nK, others_nK = self._log_probs(), others._log_probs()
         return ((log_probs_nK.exp() - others_nK.exp()) * (log_probs_nK - others_nK)).sum(dim=1) / 2
 
 
@@ -221,12 +229,12 @@ class Gradients(Points):
     The gradient of a sample is (p - e_y) zᵀ, K D numbers; two of them have the product (q_i·q_j)(z_i·z_j).
 
     Attributes:
-        logits_nK: (n, K).
-        embeddings_nD: (n, D), any floating dtype.
+        logits_nK: (n, K), in memory or not.
+        embeddings_nD: (n, D), any floating dtype, in memory or not.
     """
 
-    logits_nK: Tensor
-    embeddings_nD: Tensor
+    logits_nK: Column
+    embeddings_nD: Column
 
     def __len__(self) -> int:
         return len(self.logits_nK)
@@ -237,11 +245,11 @@ class Gradients(Points):
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return q (n, K), z (n, D) and ‖q‖² ‖z‖² (n,), in float64."""
-        log_probs_nK = log_probabilities(self.logits_nK)
+        log_probs_nK = log_probabilities(whole(self.logits_nK))
         predicted_n1 = log_probs_nK.argmax(dim=1, keepdim=True)
         # not p_y - 1, which is 0 for every confident sample
         pull_nK = log_probs_nK.exp().scatter(1, predicted_n1, -without_top(log_probs_nK)[:, None])
-        rows_nD = self.embeddings_nD.to(torch.float64)
+        rows_nD = whole(self.embeddings_nD).to(torch.float64)
         return pull_nK, rows_nD, pull_nK.square().sum(dim=1) * rows_nD.square().sum(dim=1)
 
     def squares(self) -> Tensor:

@@ -28,7 +28,7 @@ def keep(strategy: Strategy, scores: Scores, state: Any, reach: int) -> Scores:
     """
     if PREDICTED not in scores.rows or not len(scores):
         return strategy.keep(scores, state, reach)
-    predicted_n = scores.rows[PREDICTED]
+    predicted_n = scores.column(PREDICTED)
     classes = [scores.take((predicted_n == k).nonzero()[:, 0]) for k in torch.unique(predicted_n)]
     return Scores.merge([strategy.keep(part, state, reach) for part in classes])
 
@@ -67,11 +67,11 @@ def score_shard(
             if block.logits_nK is None:
                 raise ValueError("to keep the best of each class, blocks must hold logits")
             predicted_n = block.logits_nK.argmax(dim=1)
-            scored = Scores(scored.positions_n, scored.scores_n, scored.rows | {PREDICTED: predicted_n})
+            scored = Scores(scored.positions_n, scored.scores_n, {**scored.rows, PREDICTED: predicted_n})
         if embeddings and "embeddings" not in scored.rows:
             if block.embeddings_nD is None:
                 raise ValueError("to carry the embeddings, blocks must hold them")
-            scored = Scores(scored.positions_n, scored.scores_n, scored.rows | {"embeddings": block.embeddings_nD})
+            scored = Scores(scored.positions_n, scored.scores_n, {**scored.rows, "embeddings": block.embeddings_nD})
         kept.append(scored)
         rows += len(scored)
         if rows > limit:

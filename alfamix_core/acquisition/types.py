@@ -4,11 +4,13 @@ N pool samples, L labelled samples, n rows of a block or shard, D embedding size
 label, B budget of a round, T Monte-Carlo passes. A suffix names the shape: ``logits_nK`` is (n, K).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from alfamix_core.acquisition.rows import Column, Rows, whole
 
 
 @dataclass(frozen=True)
@@ -92,27 +94,35 @@ class Scores:
     Attributes:
         positions_n: (n,) int64, ascending, each once.
         scores_n: (n,) float32; higher is more informative; -inf is legal, NaN and +inf are not.
-        rows: more columns by name, each (n, …), such as ``embeddings`` for a clustering.
+        rows: more columns by name, each (n, …), such as ``embeddings`` for a clustering; ``Rows`` are left where they
+            are until they are needed.
     """
 
     positions_n: Tensor
     scores_n: Tensor
-    rows: dict[str, Tensor] = field(default_factory=dict)
+    rows: Mapping[str, Column] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.positions_n)
+
+    def column(self, name: str) -> Tensor:
+        """Return a column of ``rows`` as a tensor; all of it is then in memory."""
+        return whole(self.rows[name])
 
     def take(self, index_m: Tensor) -> "Scores":
         """Return the rows at the given indices (not positions), in that order."""
         return Scores(
             self.positions_n[index_m],
             self.scores_n[index_m],
-            {name: column[index_m] for name, column in self.rows.items()},
+            {
+                name: column.only(index_m) if isinstance(column, Rows) else column[index_m]
+                for name, column in self.rows.items()
+            },
         )
 
     @staticmethod
     def merge(parts: list["Scores"]) -> "Scores":
-        """Return the rows of all parts in position order; the parts' order does not matter.
+        """Return the rows of all parts in position order; the parts' order does not matter. ``Rows`` are not read.
 
         Raises:
             ValueError: there is no part, or the parts carry different columns.
@@ -122,12 +132,24 @@ class Scores:
         names = set(parts[0].rows)
         if any(set(part.rows) != names for part in parts):
             raise ValueError("the parts to be merged carry different columns")
-        positions = torch.cat([part.positions_n for part in parts])
-        order = positions.argsort(stable=True)
+        parts = sorted(parts, key=lambda part: int(part.positions_n[0]) if len(part) else -1)
+        positions_n = torch.cat([part.positions_n for part in parts])
+        order_n = None
+        if not bool((positions_n[1:] >= positions_n[:-1]).all()):
+            order_n = positions_n.argsort(stable=True)
+
+        def joined(columns: list[Column]) -> Column:
+            if all(isinstance(column, Rows) for column in columns):
+                rows = Rows.join([column for column in columns if isinstance(column, Rows)])
+                return rows if order_n is None else rows.only(order_n)
+            column_nX = torch.cat([whole(column) for column in columns])
+            return column_nX if order_n is None else column_nX[order_n]
+
+        scores_n = torch.cat([part.scores_n for part in parts])
         return Scores(
-            positions[order],
-            torch.cat([part.scores_n for part in parts])[order],
-            {name: torch.cat([part.rows[name] for part in parts])[order] for name in sorted(names)},
+            positions_n if order_n is None else positions_n[order_n],
+            scores_n if order_n is None else scores_n[order_n],
+            {name: joined([part.rows[name] for part in parts]) for name in sorted(names)},
         )
 
 

@@ -58,7 +58,7 @@ def constraints(scores: Scores, groups: pa.ChunkedArray, settings: Project, labe
             settings.classes.index(name): math.ceil(share * settings.budget)
             for name, share in wanted.class_shares.items()
         }
-        rules.append(AtMost(scores.rows[PREDICTED], limits, "class"))
+        rules.append(AtMost(scores.column(PREDICTED), limits, "class"))
     if wanted.min_distance > 0:
         rules.append(Apart(scores.rows["embeddings"], wanted.min_distance, labelled.embeddings_LD))
     return rules

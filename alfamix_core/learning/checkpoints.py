@@ -1,7 +1,6 @@
 """Checkpoints of a training: tensors first, then the small JSON that commits them; a failure is a warning."""
 
 import hashlib
-import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from alfamix_core.errors import AlfamixError, MissingObjectError, StorageError
 from alfamix_core.learning.distributed import Team
 from alfamix_core.records.checkpoint import Commit, Course
 from alfamix_core.storage import Store
+from alfamix_core.telemetry.events import emit
 
 _COMMIT = "checkpoint.json"
 _TENSORS = ".safetensors"
@@ -152,4 +152,4 @@ def digest_of(*parts: bytes) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write("alfamix train: " + " ".join(text.split()) + "\n")
+    emit("warning", stage="train", text=" ".join(text.split()))

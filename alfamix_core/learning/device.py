@@ -28,9 +28,9 @@ def name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def gpus(device: torch.device) -> int:
-    """Return how many GPUs a process with this device holds: 0 or 1."""
-    return int(device.type == "cuda")
+def gpu_seconds(device: torch.device, seconds: float, processes: int = 1) -> float:
+    """Return the time that GPUs were held, a GPU a process, seconds; 0 on the CPU."""
+    return round(seconds * processes, 3) if device.type == "cuda" else 0.0
 
 
 def gpu_peak_memory_bytes(device: torch.device) -> int:

@@ -3,14 +3,17 @@
 Kubeflow hides exit statuses and reasons, so a stage that stops on a deliberate error writes its line below the round.
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from alfamix_core.errors import AlfamixError, InputError, MissingObjectError, ObjectExistsError, StorageError
 from alfamix_core.project import layout, rounds
 from alfamix_core.records.round import Failure, number_of
 from alfamix_core.storage import Store, open_store
+from alfamix_core.telemetry import events, overhead
 from alfamix_core.telemetry.events import emit
 from alfamix_core.telemetry.measures import Stopwatch
 
@@ -29,19 +32,23 @@ def reported(stage: str, project_uri: str, key: str = "", shard: str = "", run_i
     Raises:
         SystemExit: with status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
     """
-    emit("started", stage=stage, shard=shard)
-    watch = Stopwatch()
-    try:
-        if key or run_id:
-            _stop_a_hopeless_retry(open_store(project_uri), key, run_id, stage, shard)
-        yield
-    except AlfamixError as error:
-        line = " ".join(str(error).split())
-        _record(project_uri, key, run_id, stage, shard, error.exit_status, line)
-        emit("failed", stage=stage, shard=shard, status=error.exit_status, line=line)
-        sys.stderr.write(f"alfamix {stage}{' shard ' + shard if shard else ''}: {line}\n")
-        raise SystemExit(error.exit_status) from None
-    emit("finished", stage=stage, shard=shard, seconds=watch.seconds)
+    where = {"project": _name(project_uri), "round": number_of(key) if key else 0, "stage": stage, "shard": shard}
+    with events.context(**where), events.warnings_as_events():
+        emit("started")
+        watch = Stopwatch()
+        try:
+            events.form()
+            if key or run_id:
+                _stop_a_hopeless_retry(open_store(project_uri), key, run_id, stage, shard)
+            if key:
+                _mark_attempt(project_uri, key, stage, shard)
+            yield
+        except AlfamixError as error:
+            line = " ".join(str(error).split())
+            _record(project_uri, key, run_id, stage, shard, error.exit_status, line)
+            emit("failed", status=error.exit_status, line=line)
+            raise SystemExit(error.exit_status) from None
+        emit("finished", seconds=watch.seconds, telemetry_seconds=overhead.seconds())
 
 
 def read_failures(store: Store, number: int) -> list[Failure]:
@@ -53,6 +60,30 @@ def read_failures(store: Store, number: int) -> list[Failure]:
         if failure.run_id == record.run_id:
             found.append(failure)
     return found
+
+
+def attempts(store: Store, number: int) -> Mapping[tuple[str, str], int]:
+    """Return how often each stage and shard of a round was begun since the round was planned, by any run."""
+    prefix = layout.attempts(number)
+    folders = (entry.key.removeprefix(prefix).rpartition("/")[0] for entry in store.list(prefix))
+    return Counter((stage, shard) for stage, _, shard in (folder.partition("-") for folder in folders))
+
+
+def _name(project_uri: str) -> str:
+    """Return the project's name, its uri where project.json cannot be read; whoever works with it checks it."""
+    with overhead.counted(), suppress(AlfamixError, ValueError, TypeError, KeyError):
+        return str(json.loads(open_store(project_uri).read(layout.PROJECT).data)["name"])
+    return project_uri
+
+
+def _mark_attempt(project_uri: str, key: str, stage: str, shard: str) -> None:
+    """Leave a mark that the stage was begun; one that cannot be left is one retry that the metrics do not know."""
+    with overhead.counted():
+        try:
+            place = layout.attempt(number_of(key), stage, shard, uuid.uuid4().hex)
+            open_store(project_uri).mark(place)
+        except AlfamixError as error:
+            emit("warning", text=f"the attempt could not be marked: {error}")
 
 
 def _place(key: str, run_id: str, stage: str, shard: str) -> str:
@@ -90,4 +121,4 @@ def _record(project_uri: str, key: str, run_id: str, stage: str, shard: str, sta
         except ObjectExistsError:
             store.swap(place, failure.document(), store.read(place).tag)
     except (StorageError, InputError) as error:
-        sys.stderr.write(f"alfamix {stage}: the failure could not be recorded in the project: {error}\n")
+        emit("warning", text=f"the failure could not be recorded in the project: {error}")

@@ -155,6 +155,16 @@ def failure(number: int, stage: str, shard: str) -> str:
     return f"{run(number)}failures/{stage}{'-' + shard if shard else ''}.json"
 
 
+def attempts(number: int) -> str:
+    """A mark for each time that a stage of a round was begun, with its slash."""
+    return f"{run(number)}attempts/"
+
+
+def attempt(number: int, stage: str, shard: str, token: str) -> str:
+    """One such mark; the token tells it from others."""
+    return f"{attempts(number)}{stage}-{shard}/{token}"
+
+
 def early_failure(run_id: str) -> str:
     """The line with which a run stopped before it had a round."""
     return f"failures/{name(run_id, 'run')}.json"

@@ -7,7 +7,7 @@ from alfamix_core.errors import AlfamixError
 from alfamix_core.project.rounds import read_settings
 from alfamix_core.project.state import measure
 from alfamix_core.storage import Store
-from alfamix_core.telemetry import push
+from alfamix_core.telemetry import overhead, push
 from alfamix_core.telemetry.events import emit
 from alfamix_core.telemetry.measures import Stopwatch
 
@@ -19,12 +19,21 @@ def publish(store: Store, stage: str) -> None:
         store: the project.
         stage: that publishes, for the event.
     """
-    watch, problem = Stopwatch(), ""
+    watch = Stopwatch()
+    with overhead.counted():
+        problem = _publish(store)
+    if problem is not None:
+        emit("metrics", stage=stage, seconds=watch.seconds, warning=problem)
+
+
+def _publish(store: Store) -> str | None:
+    """Return what went wrong, '' if nothing did, None if nothing was to be done."""
+    problem = ""
     try:
         settings = read_settings(store)
         way = settings.metrics
         if way.way == "none":
-            return
+            return None
         board = measure(store, datetime.now(UTC))
         if way.way == "pushgateway":
             problem = push.to_gateway(board, way.url, settings.name, way.timeout_seconds)
@@ -34,4 +43,4 @@ def publish(store: Store, stage: str) -> None:
         problem = f"metrics were not published: {error}"
     except Exception as error:  # a metric of ours that is wrong is no reason to lose a round
         problem = f"metrics were not published: {type(error).__name__}: {error}"
-    emit("metrics", stage=stage, seconds=watch.seconds, warning=problem)
+    return problem

@@ -3,17 +3,17 @@
     python -m alfamix_core.project.state URI
 
 prints them as one JSON document. The cost is that of deriving the ledger, and does not grow with the rounds: of these
-only the newest, the last exported, the first measured and today's are read.
+only the newest, the last exported and today's are read.
 """
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from alfamix_core.errors import AlfamixError
-from alfamix_core.project import champion, layout, lock, rounds, segments
+from alfamix_core.project import champion, layout, lock, rounds
 from alfamix_core.project.ledger import Ledger, current
+from alfamix_core.project.news import new_drops
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.lock import Lock
 from alfamix_core.records.project import REPORTED, Project
@@ -37,13 +37,11 @@ class _Rounds:
     Attributes:
         newest: the newest round, None before the first.
         exported: the last exported one.
-        first_measured: the first whose model was measured.
         today: those that began in the last 24 hours.
     """
 
     newest: Round | None
     exported: Round | None
-    first_measured: Round | None
     today: tuple[Round, ...]
 
 
@@ -90,9 +88,7 @@ def _read_rounds(store: Store, now: datetime) -> _Rounds:
             today.append(record)
         elif exported is not None:
             break
-    measured = (record for record, _ in (rounds.read(store, number) for number in numbers[:_MOST_ROUNDS]))
-    first = next((record for record in measured if record.outcome is not None and record.outcome.metrics), None)
-    return _Rounds(newest, exported, first, tuple(today))
+    return _Rounds(newest, exported, tuple(today))
 
 
 def _round(board: Board, known: _Rounds, held: Lock | None, now: datetime) -> None:
@@ -123,27 +119,9 @@ def _data(
         board.set(m.SAMPLES, getattr(counts, state), state=state, split="")
     for split in ("train", "val", "test", "audit"):
         board.set(m.SAMPLES, getattr(counts, split), state="labelled", split=split)
-    waiting = [time for time in _waiting_drops(store, known.newest, inputs) if time is not None]
+    waiting = [time for time in new_drops(store, inputs, known.newest).values() if time is not None]
     board.set(m.WAITING_DROPS, len(waiting))
     board.set(m.OLDEST_WAITING_DROP, max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0)
-
-
-def _waiting_drops(store: Store, newest: Round | None, inputs: tuple[FrozenInput, ...]) -> Iterator[datetime | None]:
-    """Yield when each manifest was written that the newest round has not seen.
-
-    Segments may have been merged since, so what a new one covers is only new if it was written after the plan.
-    """
-    seen = {item.key for item in newest.inputs} if newest else set()
-    new = {item.key for item in inputs} - seen
-    cards = {item.key: card for card, item in segments.usable(store).values()} if new else {}
-    keys = set()
-    for key in new:
-        keys.update([covered.key for covered in cards[key].covers] if key in cards else [key])
-    for key in sorted(keys):
-        if layout.is_manifest(key):
-            written = store.modified(key)
-            if newest is None or (written is not None and written > newest.planned_at):
-                yield written
 
 
 def _queue(board: Board, settings: Project, ledger: Ledger, known: _Rounds) -> None:
@@ -181,10 +159,10 @@ def _spending(board: Board, settings: Project, known: _Rounds) -> None:
     ):
         if allowed is not None:
             board.set(m.BUDGET_USED, spent / allowed if allowed else 1.0, budget=budget)
-    first, last, metric = known.first_measured, known.exported, settings.promotion.metric
-    if first and last and first.outcome and last.outcome and metric in first.outcome.metrics:
-        gained = (last.outcome.metrics.get(metric, 0.0) - first.outcome.metrics[metric]) * REPORTED.get(metric, 1)
-        labels = last.counts.train - first.counts.train
+    metric, last = settings.promotion.metric, known.exported
+    if totals and last and last.outcome and metric in totals.first_metrics and metric in last.outcome.metrics:
+        gained = (last.outcome.metrics[metric] - totals.first_metrics[metric]) * REPORTED.get(metric, 1)
+        labels = last.counts.train - totals.first_train_labels
         if gained > 0 and labels > 0:
             board.set(m.LABELS_PER_POINT, labels / (100 * gained))
 

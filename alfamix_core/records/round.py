@@ -60,6 +60,8 @@ class Totals(Record):
     gpu_seconds: float = Field(0.0, ge=0)
     stage_seconds: float = Field(0.0, ge=0)
     promotions: int = Field(0, ge=0)
+    first_metrics: dict[str, float] = Field(default_factory=dict, description="of the first model that was measured")
+    first_train_labels: int = Field(0, ge=0, description="with which it was trained")
 
 
 class Drift(Record):

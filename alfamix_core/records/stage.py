@@ -30,11 +30,8 @@ class StageRun(Record):
     bytes_read: int = Field(0, ge=0, description="of samples")
     peak_memory_bytes: int = Field(0, ge=0, description="resident, of the process")
     device: str = Field("", description="cpu or the GPU's name, where a model ran")
-    gpus: int = Field(0, ge=0, description="held while it ran")
-    gpu_peak_memory_bytes: int = Field(0, ge=0, description="reserved on one GPU")
     gpu_seconds: float = Field(0.0, ge=0, description="times the GPUs held")
-    gpu_peak_memory_bytes: int = Field(0, ge=0, description="of one GPU")
-    attempts: int = Field(1, ge=1, description="times that the stage was begun for this round and shard")
+    gpu_peak_memory_bytes: int = Field(0, ge=0, description="reserved on one GPU")
 
 
 class StageLog(Record):
@@ -93,7 +90,7 @@ def totals(runs: Iterable[StageRun], attempts: Mapping[tuple[str, str], int]) ->
             rows=sum(run.rows for run in shards),
             bytes_read=sum(run.bytes_read for run in shards),
             peak_memory_bytes=max(run.peak_memory_bytes for run in shards),
-            gpu_seconds=round(sum(run.seconds * run.gpus for run in shards), 3),
+            gpu_seconds=round(sum(run.gpu_seconds for run in shards), 3),
             gpu_peak_memory_bytes=max(run.gpu_peak_memory_bytes for run in shards),
             retries=sum(max(attempts.get((stage, run.shard), 1), 1) - 1 for run in shards),
         )

@@ -59,6 +59,11 @@ class FolderStore(Store):
                 raise self._exists(key)
         return _tag(data)
 
+    def _mark(self, key: str) -> None:
+        with _explained(self._uri_of(key)):
+            (self._root / key).parent.mkdir(parents=True, exist_ok=True)
+            (self._root / key).touch()
+
     def _create_from(self, key: str, path: Path) -> str:
         with _explained(self._uri_of(key)), self._temporary() as temporary:
             _copy(path, temporary)

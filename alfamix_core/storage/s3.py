@@ -74,6 +74,9 @@ class S3Store(Store):
             raise self._exists(key)
         return tag
 
+    def _mark(self, key: str) -> None:
+        self._create(key, b"")
+
     def _swap(self, key: str, data: bytes, tag: str) -> str:
         client, token = self._client(), _new_token()
         new = self._write(

@@ -97,6 +97,10 @@ class Store(ABC):
                 raise self._is_other(key) from None
             return stored.tag
 
+    def mark(self, key: str) -> None:
+        """Leave an empty object whose loss does no harm: a crash of the machine may take it."""
+        self._mark(valid_key(key))
+
     def create_from(self, key: str, path: Path) -> str:
         """Upload a file of any size once, repeatably, and return the SHA-256 of its bytes as hex digits.
 
@@ -243,6 +247,9 @@ class Store(ABC):
 
     @abstractmethod
     def _create(self, key: str, data: bytes) -> str: ...
+
+    @abstractmethod
+    def _mark(self, key: str) -> None: ...
 
     @abstractmethod
     def _create_from(self, key: str, path: Path) -> str: ...

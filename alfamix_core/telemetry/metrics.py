@@ -175,8 +175,9 @@ PROMOTIONS = _counter("model_promotions_total", "Models promoted by a round's ga
 # drift, of the last exported round
 DRIFT = _gauge(
     "drift_embedding_distance_ratio",
-    "Distance of the mean embedding of the pool's newest drop from that of the labelled samples, in units of the "
-    "labelled samples' root mean square distance from their mean; 0 is none",
+    "Distance of the mean embedding of the pool's newest drops (those that came since the round before; until others "
+    "come, of the last that came) from that of the labelled training samples, unbiased, in units of the labelled "
+    "samples' root mean square distance from their mean; 0 is none",
 )
 DRIFT_CLASSES = _gauge(
     "drift_predicted_classes_ratio",

@@ -9,7 +9,8 @@ _TITLES: dict[Source, str] = {
 }
 _WORDS: dict[Source, str] = {
     "project": "Derived from the project's files. Served by `alfamix exporter`, or published by `export` and `finish` "
-    "as `metrics.way` says (to a Pushgateway with PUT under the grouping key `project`, or as a file for node_exporter). "
+    "as `metrics.way` says (to a Pushgateway with PUT under the grouping key `project`, or as a file for "
+    "node_exporter). "
     "Choose one of the two ways: both at once show everything twice.",
     "trigger": "Served by `alfamix trigger` on its own port; they begin at 0 with the process.",
     "exporter": "Served by `alfamix exporter` about itself.",

@@ -5,13 +5,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from alfamix_core.learning import device, model_folder
+from alfamix_core.learning import device, drift, model_folder
 from alfamix_core.learning.decision import chooser, wanted_columns
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.samples import images
-from alfamix_core.records.features import SLICE_FILE, FeatureWriter
+from alfamix_core.records.features import SLICE_FILE, SUMS_FILE, FeatureWriter
 from alfamix_core.records.snapshot import read_pool, read_round, shard_range
 from alfamix_core.records.stage import StageRun, write_log
+from alfamix_core.telemetry import overhead
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
@@ -38,6 +39,7 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     positions = shard_range(pool.num_rows, record.shards, int(shard))
     rows = pool.slice(positions.start, len(positions))
     on_map_n = torch.tensor(rows["on_map"].to_pylist(), dtype=torch.bool)
+    new_n = torch.tensor(rows["new"].to_pylist(), dtype=torch.bool)
     samples = images(rows, settings)
     network, card = model_folder.load(model, settings)
     strategy = chooser(settings, card)
@@ -45,6 +47,7 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     folder.mkdir(parents=True, exist_ok=True)
     writer = FeatureWriter(folder)
     progress = Progress("embed", shard, "samples")
+    sums = drift.ShardSums.empty(network.embedding_size, len(settings.classes))
     kept_positions = [torch.zeros(0, dtype=torch.int64)]
     kept_embeddings = [torch.zeros(0, network.embedding_size, dtype=getattr(torch, settings.model.embedding_dtype))]
     for block in embed(
@@ -63,10 +66,13 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
         chosen_n = on_map_n[block.index_n]
         kept_positions.append(positions_n[chosen_n])
         kept_embeddings.append(block.embeddings_nD[chosen_n])
+        with overhead.counted():
+            sums += drift.ShardSums.of(block.embeddings_nD, block.logits_nK, new_n[block.index_n])
         progress(int(block.index_n[-1]) + 1, len(positions))
     writer.close()
     on_map = {"positions": torch.cat(kept_positions), "embeddings": torch.cat(kept_embeddings)}
     save_file(on_map, folder / SLICE_FILE)
+    save_file(sums.to_tensors(), folder / SUMS_FILE)
     this = StageRun(
         stage="embed",
         shard=shard,
@@ -75,5 +81,7 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
         bytes_read=samples.bytes_read,
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
+        gpu_seconds=device.gpu_seconds(place, watch.seconds),
+        gpu_peak_memory_bytes=device.gpu_peak_memory_bytes(place),
     )
     write_log(this, consumed=[model], outputs=[folder], quarantined=samples.quarantined())

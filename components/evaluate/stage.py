@@ -116,6 +116,8 @@ def run(
         bytes_read=sum(part.bytes_read for part in samples.values()),
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
+        gpu_seconds=device.gpu_seconds(place, watch.seconds),
+        gpu_peak_memory_bytes=device.gpu_peak_memory_bytes(place),
     )
     bad = [sample for part in samples.values() for sample in part.quarantined()]
     write_log(this, consumed=[model], outputs=[folder], quarantined=bad)

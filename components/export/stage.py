@@ -6,17 +6,19 @@ from pathlib import Path
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project.failures import attempts
 from alfamix_core.project.once import write_once
 from alfamix_core.project.publish import publish
+from alfamix_core.project.totals import with_history
 from alfamix_core.queues import builtin
 from alfamix_core.records import evaluation, selection
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample, Question
 from alfamix_core.records.record import read_lines
-from alfamix_core.records.round import Outcome, Round, StageTotal, Totals, number_of
+from alfamix_core.records.round import Drift, Outcome, Round, number_of
 from alfamix_core.records.selection import Selection
 from alfamix_core.records.snapshot import read_labelled, read_round
-from alfamix_core.records.stage import StageLog, StageRun, read_logs
+from alfamix_core.records.stage import StageLog, StageRun, read_logs, totals
 from alfamix_core.reports.gather import round_page
 from alfamix_core.storage import Store, open_store
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
@@ -73,7 +75,7 @@ def run(
         ),
         quarantined=log.quarantined,
     )
-    stages = _stages(log)
+    stages = totals(log.runs, attempts(store, number))
     labels = Counter(read_labelled(Path(snapshot_path))["label"].to_pylist())
     outcome = Outcome(
         queries=len(asked),
@@ -87,11 +89,12 @@ def run(
         promoted=quality.promotion.promoted,
         quarantined=len(log.quarantined),
         labels={name: labels[index] for index, name in enumerate(record.settings.classes)},
-        seconds={stage: total.seconds for stage, total in stages.items()},
+        seconds={name: stage.seconds for name, stage in stages.items()},
         stages=stages,
-        totals=_totals(store, record, account.strategy, len(asked), quality.promotion.promoted, stages),
+        drift=Drift(embedding_distance=account.embedding_distance, predicted_shares=account.predicted_shares),
         exported_at=datetime.now(UTC),
     )
+    outcome = with_history(store, record, outcome)
     page = round_page(store, record, outcome, chosen, account, quality, log, queries / selection.THUMBNAILS).encode()
     page = write_once(store, layout.report(number), page)
     rounds.mark_exported(store, number, run_id, outcome, datetime.now(UTC))
@@ -141,40 +144,4 @@ def _question(record: Round, sample: ChosenSample, thumbnails: dict[str, str]) -
         thumbnail=thumbnails.get(sample.sample_id, ""),
         # not the present moment: a resumed round asks the very same questions
         asked_at=record.planned_at,
-    )
-
-
-def _stages(log: StageLog) -> dict[str, StageTotal]:
-    """Return what each stage came to, its shards together."""
-    found: dict[str, StageTotal] = {}
-    for each in log.runs:
-        before = found.get(each.stage, StageTotal())
-        found[each.stage] = StageTotal(
-            seconds=round(before.seconds + each.seconds, 3),
-            rows=before.rows + each.rows,
-            bytes_read=before.bytes_read + each.bytes_read,
-            peak_memory_bytes=max(before.peak_memory_bytes, each.peak_memory_bytes),
-            gpu_seconds=round(before.gpu_seconds + each.gpu_seconds, 3),
-            gpu_peak_memory_bytes=max(before.gpu_peak_memory_bytes, each.gpu_peak_memory_bytes),
-            retries=before.retries + each.attempts - 1,
-        )
-    return found
-
-
-def _totals(
-    store: Store, record: Round, strategy: str, queries: int, promoted: bool, stages: dict[str, StageTotal]
-) -> Totals:
-    """Add this round to the sums of the one before it; a round that is exported again adds the same."""
-    before = Totals()
-    if record.number > 1:
-        earlier, _ = rounds.read(store, record.number - 1)
-        before = (earlier.outcome.totals if earlier.outcome else None) or before
-    counts = Counter(before.rounds)
-    counts[strategy] += 1
-    return Totals(
-        rounds=dict(sorted(counts.items())),
-        queries=before.queries + queries,
-        gpu_seconds=round(before.gpu_seconds + sum(total.gpu_seconds for total in stages.values()), 3),
-        stage_seconds=round(before.stage_seconds + sum(total.seconds for total in stages.values()), 3),
-        promotions=before.promotions + promoted,
     )

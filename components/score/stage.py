@@ -8,7 +8,7 @@ from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Features
 from alfamix_core.learning import batch_rules, device
 from alfamix_core.learning.decision import load_decision
-from alfamix_core.records.features import SLICE_FILE, read_blocks
+from alfamix_core.records.features import SLICE_FILE, SUMS_FILE, read_blocks
 from alfamix_core.records.scores import write_scores
 from alfamix_core.records.snapshot import read_pool, read_round, shard_range
 from alfamix_core.records.stage import StageRun, write_log
@@ -70,7 +70,8 @@ def run(
     folder = Path(scores_path)
     folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder, scores)
-    shutil.copyfile(Path(features_path) / SLICE_FILE, folder / SLICE_FILE)
+    for name in (SLICE_FILE, SUMS_FILE):
+        shutil.copyfile(Path(features_path) / name, folder / name)
     this = StageRun(
         stage="score",
         shard=shard,
@@ -78,5 +79,7 @@ def run(
         rows=total,
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(decision.device),
+        gpu_seconds=device.gpu_seconds(decision.device, watch.seconds),
+        gpu_peak_memory_bytes=device.gpu_peak_memory_bytes(decision.device),
     )
     write_log(this, consumed=[Path(features_path)], outputs=[folder])

@@ -11,16 +11,17 @@ from torch import Tensor
 
 from alfamix_core.acquisition import policy
 from alfamix_core.acquisition.policy import Choice
+from alfamix_core.acquisition.rows import Column, whole
 from alfamix_core.acquisition.types import Scores
 from alfamix_core.errors import SampleError
-from alfamix_core.learning import batch_rules, device, model_folder
+from alfamix_core.learning import batch_rules, device, drift, model_folder
 from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.decision import Decision, load_decision
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.map import principal_plane
 from alfamix_core.learning.samples import images, reader
 from alfamix_core.records import selection
-from alfamix_core.records.features import SLICE_FILE
+from alfamix_core.records.features import SLICE_FILE, SUMS_FILE
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.scores import read_scores
@@ -28,6 +29,7 @@ from alfamix_core.records.selection import PlacedSample, Selection
 from alfamix_core.records.snapshot import read_audit, read_labelled, read_pool, read_round, take
 from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.reports.thumbnails import thumbnail
+from alfamix_core.telemetry import overhead
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
@@ -78,12 +80,18 @@ def run(
     (folder / selection.QUERIES_FILE).write_bytes(b"".join(sample.json_line() for sample, _ in chosen))
     _write_thumbnails(folder / selection.THUMBNAILS, [sample for sample, _ in chosen], settings)
     finite_n = scores.scores_n[scores.scores_n.isfinite()].sort(descending=True).values[:_SCORES_SHOWN]
+    with overhead.counted():
+        sums = drift.total(drift.ShardSums.from_tensors(load_file(path / SUMS_FILE)) for path in shards)
+        distance = drift.distance(sums.new, drift.Moments.of(decision.labelled.embeddings_LD.cpu()))
+        shares = drift.shares(sums.predicted_K) if decision.trained else ()
     account = Selection(
         strategy=decision.strategy.name,
         short_by=choice.short_by,
         reason=choice.reason,
         summary=decision.strategy.summary(scores, decision.state, budget),
         candidate_scores=tuple(finite_n.tolist()),
+        embedding_distance=distance,
+        predicted_shares=dict(zip(settings.classes, shares, strict=False)),
         map=_map(shards, chosen, snapshot, decision, settings),
     )
     (folder / selection.SELECTION_FILE).write_bytes(account.document())
@@ -91,14 +99,20 @@ def run(
         stage="select",
         seconds=watch.seconds,
         rows=len(scores),
+        bytes_read=samples.bytes_read,
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
+        gpu_seconds=device.gpu_seconds(place, watch.seconds),
+        gpu_peak_memory_bytes=device.gpu_peak_memory_bytes(place),
     )
     write_log(this, consumed=shards, outputs=[folder], quarantined=samples.quarantined())
 
 
 def _on(place: torch.device, scores: Scores) -> Scores:
-    rows = {name: column.to(place) for name, column in scores.rows.items()}
+    """Return the scores on the device: what is mapped stays where it is, unless the device is another."""
+    if place.type == "cpu":
+        return scores
+    rows: dict[str, Column] = {name: whole(column, place) for name, column in scores.rows.items()}
     return Scores(scores.positions_n.to(place), scores.scores_n.to(place), rows)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.ledger import Ledger
+from alfamix_core.project.news import new_samples
 from alfamix_core.records import snapshot
 from alfamix_core.records.round import Round, number_of
 from alfamix_core.records.stage import StageLog, StageRun
@@ -40,7 +42,7 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     folder = Path(snapshot_path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / snapshot.ROUND_FILE).write_bytes(record.document())
-    pool = _pool(ledger)
+    pool = _pool(ledger, new_samples(store, record))
     snapshot.write(folder / snapshot.POOL_FILE, snapshot.POOL, pool)
     labelled = ledger.labelled(record.settings.classes)
     snapshot.write(folder / snapshot.LABELLED_FILE, snapshot.LABELLED, labelled)
@@ -58,14 +60,15 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     return [str(shard) for shard in range(record.shards)]
 
 
-def _pool(ledger: Ledger) -> pa.Table:
-    """Return the pool; ``on_map`` marks the samples with the smallest SHA-256 of their id."""
+def _pool(ledger: Ledger, new: pa.Array) -> pa.Table:
+    """Return the pool; ``on_map`` marks the samples with the smallest SHA-256 of their id, ``new`` those given."""
     pool = ledger.pool()
     ids = pool["sample_id"].to_pylist()
     on_map = heapq.nsmallest(_SLICE, range(len(ids)), key=lambda row: hashlib.sha256(ids[row].encode()).digest())
     marks = np.zeros(len(ids), dtype=np.bool_)
     marks[on_map] = True
-    return pool.append_column("on_map", pa.array(marks))
+    pool = pool.append_column("on_map", pa.array(marks))
+    return pool.append_column("new", pc.is_in(pool["sample_id"], value_set=new))
 
 
 def _copy_champion(store: Store, record: Round, folder: Path) -> None:

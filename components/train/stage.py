@@ -154,7 +154,7 @@ def _train(
         bytes_read=sum(part.images.bytes_read for part in examples.values()) + bytes_read_of_others,
         peak_memory_bytes=peak_memory_bytes(),
         device=device.name(place),
-        gpus=device.gpus(place) * team.size,
+        gpu_seconds=device.gpu_seconds(place, watch.seconds, team.size),
         gpu_peak_memory_bytes=device.gpu_peak_memory_bytes(place),
     )
     bad = [sample for part in examples.values() for sample in part.images.quarantined()]

@@ -50,4 +50,10 @@ def birds(tmp_path):
 @pytest.fixture
 def events(capsys):
     """Return the events printed since the last call."""
-    return lambda: [event for line in capsys.readouterr().out.splitlines() if (event := parse(line))]
+    where = ("time", "project", "round", "stage", "shard")
+
+    def since() -> list[dict[str, object]]:
+        found = [event for line in capsys.readouterr().out.splitlines() if (event := parse(line))]
+        return [{name: value for name, value in event.items() if name not in where} for event in found]
+
+    return since

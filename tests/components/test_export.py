@@ -7,6 +7,7 @@ import pytest
 from alfamix_core.errors import InputError, LockedError
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.project.totals import with_history
 from alfamix_core.records import evaluation, selection
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample
@@ -181,7 +182,7 @@ def test_the_sums_grow_from_round_to_round_and_a_second_export_adds_nothing(bird
         rounds={"random": 1}, queries=2, promotions=1
     )
     record = rounds.read(birds.store, 1)[0]
-    after = stage._totals(birds.store, record.model_copy(update={"number": 2}), "alfamix", 3, False, first.stages)
-    assert after == Totals(
+    second = first.model_copy(update={"strategy": "alfamix", "queries": 3, "promoted": False, "totals": None})
+    assert with_history(birds.store, record.model_copy(update={"number": 2}), second).totals == Totals(
         rounds={"alfamix": 1, "random": 1}, queries=5, stage_seconds=round(2 * spent, 3), promotions=1
     )

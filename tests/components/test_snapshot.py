@@ -51,8 +51,8 @@ def test_pool_and_labels_are_tables_in_order_of_sample_id(birds, run):
     uri = birds.store.uri_of
     assert shards == ["0"]
     assert snapshot.read_pool(folder).to_pylist() == [
-        {"sample_id": "a", "uri": uri("drops/z/a.png"), "group": "camera 1", "on_map": True},
-        {"sample_id": "d", "uri": uri("drops/b/d.png"), "group": None, "on_map": True},
+        {"sample_id": "a", "uri": uri("drops/z/a.png"), "group": "camera 1", "on_map": True, "new": True},
+        {"sample_id": "d", "uri": uri("drops/b/d.png"), "group": None, "on_map": True, "new": True},
     ]
     assert [tuple(row.values()) for row in snapshot.read_labelled(folder).to_pylist()] == [
         ("c", uri("drops/b/c.png"), 1, "train", None, 3),

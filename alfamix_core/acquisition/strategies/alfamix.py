@@ -225,15 +225,15 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         order_n = _order(kept, state, _reached(kept, state, need)[1])
         return kept.positions_n[order_n[:need]]
     if state.selection == "norm":
-        norms_n = kept.rows.get("norms", -kept.scores_n)
+        norms_n = kept.column("norms") if "norms" in kept.rows else -kept.scores_n
         return kept.positions_n[norms_n.sort(stable=True).indices[:need]]
     if state.selection == "symmetric_kl":
-        return kept.positions_n[kept.rows["divergences"].sort(descending=True, stable=True).indices[:need]]
+        return kept.positions_n[kept.column("divergences").sort(descending=True, stable=True).indices[:need]]
     if state.selection == "uniform":
         numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), kept.positions_n)
         chosen_m = numbers_n.sort(stable=True).indices[:need]
     else:
-        rows_nD = torch.nn.functional.normalize(kept.rows["embeddings"].to(torch.float32), dim=1)
+        rows_nD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float32), dim=1)
         chosen_m = representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))
     chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=chosen_m.device)
     chosen_n[chosen_m] = True

@@ -77,7 +77,7 @@ def select(scores: Scores, state: NoState, need: int, generator: torch.Generator
         bounds", ICLR 2020, algorithm 1. As in its code the first is the largest gradient, and biases are left out.
     """
     seed, need = noise.draw_seed(generator), min(need, len(scores))
-    squares_n, positions_n = scores.rows["squares"], scores.positions_n
+    squares_n, positions_n = scores.column("squares"), scores.positions_n
     if not need:
         return positions_n[:0]
     points = Gradients(scores.rows["logits"], scores.rows["embeddings"])

@@ -83,5 +83,5 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         Euclidean distances of a softmax of a softmax instead.
     """
     points, seed = Distributions(scores.rows["logits"]), noise.draw_seed(generator)
-    picked_m = farthest_first(points, scores.rows["nearest"], scores.positions_n, min(need, len(scores)), seed)
+    picked_m = farthest_first(points, scores.column("nearest"), scores.positions_n, min(need, len(scores)), seed)
     return scores.positions_n[picked_m]

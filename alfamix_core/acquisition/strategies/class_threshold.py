@@ -199,7 +199,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     need = min(need, len(scores))
     if not need:
         return scores.positions_n[:0]
-    logits_nK = scores.rows["logits"]
+    logits_nK = scores.column("logits")
     K = logits_nK.shape[1]
     pool, labelled = Memberships.of(logits_nK), Memberships.of(state.logits_LK.to(logits_nK.device))
     labels_L = state.labels_L.to(logits_nK.device)

@@ -1,7 +1,9 @@
 """Cluster-Margin: query the smallest margins, taken in turn from clusters of alike samples, the smallest first.
 
-Needs logits and embeddings. Scoring costs N K; the choice clusters the Q = 10 B smallest margins, Q² D for their
-distances and Q² for the tree, 8 Q² bytes, Q at most 20,000. Exact under sharding: a shard sends its Q best rows.
+Needs logits and embeddings. Scoring costs N K; the choice clusters the Q = 10 B smallest margins, Q at most 20,000: up
+to 4,096 of them exactly, Q² D for their distances, Q² for the tree and 8 Q² bytes; of more, k-means makes 4,096
+micro-clusters, whose centres are clustered in their place, so that memory is Q D numbers and never Q². Exact under
+sharding: a shard sends its Q best rows.
 
 Choose it for large batches where ``margin`` would ask many near-copies of one hard case, as in video or bursts.
 """
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import agglomerative, noise, ranking
+from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.probabilities import score_logits
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -21,8 +24,8 @@ COLUMNS = frozenset({"embeddings", "logits"})
 NEEDS_LABELS = False
 USES_HEAD = False
 
-_MEMBER_ORDER = 24
-"""The purpose of the order within a cluster."""
+_EXACT_ROWS = 4_096
+"""Up to so many samples are clustered themselves: 128 MiB of distances."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def prepare(
         head: not read.
         seed: not read: nothing is random before ``select``.
         factor: so many times the batch is clustered, >= 1.
-        max_clustered: but at most so many samples, >= 1: 8 bytes for each pair of them.
+        max_clustered: but at most so many samples, >= 1.
         cluster_size: mean number of members of a cluster, >= 1.
 
     Returns:
@@ -128,13 +131,42 @@ def in_turn(owner_n: Tensor, numbers_n: Tensor) -> Tensor:
     return grouped_n[by_size_n[turn_n[by_size_n].sort(stable=True).indices]]
 
 
+def alike(rows_qD: Tensor, positions_q: Tensor, count: int, seed: int) -> Tensor:
+    """Return clusters of rows by average linkage, of more than 4,096 rows through micro-clusters.
+
+    The micro-clusters are those of k-means. Their centres are clustered without regard to how many rows each holds, so
+    that 4,096 distances squared are the largest matrix; heaps that are apart by much more than their width come out
+    as they do of the rows themselves.
+
+    Args:
+        rows_qD: (q, D), q >= 1, in position order.
+        positions_q: (q,) int64, ascending.
+        count: number of clusters, 1 <= count <= q; with more than 4,096 rows at most 4,096 come out.
+        seed: of the k-means.
+
+    Returns:
+        (q,) int64: the cluster of each row, numbered in the order of their lowest rows.
+    """
+    if len(rows_qD) <= _EXACT_ROWS:
+        return agglomerative.clusters(rows_qD, count)
+    micro = kmeans(rows_qD.to(torch.float32), positions_q, _EXACT_ROWS, seed)
+    # with fewer distinct rows than centres some centres own nothing
+    used_m, micro_q = torch.unique(micro.owner_n, return_inverse=True)
+    owner_m = agglomerative.clusters(micro.centres_BD[used_m], min(count, len(used_m)))
+    owner_q = owner_m[micro_q]
+    lowest_c = torch.full((len(owner_m),), len(owner_q), dtype=torch.int64, device=owner_q.device)
+    lowest_c.scatter_reduce_(0, owner_q, torch.arange(len(owner_q), device=owner_q.device), "amin")
+    ranks_c = lowest_c.sort().indices.argsort()
+    return ranks_c[owner_q]
+
+
 def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
     """Cluster the smallest margins by average linkage and take one of each cluster in turn, the smallest first.
 
     The paper clusters the whole pool once, with the first round's embeddings, and cuts the tree at a distance. Here
     only the smallest margins are clustered, anew each round, into one cluster for each ``cluster_size`` of them: no
-    memory grows with the pool, and the embeddings are today's. The clustering is of the samples themselves, exact,
-    not of k-means micro-clusters.
+    memory grows with the pool, and the embeddings are today's. Up to 4,096 samples are clustered themselves, exactly;
+    more of them as the paper's scale demands, by the centres of 4,096 k-means micro-clusters.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
@@ -157,7 +189,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     split = _clustered(state, need)
     rows_q = order_n[:split].sort().values
     count = -(-len(rows_q) // state.cluster_size)
-    owner_q = agglomerative.clusters(scores.rows["embeddings"][rows_q], count)
-    numbers_q = noise.uniform(noise.fold(seed, _MEMBER_ORDER), scores.positions_n[rows_q])
+    owner_q = alike(scores.rows["embeddings"][rows_q], scores.positions_n[rows_q], count, seed)
+    numbers_q = noise.uniform(noise.fold(seed, noise.CLUSTER_MEMBER_ORDER), scores.positions_n[rows_q])
     chosen_m = torch.cat([rows_q[in_turn(owner_q, numbers_q)], order_n[split:]])
     return scores.positions_n[chosen_m[:need]]

@@ -77,5 +77,5 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         algorithm 1 (k-Center-Greedy), on raw embeddings with the Euclidean distance.
     """
     points, seed = Euclidean(scores.rows["embeddings"]), noise.draw_seed(generator)
-    picked_m = farthest_first(points, scores.rows["nearest"], scores.positions_n, min(need, len(scores)), seed)
+    picked_m = farthest_first(points, scores.column("nearest"), scores.positions_n, min(need, len(scores)), seed)
     return scores.positions_n[picked_m]

@@ -59,7 +59,7 @@ def score(block: Features, state: NoState) -> Scores:
 
 def _order(scores: Scores) -> Tensor:
     """Return the indices of the rows from best to worst: score descending, then way ascending, then position."""
-    by_way_n = scores.rows["travelled"].sort(stable=True).indices
+    by_way_n = scores.column("travelled").sort(stable=True).indices
     return by_way_n[scores.scores_n[by_way_n].sort(descending=True, stable=True).indices]
 
 

@@ -22,10 +22,6 @@ COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
 USES_HEAD = True
 
-_DROPOUT_PASS = 22
-"""The purpose of the masks, one key a pass."""
-_FILL_ORDER = 23
-"""The purpose of the order among samples with as many flips."""
 _ENOUGH = 25
 """So many times the batch of samples that most passes flip, and the others are no candidates."""
 
@@ -117,7 +113,7 @@ def score(block: Features, state: State) -> Scores:
     predicted_n = _predictions(rows_nD, state.head)
     flips_n = torch.zeros(len(block), dtype=torch.float32, device=rows_nD.device)
     for index in range(state.passes):
-        key = noise.fold(state.seed, _DROPOUT_PASS, index)
+        key = noise.fold(state.seed, noise.HEAD_DROPOUT, index)
         mask_nD = masks.kept(key, block.positions_n, rows_nD.shape[1], state.dropout)
         flips_n += _predictions(rows_nD * mask_nD / (1 - state.dropout), state.head) != predicted_n
     return Scores(block.positions_n, flips_n, {"embeddings": embeddings_nD})
@@ -125,7 +121,7 @@ def score(block: Features, state: State) -> Scores:
 
 def _order(scores: Scores, state: State) -> Tensor:
     """Return the rows from best to worst: most flips first, then a random number of seed and position."""
-    numbers_n = noise.uniform(noise.fold(state.seed, _FILL_ORDER), scores.positions_n)
+    numbers_n = noise.uniform(noise.fold(state.seed, noise.FLIPS_FILL), scores.positions_n)
     drawn_n = numbers_n.sort(stable=True).indices
     return drawn_n[scores.scores_n[drawn_n].sort(descending=True, stable=True).indices]
 
@@ -176,7 +172,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     order_n = _order(kept, state)
     if len(kept) <= need or not need:
         return kept.positions_n[order_n[:need]]
-    rows_nD = torch.nn.functional.normalize(kept.rows["embeddings"].to(torch.float32), dim=1)
+    rows_nD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float32), dim=1)
     chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=order_n.device)
     chosen_n[representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))] = True
     first_n = chosen_n[order_n]

@@ -174,7 +174,8 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     kept = keep(scores, state, need)
     if not len(kept) or not need:
         return scores.positions_n[:0]
-    hidden_nX = graph_features(kept.rows["embeddings"], state.embeddings_LD, noise.fold(seed, noise.GCN_TRAINING) >> 1)
+    training_seed = noise.fold(seed, noise.GCN_TRAINING) >> 1
+    hidden_nX = graph_features(kept.column("embeddings"), state.embeddings_LD, training_seed)
     points = Euclidean(hidden_nX)
     pool, labelled = points.take(slice(0, len(kept))), points.take(slice(len(kept), None))
     nearest_n = torch.full((len(kept),), torch.inf, dtype=torch.float64)

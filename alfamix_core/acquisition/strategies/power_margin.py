@@ -24,9 +24,6 @@ USES_HEAD = False
 keep = ranking.keep
 select = ranking.select
 
-_POWER_DRAW = 21
-"""The purpose of the numbers that are added to the logarithm of the margin."""
-
 
 @dataclass(frozen=True)
 class State:
@@ -59,7 +56,7 @@ def prepare(labelled: Labelled, head: Head, *, seed: int, beta: float = 1.0) -> 
     """
     if not (math.isfinite(beta) and beta >= 0):
         raise InputError(f'strategy "power_margin": beta must be 0 or more, not {beta}')
-    return State(beta, noise.fold(seed, _POWER_DRAW))
+    return State(beta, noise.fold(seed, noise.POWER_DRAW))
 
 
 def log_margins(log_probs_nK: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     n, need = len(scores), min(need, len(scores))
     if not need:
         return scores.positions_n[:0]
-    pool_nD = scores.rows["embeddings"]
+    pool_nD = scores.column("embeddings")
     rows_mD = torch.cat([pool_nD, state.embeddings_LD.to(pool_nD)]).to(torch.float32)
     rows_mD = torch.nn.functional.normalize(rows_mD, dim=1)
     # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's

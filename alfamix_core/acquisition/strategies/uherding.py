@@ -25,8 +25,6 @@ COLUMNS = frozenset({"embeddings", "logits"})
 NEEDS_LABELS = False
 USES_HEAD = False
 
-_SUBSET = 25
-"""The purpose of the numbers that say who is in the subset."""
 _BLOCK_ROWS = 256
 _STALE_ROWS = 16
 _EQUAL = 1e-12
@@ -70,7 +68,7 @@ def prepare(labelled: Labelled, head: Head, *, seed: int, temperature: float = 1
         raise InputError(f'strategy "uherding": temperature must be above 0, not {temperature}')
     if subset < 1:
         raise InputError(f'strategy "uherding": subset must be at least 1, not {subset}')
-    return State(labelled.embeddings_LD, temperature, subset, noise.fold(seed, _SUBSET))
+    return State(labelled.embeddings_LD, temperature, subset, noise.fold(seed, noise.HERD_SUBSET))
 
 
 def score(block: Features, state: State) -> Scores:
@@ -230,7 +228,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         Bae, Noh, Sutherland, ICLR 2025, algorithm 1 and section 4, with the subset of the released code.
     """
     kept = keep(scores, state, need)
-    rows_mD = torch.nn.functional.normalize(kept.rows["embeddings"].to(torch.float64), dim=1)
+    rows_mD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float64), dim=1)
     labelled_LD = torch.nn.functional.normalize(state.embeddings_LD.to(rows_mD), dim=1)
     width = bandwidth(labelled_LD)
     picks = herd(rows_mD, kept.scores_n.to(torch.float64), labelled_LD, width, min(need, len(kept)))

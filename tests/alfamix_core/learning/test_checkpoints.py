@@ -12,8 +12,14 @@ from alfamix_core.learning.distributed import ALONE
 from alfamix_core.learning.training import fit
 from alfamix_core.records.checkpoint import Course
 from alfamix_core.records.project import ImageSettings, ModelSettings, TrainingSettings
+from alfamix_core.telemetry.events import parse
 
 FOLDER = "rounds/000001/run/train/"
+
+
+def warned(capsys):
+    """Return what warnings have said since the last call."""
+    return [event["text"] for line in capsys.readouterr().out.splitlines() if (event := parse(line))]
 
 
 class Dead(BaseException):
@@ -119,10 +125,9 @@ def test_the_last_checkpoint_alone_is_kept_and_found_again_by_the_same_training(
     found = Checkpoints(store, FOLDER, "mine", 0, tmp_path).find(ALONE)
     assert found.course == checkpoint(3).course
     assert torch.equal(found.tensors["model.a"], torch.arange(4.0) + 3)
-    assert capsys.readouterr().err == ""
+    assert warned(capsys) == []
     assert Checkpoints(store, FOLDER, "another", 0, tmp_path).find(ALONE) is None
-    line = f"alfamix train: {store.uri_of(FOLDER + 'checkpoint.json')} is of another training and is not used\n"
-    assert capsys.readouterr().err == line
+    assert warned(capsys) == [f"{store.uri_of(FOLDER + 'checkpoint.json')} is of another training and is not used"]
 
 
 def test_a_write_that_dies_at_any_request_leaves_the_checkpoint_before_it_or_the_new_one(store, tmp_path):
@@ -180,9 +185,8 @@ def test_a_damaged_checkpoint_is_named_and_the_training_begins_anew(store, tmp_p
         if harm != "gone":
             store.create(FOLDER + data, whole[:-2] if harm == "cut" else whole[:-2] + b"ab")
     assert kept.find(ALONE) is None
-    said = capsys.readouterr().err
-    assert said.startswith("alfamix train: the training begins anew, its checkpoint cannot be read: ")
-    assert said.count("\n") == 1
+    (said,) = warned(capsys)
+    assert said.startswith("the training begins anew, its checkpoint cannot be read: ")
     kept.write(checkpoint(2))
     assert kept.find(ALONE).course.epochs == 2
     assert len(files(store)) == 2
@@ -202,9 +206,9 @@ def test_a_store_that_is_down_is_a_warning(tmp_path, capsys):
     kept = Checkpoints(Down(), FOLDER, "mine", 0, tmp_path)
     assert kept.find(ALONE) is None
     kept.write(checkpoint(4))
-    assert capsys.readouterr().err.splitlines() == [
-        "alfamix train: the training begins anew, its checkpoint cannot be read: the store is down",
-        "alfamix train: the checkpoint of epoch 4 could not be written: the store is down",
+    assert warned(capsys) == [
+        "the training begins anew, its checkpoint cannot be read: the store is down",
+        "the checkpoint of epoch 4 could not be written: the store is down",
     ]
     assert list(tmp_path.iterdir()) == []
 

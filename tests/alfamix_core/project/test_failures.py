@@ -1,12 +1,20 @@
 """How a stage ends, and what it leaves for whoever asks why."""
 
+import warnings
+
 import pytest
 
 from alfamix_core.errors import InputError, LockedError, StorageError
 from alfamix_core.project import layout, rounds
-from alfamix_core.project.failures import read_failures, reported
+from alfamix_core.project.failures import attempts, read_failures, reported
 from alfamix_core.records.round import Failure
 from alfamix_core.telemetry.events import parse
+
+EMBED_2 = {"project": "birds", "round": 1, "stage": "embed", "shard": "2"}
+
+
+def without_attempts(made):
+    return {key: data for key, data in made.files().items() if layout.attempts(1) not in key}
 
 
 @pytest.fixture
@@ -23,26 +31,64 @@ def fail(made, error, *arguments, **fields):
     return stopped.value.code
 
 
-def test_a_stage_that_ends_well_says_so_and_writes_nothing(made, planned, capsys):
+def test_a_stage_that_ends_well_says_so_and_leaves_the_mark_of_its_attempt(made, planned, capsys):
     before = made.files()
     with reported("embed", made.store.uri, planned.key, shard="2"):
         pass
     started, finished = map(parse, capsys.readouterr().out.splitlines())
-    assert started == {"alfamix": "started", "stage": "embed", "shard": "2"}
+    assert started == {"alfamix": "started", "time": started["time"], **EMBED_2}
     assert (finished["alfamix"], finished["seconds"] >= 0) == ("finished", True)
-    assert made.files() == before
+    assert finished["telemetry_seconds"] > 0
+    (mark,) = made.files().keys() - before.keys()
+    assert mark.startswith("rounds/000001/run/attempts/embed-2/")
+
+
+def test_attempts_are_counted_by_stage_and_shard(made, planned):
+    for shard in ("0", "1", "1"):
+        with reported("embed", made.store.uri, planned.key, shard=shard):
+            pass
+    with pytest.raises(ZeroDivisionError), reported("train", made.store.uri, planned.key):
+        raise ZeroDivisionError
+    with reported("finish", made.store.uri, run_id="run-1"):
+        pass
+    assert attempts(made.store, 1) == {("embed", "0"): 1, ("embed", "1"): 2, ("train", ""): 1}
+
+
+def test_a_warning_of_a_library_is_an_event(made, planned, capsys):
+    with reported("embed", made.store.uri, planned.key, shard="2"):
+        warnings.simplefilter("default")
+        warnings.warn("deterministic it is not", UserWarning, stacklevel=1)
+    _, said, _ = map(parse, capsys.readouterr().out.splitlines())
+    assert {name: said[name] for name in EMBED_2} == EMBED_2
+    assert said["text"].startswith("UserWarning: deterministic it is not (")
+
+
+def test_before_project_json_can_be_read_a_line_has_the_uri(tmp_path, capsys):
+    uri = (tmp_path / "none").as_uri()
+    with pytest.raises(SystemExit), reported("ingest", uri):
+        raise InputError("no project")
+    assert {parse(line)["project"] for line in capsys.readouterr().out.splitlines()} == {uri}
+
+
+def test_a_switch_that_is_neither_stops_the_stage(made, planned, capsys, monkeypatch):
+    monkeypatch.setenv("ALFAMIX_LOG", "xml")
+    with pytest.raises(SystemExit) as stopped, reported("train", made.store.uri, planned.key):
+        pass
+    assert stopped.value.code == 2
+    line = parse(capsys.readouterr().out.splitlines()[-1])["line"]
+    assert line == 'the environment variable ALFAMIX_LOG must be json or human, not "xml"'
 
 
 @pytest.mark.parametrize(("kind", "status"), [(InputError, 2), (LockedError, 2), (StorageError, 3)])
 def test_a_deliberate_error_is_one_line_one_record_and_one_status(made, planned, capsys, kind, status):
     assert fail(made, kind("the\n  config is  wrong"), "embed", planned.key, shard="2") == status
     said = capsys.readouterr()
-    assert said.err == "alfamix embed shard 2: the config is wrong\n"
+    assert said.err == ""
     failed = parse(said.out.splitlines()[-1])
     assert failed == {
         "alfamix": "failed",
-        "stage": "embed",
-        "shard": "2",
+        "time": failed["time"],
+        **EMBED_2,
         "status": status,
         "line": "the config is wrong",
     }
@@ -55,7 +101,7 @@ def test_a_bug_of_ours_keeps_its_traceback_and_leaves_no_record(made, planned):
     before = made.files()
     with pytest.raises(ZeroDivisionError), reported("train", made.store.uri, planned.key):
         raise ZeroDivisionError
-    assert made.files() == before
+    assert all(layout.attempts(1) in key for key in made.files().keys() - before.keys())
 
 
 @pytest.mark.parametrize("early", [False, True])
@@ -67,7 +113,8 @@ def test_a_retry_of_the_same_run_stops_at_once_after_wrong_input(made, planned, 
         worked.append("in vain")
     assert (stopped.value.code, worked) == (2, [])
     assert made.files() == before
-    assert capsys.readouterr().err == "alfamix ingest: wrong\n" * 2
+    said = map(parse, capsys.readouterr().out.splitlines())
+    assert [each["line"] for each in said if each["alfamix"] == "failed"] == ["wrong"] * 2
 
 
 def test_a_retry_after_a_failing_store_tries_again(made, planned):
@@ -97,9 +144,9 @@ def test_another_run_may_try_again_and_the_old_failure_is_not_its_own(made, plan
 
 def test_a_run_that_was_taken_over_does_not_stop_the_one_that_has_the_round(made, planned, holder, noon):
     rounds.begin(made.store, holder("run-2"), noon.replace(day=3))
-    before = made.files()
+    before = without_attempts(made)
     assert fail(made, LockedError("run-1 no longer holds the project"), "export", planned.key, run_id="run-1") == 2
-    assert made.files() == before
+    assert without_attempts(made) == before
 
 
 def test_before_a_round_exists_the_record_is_the_run_s(made):
@@ -114,6 +161,6 @@ def test_a_failure_that_cannot_be_recorded_is_still_told(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped, reported("ingest", uri, run_id="run-1"):
         raise StorageError("no project there")
     assert stopped.value.code == 3
-    told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith("alfamix ingest: the failure could not be recorded in the project: ")
-    assert told[1] == "alfamix ingest: no project there"
+    _, warned, failed = map(parse, capsys.readouterr().out.splitlines())
+    assert warned["text"].startswith("the failure could not be recorded in the project: ")
+    assert failed["line"] == "no project there"

@@ -112,7 +112,14 @@ def test_budgets_and_what_labels_bought(made, holder, noon):
     made.drop("t", "s", "u", split="test", label="cat")
     export(made, holder, "run-1", noon, metrics={"accuracy": 0.5}, totals=Totals(queries=2))
     made.label("one", a="cat", b="dog")
-    export(made, holder, "run-2", noon + HOUR, metrics={"accuracy": 0.54}, totals=Totals(queries=4))
+    export(
+        made,
+        holder,
+        "run-2",
+        noon + HOUR,
+        metrics={"accuracy": 0.54},
+        totals=Totals(queries=4, first_metrics={"accuracy": 0.5}),
+    )
     board = measure(made.store, noon + 2 * HOUR)
     assert board.get(m.BUDGET_USED, budget="labels") == 0.4
     assert board.get(m.BUDGET_USED, budget="rounds_per_day") == 1.0

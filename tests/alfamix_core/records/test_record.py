@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from alfamix_core import records
 from alfamix_core.errors import InputError
 from alfamix_core.records.champion import Champion
+from alfamix_core.records.checkpoint import Commit, Course, Unreadable
 from alfamix_core.records.corrections import Released, Withdrawn
 from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.labels import LabelEvent
@@ -21,7 +22,18 @@ from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import ImageSettings, ModelSettings, Project
 from alfamix_core.records.query import ChosenSample, Question
 from alfamix_core.records.record import Record, read_lines
-from alfamix_core.records.round import Counts, Failure, FrozenInput, ManualDecision, Outcome, Promotion, Round
+from alfamix_core.records.round import (
+    Counts,
+    Drift,
+    Failure,
+    FrozenInput,
+    ManualDecision,
+    Outcome,
+    Promotion,
+    Round,
+    StageTotal,
+    Totals,
+)
 from alfamix_core.records.segment import Covered, SegmentCard
 from alfamix_core.records.selection import PlacedSample, Selection
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
@@ -77,7 +89,13 @@ EXAMPLES = [
     StageRun(stage="embed", shard="1", seconds=0.1, rows=3),
     StageLog(runs=(StageRun(stage="embed", seconds=0.1),)),
     PlacedSample(sample_id="s", kind="pool", x=0.1, y=-2.5),
-    Selection(strategy="alfamix", short_by=0, reason="", candidate_scores=(0.1, -1.0)),
+    Selection(strategy="alfamix", short_by=0, reason="", candidate_scores=(0.1, -1.0), predicted_shares={"猫": 0.1}),
+    StageTotal(seconds=0.1, rows=3, gpu_seconds=0.2, retries=1),
+    Totals(rounds={"alfamix": 2}, queries=4, stage_seconds=1e-3),
+    Drift(embedding_distance=0.1, predicted_shares={"猫": 1 / 3}, class_shift=0.5),
+    Unreadable(index=3, reason="empty file"),
+    Course(losses=(0.5,), accuracies=(0.75,), steps=3),
+    Commit(digest="0", file="a.safetensors", sha256="0", course=Course()),
 ]
 EXAMPLES = [pytest.param(record, id=f"{type(record).__name__}-{place}") for place, record in enumerate(EXAMPLES)]
 
@@ -85,7 +103,7 @@ EXAMPLES = [pytest.param(record, id=f"{type(record).__name__}-{place}") for plac
 def test_every_record_has_an_example():
     settings = {"StrategySettings", "ImageSettings", "ModelSettings", "TrainingSettings", "RoundSettings"}
     settings |= {"QueueSettings", "PolicySettings", "AuditSettings", "PromotionSettings", "StopSettings"}
-    settings |= {"LimitSettings", "BudgetSettings"}  # of Project
+    settings |= {"LimitSettings", "BudgetSettings", "MetricsSettings"}  # of Project
     found = set()
     for module in pkgutil.iter_modules(records.__path__):
         for name, kind in vars(importlib.import_module(f"{records.__name__}.{module.name}")).items():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from alfamix_core.records import snapshot
 
-ROWS = [("a", "file:///a.png", None, True), ("b", "s3://bucket/ü", "camera 1", False)]
+ROWS = [("a", "file:///a.png", None, True, False), ("b", "s3://bucket/ü", "camera 1", False, True)]
 LABELLED = [("c", "file:///c", 1, "train", None, 3), ("d", "file:///d", 0, "test", "g", 0)]
 
 
@@ -40,7 +40,7 @@ def test_an_empty_table_keeps_its_columns(tmp_path, name, schema, read):
 @pytest.mark.parametrize("rows", [65_535, 65_536, 65_537])
 def test_no_row_is_lost_where_blocks_meet(tmp_path, rows):
     path = tmp_path / snapshot.POOL_FILE
-    assert snapshot.write_table(path, snapshot.POOL, ((str(n), "u", None, False) for n in range(rows))) == rows
+    assert snapshot.write_table(path, snapshot.POOL, ((str(n), "u", None, False, False) for n in range(rows))) == rows
     assert snapshot.read_pool(tmp_path)["sample_id"].to_pylist() == [str(n) for n in range(rows)]
 
 

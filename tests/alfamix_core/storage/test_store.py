@@ -55,6 +55,12 @@ def test_a_part_of_an_object_is_read_without_the_rest(store):
             use()
 
 
+def test_a_mark_is_an_empty_object(store):
+    store.mark("run/attempts/train-/1")
+    assert store.read("run/attempts/train-/1").data == b""
+    assert store.entry("run/attempts/train-/1") == Entry("run/attempts/train-/1", 0)
+
+
 def test_an_object_may_be_empty(store):
     store.create("a", b"")
     assert store.read("a").data == b""

@@ -1,8 +1,13 @@
+import subprocess
+import sys
+import time
+from datetime import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alfamix_core.telemetry import events
+from alfamix_core.telemetry import events, overhead
 from alfamix_core.telemetry.events import Progress, emit, parse
 
 
@@ -10,7 +15,56 @@ def test_what_is_emitted_is_parsed_back(capsys):
     emit("failed", stage="embed", shard="1", line='a "quoted" ü')
     line = capsys.readouterr().out
     assert line.count("\n") == 1
-    assert parse(line) == {"alfamix": "failed", "stage": "embed", "shard": "1", "line": 'a "quoted" ü'}
+    event = parse(line)
+    assert datetime.fromisoformat(event.pop("time")).tzinfo is not None
+    assert event == {
+        "alfamix": "failed",
+        "project": "",
+        "round": 0,
+        "stage": "embed",
+        "shard": "1",
+        "line": 'a "quoted" ü',
+    }
+
+
+def test_a_context_is_on_every_line_and_in_the_processes_that_are_started(capfd):
+    child = [sys.executable, "-c", "from alfamix_core.telemetry.events import emit; emit('progress', done=1)"]
+    with events.context(project="birds", round=7, stage="train", shard=""):
+        with events.context(shard="3"):
+            emit("started")
+        subprocess.run(child, check=True)
+    emit("finished")
+    said = [parse(line) for line in capfd.readouterr().out.splitlines()]
+    where = [[event[name] for name in ("project", "round", "stage", "shard")] for event in said]
+    assert where == [["birds", 7, "train", "3"], ["birds", 7, "train", ""], ["", 0, "", ""]]
+
+
+def test_for_people_a_line_is_time_place_kind_and_words(capsys, monkeypatch):
+    monkeypatch.setenv("ALFAMIX_LOG", "human")
+    with events.context(project="birds", round=7, stage="embed", shard="0"):
+        emit("progress", done=3, total=4, unit="samples")
+        emit("failed", status=2, line="the config\nis wrong")
+    emit("trigger", project="birds", state="watching", text="every 60 s")
+    assert [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()] == [
+        "birds round 7 embed 0 progress done=3 total=4 unit=samples",
+        "birds round 7 embed 0 failed status=2 the config is wrong",
+        "birds trigger state=watching every 60 s",
+    ]
+
+
+@pytest.mark.parametrize(("value", "form"), [(None, "json"), ("", "json"), ("json", "json"), ("human", "human")])
+def test_the_switch(monkeypatch, value, form):
+    monkeypatch.delenv("ALFAMIX_LOG", raising=False)
+    if value is not None:
+        monkeypatch.setenv("ALFAMIX_LOG", value)
+    assert events.form() == form
+
+
+def test_time_is_counted_once_however_deep():
+    before = overhead.seconds()
+    with overhead.counted(), overhead.counted():
+        time.sleep(0.02)
+    assert 0.02 <= overhead.seconds() - before < 0.04
 
 
 def test_an_event_is_found_behind_what_the_sdk_puts_before_it():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from alfamix_core.acquisition import noise, strategies
 from alfamix_core.acquisition.strategies import cluster_margin
-from alfamix_core.acquisition.strategies.cluster_margin import in_turn
+from alfamix_core.acquisition.strategies.cluster_margin import alike, in_turn
 from alfamix_core.acquisition.types import Scores
 from alfamix_core.errors import InputError
 
@@ -58,7 +58,7 @@ def test_heaps_are_asked_in_turn(make_task, generator):
 def test_of_a_cluster_the_smallest_number_of_the_seed_comes_first(make_task, generator):
     scores = heaps([10, 10])
     seed = noise.draw_seed(generator())
-    numbers = noise.uniform(noise.fold(seed, cluster_margin._MEMBER_ORDER), scores.positions_n)
+    numbers = noise.uniform(noise.fold(seed, noise.CLUSTER_MEMBER_ORDER), scores.positions_n)
     chosen = cluster_margin.select(scores, state(make_task), 2, generator()).tolist()
     assert chosen == [int(numbers[:10].argmin()), 10 + int(numbers[10:].argmin())]
 
@@ -83,3 +83,30 @@ def test_with_a_small_limit_the_next_margins_fill_up(make_task, generator):
 def test_a_parameter_below_one_is_refused(make_task):
     with pytest.raises(InputError, match="cluster_size must be at least 1, not 0"):
         state(make_task, cluster_size=0)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_micro_clusters_find_the_heaps_that_the_rows_themselves_form(device, monkeypatch, copies):
+    """300 rows in 12 heaps far apart, 40 micro-clusters; as copies there are fewer distinct rows than those."""
+    random = torch.Generator().manual_seed(0)
+    heap = torch.randint(12, (300,), generator=random)
+    rows = 100 * torch.randn(12, 5, generator=random)[heap]
+    rows = (rows if copies else rows + torch.randn(300, 5, generator=random)).to(device)
+    exact = alike(rows, torch.arange(300, device=device), 12, 3)
+    monkeypatch.setattr(cluster_margin, "_EXACT_ROWS", 40)
+    assert torch.equal(alike(rows, torch.arange(300, device=device), 12, 3), exact)
+    assert len(set(exact.tolist())) == 12
+
+
+def test_no_matrix_of_all_clustered_pairs_is_made(make_task, generator, monkeypatch):
+    largest = []
+    distances = cluster_margin.agglomerative.distances
+    monkeypatch.setattr(
+        cluster_margin.agglomerative, "distances", lambda rows: largest.append(len(rows)) or distances(rows)
+    )
+    monkeypatch.setattr(cluster_margin, "_EXACT_ROWS", 50)
+    scores = heaps([3, 40, 60, 97])
+    found = cluster_margin.select(scores, state(make_task, cluster_size=50), 20, generator())
+    assert largest == [50]
+    assert len(set(found.tolist())) == 20
+    assert {int(position) for position in found if position < 3} == {0, 1, 2}

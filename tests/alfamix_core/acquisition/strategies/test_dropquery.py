@@ -28,7 +28,7 @@ def test_a_score_counts_the_passes_that_flip_one_by_one(make_task):
     found = strategy.score(task.pool, prepared).scores_n.tolist()
     expected = [0] * 300
     for index in range(3):
-        mask = masks.kept(noise.fold(3, dropquery._DROPOUT_PASS, index), task.pool.positions_n, 16, 0.75)
+        mask = masks.kept(noise.fold(3, noise.HEAD_DROPOUT, index), task.pool.positions_n, 16, 0.75)
         for row, embedding in enumerate(task.pool.embeddings_nD):
             dropped = torch.where(mask[row], 4 * embedding, 0.0)
             expected[row] += int(task.head(dropped[None]).argmax()) != int(task.head(embedding[None]).argmax())
@@ -67,7 +67,7 @@ def test_too_few_candidates_are_all_asked_and_then_the_smallest_numbers(make_tas
     prepared, found = state(make_task), scores([20, 3, 1, 1])
     chosen = dropquery.select(found, prepared, 8, generator())
     assert found.scores_n[chosen].tolist() == [3, 2, 1, 1, 1, 0, 0, 0]
-    numbers = noise.uniform(noise.fold(3, dropquery._FILL_ORDER), found.positions_n)
+    numbers = noise.uniform(noise.fold(3, noise.FLIPS_FILL), found.positions_n)
     rest = [row for row in numbers.argsort().tolist() if found.scores_n[row] == 0]
     assert chosen[5:].tolist() == rest[:3]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alfamix_core.acquisition import noise, strategies
-from alfamix_core.acquisition.strategies.power_margin import _POWER_DRAW, log_margins
+from alfamix_core.acquisition.strategies.power_margin import log_margins
 from alfamix_core.acquisition.types import Features
 from alfamix_core.errors import InputError
 
@@ -31,13 +31,13 @@ def test_confident_samples_keep_their_digits():
 def test_a_score_is_the_power_and_the_gumbel_number_of_seed_and_position(make_task):
     task = make_task()
     expected = 2 * log_margins(task.pool.logits_nK.double().log_softmax(dim=1))
-    expected = expected + noise.gumbel(noise.fold(9, _POWER_DRAW), task.pool.positions_n)
+    expected = expected + noise.gumbel(noise.fold(9, noise.POWER_DRAW), task.pool.positions_n)
     torch.testing.assert_close(scored(task, 9, beta=2.0), expected.float())
 
 
 def test_without_power_it_is_the_noise_and_with_much_it_is_margin(make_task):
     task = make_task()
-    bare = noise.gumbel(noise.fold(0, _POWER_DRAW), task.pool.positions_n)
+    bare = noise.gumbel(noise.fold(0, noise.POWER_DRAW), task.pool.positions_n)
     assert torch.equal(scored(task, beta=0).argsort(), bare.argsort())
     margin = strategies.load("margin")
     margins = margin.score(task.pool, margin.prepare(task.labelled, task.head, 0)).scores_n

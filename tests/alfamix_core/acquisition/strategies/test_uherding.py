@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alfamix_core.acquisition import noise, strategies
-from alfamix_core.acquisition.strategies import uherding
 from alfamix_core.acquisition.strategies.uherding import bandwidth, herd
 from alfamix_core.errors import InputError
 
@@ -115,7 +114,7 @@ def test_the_choice_is_made_from_the_subset_of_the_seed(make_task, generator):
     task, strategy = make_task(), strategies.load("uherding", {"subset": 30})
     state = strategy.prepare(task.labelled, task.head, 4)
     kept = strategy.keep(strategy.score(task.pool, state), state, 10)
-    numbers = noise.uniform(noise.fold(4, uherding._SUBSET), task.pool.positions_n)
+    numbers = noise.uniform(noise.fold(4, noise.HERD_SUBSET), task.pool.positions_n)
     assert kept.positions_n.tolist() == sorted(numbers.argsort()[:30].tolist())
     whole = strategy.select(strategy.score(task.pool, state), state, 10, generator()).tolist()
     assert whole == strategy.select(kept, state, 10, generator()).tolist()

@@ -1,0 +1,112 @@
+"""Rows of a wide column that lie in several places, such as memory-mapped files, and are read when they are taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of several tensors, one after another, or some of them in any order; never concatenated.
+
+    Taking rows by index or slice copies those alone, so a walk in blocks holds one block, and 8 bytes a row where only
+    some of the rows count.
+
+    Attributes:
+        parts: at least one, (n_i, X) each, of one dtype and device.
+        index_n: (n,) int64, the rows that count, of all parts' rows numbered through; None for all of them in order.
+    """
+
+    parts: tuple[Tensor, ...]
+    index_n: Tensor | None = None
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts) if self.index_n is None else len(self.index_n)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, X)."""
+        return torch.Size((len(self), *self.parts[0].shape[1:]))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of every part."""
+        return self.parts[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of every part."""
+        return self.parts[0].device
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """Return rows by (m,) indices, or a slice with step 1, as one tensor (m, X)."""
+        if isinstance(rows, Tensor):
+            return self._gather(rows if self.index_n is None else self.index_n[rows])
+        if self.index_n is not None:
+            return self._gather(self.index_n[rows])
+        first, last, _ = rows.indices(len(self))
+        pieces, start = [], 0
+        for part in self.parts:
+            stop = start + len(part)
+            if first < stop and last > start:
+                pieces.append(part[max(first - start, 0) : last - start])
+            start = stop
+        if not pieces:
+            return self.parts[0][:0]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def _gather(self, index_m: Tensor) -> Tensor:
+        if len(self.parts) == 1:
+            return self.parts[0][index_m]
+        gathered_mX = self.parts[0].new_empty((len(index_m), *self.shape[1:]))
+        start = 0
+        for part in self.parts:
+            here_m = ((index_m >= start) & (index_m < start + len(part))).nonzero()[:, 0]
+            gathered_mX[here_m] = part[index_m[here_m] - start]
+            start += len(part)
+        return gathered_mX
+
+    def only(self, index_m: Tensor) -> "Rows":
+        """Return some of the rows, by (m,) indices in that order, without reading them."""
+        return Rows(self.parts, index_m if self.index_n is None else self.index_n[index_m])
+
+    @staticmethod
+    def join(columns: Sequence["Rows"]) -> "Rows":
+        """Return the rows of several, one after another, without reading them; what they share is listed once."""
+        if all(column.index_n is None for column in columns):
+            return Rows(tuple(part for column in columns for part in column.parts))
+        starts: dict[int, int] = {}
+        parts: list[Tensor] = []
+        total, indices = 0, []
+        for column in columns:
+            own = []
+            for part in column.parts:
+                if id(part) not in starts:
+                    starts[id(part)] = total
+                    parts.append(part)
+                    total += len(part)
+                own.append(torch.arange(len(part), device=part.device) + starts[id(part)])
+            numbers = torch.cat(own)
+            indices.append(numbers if column.index_n is None else numbers[column.index_n])
+        return Rows(tuple(parts), torch.cat(indices))
+
+
+Column = Tensor | Rows
+"""A value a row: in memory, or read when it is taken."""
+
+
+def whole(column: Column, device: torch.device | None = None) -> Tensor:
+    """Return a column as one tensor, all of which is then in memory.
+
+    Args:
+        column: (n, …).
+        device: where it is to be; where it is if left out.
+    """
+    if isinstance(column, Tensor):
+        return column if device is None else column.to(device)
+    if device is None:
+        return column[:]
+    index_n = None if column.index_n is None else column.index_n.to(device)
+    return Rows(tuple(part.to(device) for part in column.parts), index_n)[:]

@@ -1,0 +1,551 @@
+"""Write the Grafana dashboards: `python -m monitoring.dashboards`.
+
+A dashboard is rows of panels; a panel is one line here and a page of JSON there. Places on the grid and identifiers
+follow from the order. A limit is drawn where an alert has it: the number is read from the alert.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "dashboards"
+GRID = 24
+"""Columns of Grafana's grid."""
+GREEN, RED = "green", "red"
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_LINKS = {
+    "title": "alfamix",
+    "type": "dashboards",
+    "tags": ["alfamix"],
+    "asDropdown": False,
+    "keepTime": True,
+    "includeVars": True,
+}
+_STATES = (("planned", "blue"), ("failed", RED), ("lost", RED), ("exported", GREEN), ("closed", GREEN))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel.
+
+    Attributes:
+        title: what it shows, in words.
+        queries: (PromQL, legend) pairs; the legend may name labels as {{label}}.
+        unit: Grafana's name of the unit.
+        kind: Grafana's name of the panel.
+        width: columns.
+        limit: the alert whose threshold is drawn, if any.
+        lower: whether that is a least value and not a greatest.
+        red_from: a threshold where there is no alert to take it from.
+        about: what a reader must know to read it.
+        options: of the kind.
+        mappings: texts for values.
+    """
+
+    title: str
+    queries: Sequence[tuple[str, str]]
+    unit: str = "short"
+    kind: str = "timeseries"
+    width: int = 8
+    limit: str = ""
+    lower: bool = False
+    red_from: float | None = None
+    about: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    mappings: tuple[tuple[float, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Panels side by side under a heading, which wrap where the grid ends.
+
+    Attributes:
+        title: the question that they answer.
+        height: of each of them, units of 30 pixels.
+        panels: in order.
+    """
+
+    title: str
+    height: int
+    panels: Sequence[Panel]
+
+
+def stat(title: str, expression: str, unit: str = "short", **fields: Any) -> Panel:
+    """Return a panel with one number."""
+    return Panel(title, [(expression, "")], unit, "stat", **{"width": 4, **fields})
+
+
+def of(metric: str, *matchers: str) -> str:
+    """Return the latest value of a metric, without its prefix, of the project that is shown."""
+    return selected(f"project:alfamix_{metric}:latest", *matchers)
+
+
+def selected(series: str, *matchers: str) -> str:
+    """Return the series of the project that is shown."""
+    chosen = ", ".join(('project="$project"', *matchers))
+    return f"{series}{{{chosen}}}"
+
+
+def limit_of(alert: str, series: str) -> float:
+    """Return the number that an alert compares with, in the part of its expression that reads the series."""
+    for group in yaml.safe_load((HERE / "rules" / "alerts.yml").read_text(encoding="utf-8"))["groups"]:
+        for rule in group["rules"]:
+            if rule["alert"] == alert:
+                (part,) = [part for part in re.split(r"\bor\b", rule["expr"]) if series in part]
+                found = re.search(r"[<>]=?\s*([\d.]+)\s*$", part)
+                assert found, f"{alert} does not end in a comparison with a number"
+                return float(found[1])
+    raise KeyError(alert)
+
+
+def build(name: str, title: str, about: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return a dashboard as Grafana reads it."""
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for row in rows:
+        panels.append(_heading(len(panels) + 1, row.title, y))
+        x, y = 0, y + 1
+        for panel in row.panels:
+            if x + panel.width > GRID:
+                x, y = 0, y + row.height
+            panels.append(_panel(len(panels) + 1, panel, {"x": x, "y": y, "w": panel.width, "h": row.height}))
+            x += panel.width
+        y += row.height
+    return {
+        "uid": f"alfamix-{name}",
+        "title": title,
+        "description": about,
+        "tags": ["alfamix"],
+        "schemaVersion": 38,
+        "version": 1,
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "1m",
+        "time": {"from": "now-30d", "to": "now"},
+        "timezone": "utc",
+        "links": [_LINKS],
+        "templating": {"list": [_datasource(), _project()]},
+        "annotations": {"list": [_rounds()]},
+        "panels": panels,
+    }
+
+
+def _datasource() -> dict[str, Any]:
+    return {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus", "refresh": 1}
+
+
+def _project() -> dict[str, Any]:
+    query = "label_values(project:alfamix_round_number:latest, project)"
+    return {
+        "name": "project",
+        "label": "Project",
+        "type": "query",
+        "datasource": _SOURCE,
+        "query": {"query": query, "refId": "project"},
+        "definition": query,
+        "refresh": 2,
+        "sort": 1,
+        "multi": False,
+        "includeAll": False,
+    }
+
+
+def _rounds() -> dict[str, Any]:
+    return {
+        "name": "Rounds exported",
+        "datasource": _SOURCE,
+        "enable": True,
+        "iconColor": "blue",
+        "expr": 'changes(project:alfamix_round_last_success_timestamp_seconds:latest{project="$project"}[5m]) > 0',
+        "titleFormat": "a round was exported",
+    }
+
+
+def _heading(number: int, title: str, y: int) -> dict[str, Any]:
+    place = {"x": 0, "y": y, "w": GRID, "h": 1}
+    return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
+
+
+def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    targets = [
+        {
+            "refId": chr(ord("A") + index),
+            "datasource": _SOURCE,
+            "expr": expression,
+            "legendFormat": legend or "__auto",
+            "instant": panel.kind != "timeseries",
+            "range": panel.kind == "timeseries",
+            **({"format": "table"} if panel.kind == "table" else {}),
+        }
+        for index, (expression, legend) in enumerate(panel.queries)
+    ]
+    return {
+        "id": number,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.about,
+        "datasource": _SOURCE,
+        "gridPos": place,
+        "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
+        "options": {**_OPTIONS.get(panel.kind, {}), **panel.options},
+        "targets": targets,
+    }
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "stat": {
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "colorMode": "value",
+        "graphMode": "none",
+        "textMode": "value",
+    },
+    "timeseries": {
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    },
+    "bargauge": {
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "displayMode": "basic",
+        "orientation": "horizontal",
+    },
+}
+
+
+def _defaults(panel: Panel) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"color": GREEN, "value": None}]
+    if panel.red_from is not None:
+        steps.append({"color": RED, "value": panel.red_from})
+    if panel.limit:
+        series = re.findall(r"[a-z_]+:[a-z0-9_:]+", panel.queries[0][0])[0]
+        limit = limit_of(panel.limit, series)
+        good, bad = (RED, GREEN) if panel.lower else (GREEN, RED)
+        steps = [{"color": good, "value": None}, {"color": bad, "value": limit}]
+    custom: dict[str, Any] = {}
+    if panel.kind == "timeseries":
+        custom = {"lineWidth": 2, "showPoints": "auto", "spanNulls": True, "axisSoftMin": 0}
+        if panel.limit:
+            custom["thresholdsStyle"] = {"mode": "dashed"}
+    mappings = [
+        {"type": "value", "options": {f"{value:g}": {"text": text, "color": colour, "index": index}}}
+        for index, (value, text, colour) in enumerate(panel.mappings)
+    ]
+    return {
+        "unit": panel.unit,
+        "mappings": mappings,
+        "thresholds": {"mode": "absolute", "steps": steps},
+        "custom": custom,
+        **({"color": {"mode": "thresholds"}} if panel.kind != "timeseries" else {}),
+    }
+
+
+_AGE_OF_SUCCESS = f"time() - {of('round_last_success_timestamp_seconds')}"
+_RUNNING = f"(time() - {of('round_last_start_timestamp_seconds')}) * {of('lock_held')}"
+
+
+def state_panel(width: int) -> Panel:
+    """Return the panel of the newest round's state."""
+    # a panel shows a number: the state's place among the states
+    places = (
+        f"{place} * {of('round_state', f'state={json.dumps(state)}')}" for place, (state, _) in enumerate(_STATES)
+    )
+    expression = f"sum({' or '.join(places)})"
+    mappings = tuple((float(index), state, colour) for index, (state, colour) in enumerate(_STATES))
+    return stat("Newest round", expression, width=width, mappings=mappings)
+
+
+OVERVIEW = [
+    Row(
+        "Is the loop healthy?",
+        4,
+        [
+            stat(
+                "Alerts firing",
+                'count(ALERTS{alertname=~"Alfamix.*", alertstate="firing", project=~"$project|"}) or vector(0)',
+                about="Of this project, and of the exporter. docs/runbook.md has a section on each.",
+                red_from=1,
+            ),
+            state_panel(4),
+            stat("Since the last export", _AGE_OF_SUCCESS, "s", limit="AlfamixRoundOverdue"),
+            stat(
+                "Oldest waiting drop",
+                of("data_oldest_waiting_drop_age_seconds"),
+                "s",
+                limit="AlfamixDropWaiting",
+            ),
+            stat("Open questions", of("queue_open_queries")),
+            stat(
+                "Trigger behind by",
+                selected("project:alfamix_trigger:lag_seconds"),
+                "s",
+                limit="AlfamixTriggerLag",
+                about="How long news has waited for a run, or for how long the project was not listed. Empty where no "
+                "trigger is scraped.",
+            ),
+        ],
+    ),
+    Row(
+        "What is wrong?",
+        7,
+        [
+            Panel(
+                "Alerts",
+                [('ALERTS{alertname=~"Alfamix.*", project=~"$project|"}', "")],
+                kind="table",
+                width=12,
+                options={"showHeader": True, "cellHeight": "sm"},
+            ),
+            Panel(
+                "State of the newest round",
+                [(f"{of('round_state')} == 1", "{{state}}")],
+                width=12,
+                about="One line at a time has the value 1.",
+            ),
+        ],
+    ),
+    Row(
+        "Is it worth its labels?",
+        8,
+        [
+            Panel(
+                "Accuracy",
+                [
+                    (of("model_metric", 'metric="accuracy"'), "{{split}}"),
+                    (of("champion_metric", 'metric="accuracy"'), "champion, when it was promoted"),
+                ],
+                "percentunit",
+            ),
+            Panel("Labels", [(of("cost_labels"), "given"), (of("queries_total"), "asked")]),
+            Panel(
+                "Gain over the champion",
+                [(of("model_gain"), "promotion.metric")],
+                "percentunit",
+                about="Of the newest model, on the same samples. Below 0 the champion is the better one.",
+            ),
+            stat("Labels for a point of 0.01", of("cost_labels_per_point"), width=6),
+            stat("GPU time of all rounds", of("cost_gpu_seconds_total"), "s", width=6),
+            stat(
+                "Budgets spent",
+                of("budget_used_ratio", 'budget="labels"'),
+                "percentunit",
+                width=6,
+                limit="AlfamixBudgetNearlySpent",
+                about="budgets.labels; empty where it is not set.",
+            ),
+            stat(
+                "Champion behind by rounds",
+                selected("project:alfamix_champion:rounds_behind"),
+                width=6,
+                limit="AlfamixChampionStale",
+            ),
+        ],
+    ),
+    Row(
+        "Can its answers be trusted?",
+        8,
+        [
+            Panel(
+                "Calibration error",
+                [(of("model_expected_calibration_error"), "{{split}}")],
+                "percentunit",
+                about="Expected calibration error; AlfamixCalibrationWorse looks at its rise within 30 days.",
+            ),
+            Panel(
+                "Fall of accuracy within 30 days",
+                [
+                    (selected("project:alfamix_accuracy:fall30d"), "fall"),
+                    (selected("project:alfamix_accuracy:noise"), "noise of the test split"),
+                ],
+                "percentunit",
+                limit="AlfamixAccuracyFell",
+                about="The alert fires where the fall is above both the dashed line and the noise.",
+            ),
+            Panel(
+                "Drift of the newest drop",
+                [
+                    (of("drift_embedding_distance_ratio"), "embeddings"),
+                    (of("drift_predicted_classes_ratio"), "predicted classes"),
+                ],
+                limit="AlfamixDrift",
+                about="The dashed line is the limit for embeddings.",
+            ),
+        ],
+    ),
+]
+
+ROUND = [
+    Row(
+        "The newest round",
+        4,
+        [
+            stat("Number", of("round_number")),
+            state_panel(4),
+            stat(
+                "Running for",
+                _RUNNING,
+                "s",
+                limit="AlfamixRoundStuck",
+                about="0 while no run holds the project's lock.",
+            ),
+            stat("The last one took", of("round_last_duration_seconds"), "s"),
+            stat("Asked", of("round_queries")),
+            stat(
+                "Share of the quarantine limit",
+                selected("project:alfamix_quarantine:limit_used"),
+                "percentunit",
+                limit="AlfamixQuarantineShare",
+                about="Unreadable samples over limits.quarantine_share. At 100 % a round fails.",
+            ),
+        ],
+    ),
+    Row(
+        "Stages of the last exported round",
+        9,
+        [
+            Panel("Time", [(of("stage_duration_seconds"), "{{stage}}")], "s", "bargauge", width=6),
+            Panel("Samples a second", [(of("stage_rows_per_second"), "{{stage}}")], "short", "bargauge", width=6),
+            Panel("Peak memory", [(of("stage_peak_memory_bytes"), "{{stage}}")], "bytes", "bargauge", width=6),
+            Panel("Bytes of samples read", [(of("stage_read_bytes"), "{{stage}}")], "bytes", "bargauge", width=6),
+            Panel("Samples", [(of("stage_rows"), "{{stage}}")], "short", "bargauge", width=6),
+            Panel("GPU time", [(of("stage_gpu_seconds"), "{{stage}}")], "s", "bargauge", width=6),
+            Panel("GPU memory", [(of("stage_gpu_peak_memory_bytes"), "{{stage}}")], "bytes", "bargauge", width=6),
+            Panel("Attempts beyond the first", [(of("stage_retries"), "{{stage}}")], "short", "bargauge", width=6),
+        ],
+    ),
+    Row(
+        "Round after round",
+        8,
+        [
+            Panel("Time by stage", [(of("stage_duration_seconds"), "{{stage}}")], "s"),
+            Panel(
+                "Samples that the strategy chose among",
+                [(of("selection_candidates"), "candidates")],
+                about="Of its own.",
+            ),
+            Panel(
+                "Selection",
+                [
+                    (of("selection_cap_ratio"), "cap of ALFA-Mix"),
+                    (of("selection_filled_ratio"), "filled beyond the candidates"),
+                ],
+                "percentunit",
+            ),
+            Panel("Queries fewer than the budget", [(of("selection_short_by"), "missing")]),
+            Panel(
+                "Unreadable",
+                [(of("round_quarantined_ratio"), "share"), (of("round_quarantine_limit_ratio"), "limit")],
+                "percentunit",
+            ),
+            Panel("Agreement with the champion", [(of("model_agreement_ratio"), "test")], "percentunit"),
+        ],
+    ),
+    Row(
+        "Classes",
+        10,
+        [
+            Panel(
+                "Recall on test", [(of("model_class_recall_ratio"), "{{class}}")], "percentunit", "bargauge", width=12
+            ),
+            Panel("Labels", [(of("data_class_labels"), "{{class}}")], "short", "bargauge", width=12),
+        ],
+    ),
+]
+
+QUEUE = [
+    Row(
+        "Do people have enough to do, and not too much?",
+        4,
+        [
+            stat("Open questions", of("queue_open_queries")),
+            stat(
+                "Of a round's budget",
+                f"{of('queue_open_queries')} / {of('round_budget_queries')}",
+                "percentunit",
+                limit="AlfamixQueueStarving",
+                lower=True,
+            ),
+            stat(
+                "Of queue.max_open",
+                f"{of('queue_open_queries')} / {of('queue_max_open_queries')}",
+                "percentunit",
+                limit="AlfamixQueueFlooded",
+            ),
+            stat(
+                "Since the newest answer",
+                f"time() - {of('queue_last_answer_timestamp_seconds')}",
+                "s",
+                limit="AlfamixAnswersStopped",
+            ),
+            stat("Of the last round decided", of("queue_round_answered_ratio"), "percentunit"),
+            stat("Annotators agree", of("queue_annotator_agreement_ratio"), "percentunit"),
+        ],
+    ),
+    Row(
+        "Over time",
+        8,
+        [
+            Panel(
+                "Open questions and budget",
+                [(of("queue_open_queries"), "open"), (of("round_budget_queries"), "budget of a round")],
+            ),
+            Panel("Answers a day", [(f"increase({of('queue_answers_total')}[1d])", "{{kind}}")]),
+            Panel("From question to answer", [(of("queue_answer_time_seconds"), "percentile {{percentile}}")], "s"),
+            Panel(
+                "Agreement between annotators",
+                [(of("queue_annotator_agreement_ratio"), "share of pairs")],
+                "percentunit",
+            ),
+            Panel("Samples by state", [(selected("project:alfamix_data_samples:sum"), "{{state}}")]),
+            Panel("Labelled samples", [(of("data_samples", 'state="labelled"'), "{{split}}")]),
+        ],
+    ),
+    Row(
+        "What waits, and who starts rounds",
+        8,
+        [
+            Panel("Drops that no round has seen", [(of("data_waiting_drops"), "drops")]),
+            Panel(
+                "Trigger",
+                [
+                    (f"increase({selected('alfamix_trigger_events_total')}[1h])", "events, {{source}}"),
+                    (f"increase({selected('alfamix_trigger_starts_total')}[1h])", "runs started"),
+                ],
+                about="Within an hour.",
+            ),
+            Panel(
+                "Trigger: errors and messages",
+                [
+                    (f"increase({selected('alfamix_trigger_errors_total')}[1h])", "errors, {{source}}"),
+                    (f"increase({selected('alfamix_trigger_messages_total')}[1h])", "messages, {{kind}}"),
+                ],
+                about="Within an hour.",
+            ),
+        ],
+    ),
+]
+
+DASHBOARDS = {
+    "overview": build("overview", "Alfamix overview", "Is the loop healthy, and is it worth its labels?", OVERVIEW),
+    "round": build("round", "Alfamix round", "The newest round, and the stages of the last exported one.", ROUND),
+    "queue": build("queue", "Alfamix queue", "What people are asked, and what they answer.", QUEUE),
+}
+
+
+def text(name: str) -> str:
+    """Return the file of a dashboard."""
+    return json.dumps(DASHBOARDS[name], indent=1, ensure_ascii=False) + "\n"
+
+
+def file(name: str) -> Path:
+    """Return where a dashboard lies."""
+    return FOLDER / f"alfamix-{name}.json"
+
+
+if __name__ == "__main__":
+    for each in DASHBOARDS:
+        file(each).write_text(text(each), encoding="utf-8")

@@ -1,0 +1,85 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alfamix_core.acquisition import strategies
+from alfamix_core.acquisition.rows import Rows, whole
+from alfamix_core.acquisition.scoring import score_shard
+from alfamix_core.acquisition.types import Scores
+
+
+def columns(lengths):
+    """Parts that hold 0, 1, 2, … and the tensor they stand for."""
+    everything = torch.arange(sum(lengths) * 3).reshape(-1, 3)
+    return Rows(torch.split(everything, lengths)), everything
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.data())
+def test_rows_are_taken_as_from_their_concatenation(lengths, data):
+    rows, everything = columns(lengths)
+    n = len(everything)
+    assert (len(rows), rows.shape, rows.dtype) == (n, everything.shape, torch.int64)
+    assert torch.equal(whole(rows), everything)
+    first, last = data.draw(st.integers(-7, 30)), data.draw(st.integers(-7, 30) | st.none())
+    index = torch.tensor(data.draw(st.lists(st.integers(0, n - 1), max_size=9)) if n else [], dtype=torch.int64)
+    assert torch.equal(rows[first:last], everything[first:last])
+    assert torch.equal(rows[index], everything[index])
+    some = rows.only(index)
+    assert torch.equal(whole(some), everything[index])
+    assert torch.equal(some[first:last], everything[index][first:last])
+    assert torch.equal(some.only(torch.arange(len(index)).flip(0))[:], everything[index].flip(0))
+    joined = Rows.join([some, rows, rows.only(index)])
+    assert torch.equal(whole(joined), torch.cat([everything[index], everything, everything[index]]))
+    assert len(joined.parts) == len(lengths), "what is shared is listed once"
+
+
+def test_a_slice_within_a_part_is_not_copied():
+    rows, _ = columns([4, 5])
+    assert rows[5:8].data_ptr() == rows.parts[1][1:].data_ptr()
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_scores_merge_without_reading_rows(interleaved):
+    random = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(20, 3, generator=random)
+    order = torch.randperm(20, generator=random) if interleaved else torch.arange(20)
+    parts = []
+    for owned in torch.split(order, [7, 0, 13]):
+        owned = owned.sort().values
+        parts.append(Scores(owned, owned.float(), {"embeddings": Rows((embeddings[owned],)), "nearest": -owned}))
+    for given_parts in (parts, parts[::-1]):
+        merged = Scores.merge(given_parts)
+        assert merged.positions_n.tolist() == merged.scores_n.tolist() == list(range(20))
+        assert isinstance(merged.rows["embeddings"], Rows)
+        assert {part.data_ptr() for part in merged.rows["embeddings"].parts} <= {
+            part.rows["embeddings"].parts[0].data_ptr() for part in parts
+        }
+        assert torch.equal(merged.column("embeddings"), embeddings)
+        assert torch.equal(merged.column("nearest"), -torch.arange(20))
+        index = torch.tensor([3, 11, 12])
+        assert torch.equal(merged.take(index).column("embeddings"), embeddings[index])
+
+
+@pytest.mark.parametrize("name", strategies.names())
+def test_every_strategy_chooses_the_same_from_rows_in_parts(make_task, generator, name):
+    task = make_task(N=120)
+    strategy = strategies.load(name)
+    state = strategy.prepare(task.labelled, task.head, 0)
+    parts = [
+        score_shard(strategy, [task.part(start, stop)], state, 30) for start, stop in [(0, 37), (37, 38), (38, 120)]
+    ]
+    mapped = [
+        Scores(
+            part.positions_n,
+            part.scores_n,
+            {key: Rows((column,)) if column.dim() > 1 else column for key, column in part.rows.items()},
+        )
+        for part in parts
+    ]
+    expected, found = (
+        strategy.select(strategy.keep(Scores.merge(these), state, 30), state, 30, generator())
+        for these in (parts, mapped)
+    )
+    assert found.tolist() == expected.tolist()
