@@ -32,7 +32,7 @@ def test_only_files_of_the_folder_are_strategies(name):
 
 
 def test_an_unknown_parameter_lists_the_known_ones():
-    known = "alpha, anchors, fill, grow, init, max_candidates, selection"
+    known = "alpha, anchors, clustering, fill, grow, max_candidates, selection"
     expected = f'strategy "alfamix": unknown parameter "gro"; known: {known}'
     assert message(lambda: strategies.load("alfamix", {"gro": True})) == expected
     assert (
