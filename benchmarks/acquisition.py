@@ -31,6 +31,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: both sides' threads wait without spinning
+
 import torch
 from torch import Tensor
 

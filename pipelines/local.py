@@ -45,6 +45,8 @@ def run_pipeline(project_uri: str, work: Path, force: bool = False, engine: str 
 
             runner = held.enter_context(docker.runner(open_store(project_uri), outputs, network))
         else:
+            # threads that spin while they wait take the cores that other stages need
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             # stages run in this environment, so that the image does not matter
             warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*", category=RuntimeWarning)
             runner = local.SubprocessRunner(use_venv=False)

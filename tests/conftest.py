@@ -17,6 +17,8 @@ import pytest
 
 from alfamix_core.storage import Store, open_store
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: on a busy machine threads that spin cost minutes
+
 _START_SECONDS = 60
 _DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # even when we are killed
 # every port of weed mini: with the usual ones, two servers that start at the same time take each other's and die

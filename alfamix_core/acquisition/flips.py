@@ -147,14 +147,16 @@ def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tu
     """  # noqa: D205
     dtype = torch.promote_types(dtype, torch.float32)
     centre_D, mean_D, kernel_DX = (x.to(dtype) for x in (flips.centre_D, flips.mean_D, flips.kernel_DX))
-    K = len(flips.gram_KK)
+    K, centred = len(flips.gram_KK), bool(centre_D.any())
 
     def rays(embeddings_nD: Tensor) -> tuple[Tensor, ...]:
-        rows_nD = embeddings_nD.to(dtype) - centre_D
+        rows_nD = embeddings_nD.to(dtype)
+        if centred:
+            rows_nD = rows_nD - centre_D
         products_nX = products(rows_nD, kernel_DX)
         logits_nK = products_nX[:, :K].to(torch.float64) + flips.offsets_X[:K]
         along_nC = products_nX[:, K:].to(torch.float64) + flips.offsets_X[K:]
-        farthest_n = (rows_nD - mean_D).square().sum(dim=1).to(torch.float64)
+        farthest_n = torch.linalg.vector_norm(rows_nD - mean_D, dim=1).to(torch.float64).square()
         farthest_n = (farthest_n + (flips.squares_C - 2 * along_nC).amax(dim=1)).clamp(min=0)
 
         predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)

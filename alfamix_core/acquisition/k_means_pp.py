@@ -37,7 +37,7 @@ def draw(points: P, nearest_n: Tensor, positions_n: Tensor, start: int, count: i
     Source:
         Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the few passes are ours.
     """
-    nearest_n = nearest_n.clone()
+    points, nearest_n = points.for_passes(), nearest_n.clone()
     drawn: list[int] = []
     while len(drawn) < count and bool((nearest_n > 0).any()):
         certain = _ahead(
@@ -65,6 +65,7 @@ def _ahead(points: P, nearest_n: Tensor, positions_n: Tensor, draws: range, key:
         bounds.append(chances_n[first_m].min() if width > _CANDIDATES else chances_n.new_tensor(-torch.inf))
     rows_u, places = torch.unique(torch.stack(lists), return_inverse=True)
     few = points.take(rows_u)
+    pairs_uu = few.distances(few)
     logs_u, few_nearest_u = logs_n[rows_u], nearest_n[rows_u]
     certain: list[int] = []
     for place_m, gumbel_m, bound in zip(places, gumbels, bounds, strict=True):
@@ -75,7 +76,7 @@ def _ahead(points: P, nearest_n: Tensor, positions_n: Tensor, draws: range, key:
             break
         winner_1 = place_m[best : best + 1]
         certain.append(int(rows_u[winner_1]))
-        few_nearest_u = torch.minimum(few_nearest_u, few.distances(few.take(winner_1))[:, 0])
+        few_nearest_u = torch.minimum(few_nearest_u, pairs_uu[:, winner_1[0]])
         few_nearest_u[winner_1] = 0.0
         logs_u = few_nearest_u.log()
     return certain

@@ -223,6 +223,37 @@ class Distributions(Points):
 
 
 @dataclass(frozen=True)
+class _Pulls:
+    """What passes over gradients need of each row beside its factors, all (n,).
+
+    Attributes:
+        norms_n: float64, LSE of the logits.
+        predicted_n: int64, the class y.
+        rests_n: float64, the sum of the other classes' probabilities.
+        squares_n: float64, the squared norm of the gradient.
+    """
+
+    norms_n: Tensor
+    predicted_n: Tensor
+    rests_n: Tensor
+    squares_n: Tensor
+
+    def take(self, rows: Tensor | slice) -> "_Pulls":
+        """Return some of the rows."""
+        return _Pulls(self.norms_n[rows], self.predicted_n[rows], self.rests_n[rows], self.squares_n[rows])
+
+    @staticmethod
+    def join(parts: "list[_Pulls]") -> "_Pulls":
+        """Return the rows of all parts."""
+        return _Pulls(
+            torch.cat([part.norms_n for part in parts]),
+            torch.cat([part.predicted_n for part in parts]),
+            torch.cat([part.rests_n for part in parts]),
+            torch.cat([part.squares_n for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
 class Gradients(Points):
     """Gradients of the loss of the predicted class with respect to the head's weight: outer products, never formed.
 
@@ -231,30 +262,51 @@ class Gradients(Points):
     Attributes:
         logits_nK: (n, K), in memory or not.
         embeddings_nD: (n, D), any floating dtype, in memory or not.
+        known: what passes need besides; made when it is needed where it is None.
     """
 
     logits_nK: Column
     embeddings_nD: Column
+    known: "_Pulls | None" = None
 
     def __len__(self) -> int:
         return len(self.logits_nK)
 
     def take(self, rows: Tensor | slice) -> "Gradients":
         """Return some of the rows."""
-        return Gradients(self.logits_nK[rows], self.embeddings_nD[rows])
+        known = None if self.known is None else self.known.take(rows)
+        return Gradients(self.logits_nK[rows], self.embeddings_nD[rows], known)
+
+    def for_passes(self) -> "Gradients":
+        """Return the same rows with their norms and what a softmax adds up: one pass, which saves it in later ones."""
+        starts = range(0, max(len(self), 1), BLOCK_ROWS)
+        pulls = [self.take(slice(start, start + BLOCK_ROWS))._pulls() for start in starts]
+        return Gradients(self.logits_nK, self.embeddings_nD, _Pulls.join(pulls))
+
+    def _pulls(self) -> "_Pulls":
+        if self.known is not None:
+            return self.known
+        logits_nK, rows_nD = whole(self.logits_nK), whole(self.embeddings_nD)
+        log_probs_nK = log_probabilities(logits_nK)
+        predicted_n = log_probs_nK.argmax(dim=1)
+        rest_n = without_top(log_probs_nK)
+        norm_n = logits_nK.to(torch.float64).logsumexp(dim=1)
+        # not p_y - 1, which is 0 for every confident sample
+        pull_nK = log_probs_nK.exp_().scatter_(1, predicted_n[:, None], -rest_n[:, None])
+        lengths_n = torch.linalg.vector_norm(rows_nD, dim=1, dtype=torch.float64)
+        squares_n = torch.linalg.vector_norm(pull_nK, dim=1).square() * lengths_n.square()
+        return _Pulls(norm_n, predicted_n, rest_n, squares_n)
 
     def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return q (n, K), z (n, D) and ‖q‖² ‖z‖² (n,), in float64."""
-        log_probs_nK = log_probabilities(whole(self.logits_nK))
-        predicted_n1 = log_probs_nK.argmax(dim=1, keepdim=True)
-        # not p_y - 1, which is 0 for every confident sample
-        pull_nK = log_probs_nK.exp().scatter(1, predicted_n1, -without_top(log_probs_nK)[:, None])
-        rows_nD = whole(self.embeddings_nD).to(torch.float64)
-        return pull_nK, rows_nD, pull_nK.square().sum(dim=1) * rows_nD.square().sum(dim=1)
+        pulls = self._pulls()
+        pull_nK = (whole(self.logits_nK) - pulls.norms_n[:, None]).exp_()
+        pull_nK.scatter_(1, pulls.predicted_n[:, None], -pulls.rests_n[:, None])
+        return pull_nK, whole(self.embeddings_nD).to(torch.float64), pulls.squares_n
 
     def squares(self) -> Tensor:
         """Return the squared norm of each gradient, (n,) float64."""
-        return self._factors()[2]
+        return self._pulls().squares_n
 
     def distances(self, others: "Gradients") -> Tensor:
         """Return squared distances of the gradients (n, m), exactly 0 where they are rounding of 0."""

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,8 @@ from tests.monitoring.rules import MONITORING, hurried
 ROUNDS = int(os.environ.get("ALFAMIX_E2E_ROUNDS", "3"))
 _HURRY = 900.0
 _INTERVAL = 1
+_STEADY = 8.0
+"""Seconds: a scrape, the chain of rules, and the shortest hurried ``for:``."""
 _BROKEN = 30
 _ANSWERED = 10
 FAILING, DOWN = {"AlfamixRoundFailing"}, {"AlfamixExporterDown"}
@@ -171,6 +174,16 @@ def wait_for_values(server: Prometheus, wanted: dict[str, float], job: str) -> N
     until(lambda: not different() or None, f"the values of {job}: {different()}", 60)
 
 
+def wait_for_alerts(server: Prometheus, wanted: set[str]) -> None:
+    """Wait until just these alerts fire, and go on doing so for longer than a change may need."""
+    deadline, since = time.monotonic() + 90, None
+    while since is None or time.monotonic() < since + _STEADY:
+        firing = server.alerts()
+        assert firing == wanted or time.monotonic() < deadline, f"firing: {sorted(firing)}, not {sorted(wanted)}"
+        since = (since or time.monotonic()) if firing == wanted else None
+        time.sleep(0.2)
+
+
 def ever_fired(server: Prometheus) -> set[str]:
     found = server.values('max_over_time(ALERTS{alertstate="firing"}[1h])')
     return {dict(labels)["alertname"] for labels in found}
@@ -223,7 +236,7 @@ def mend_images(folder: Path, originals: Path) -> dict[str, str]:
 def check(site: Site, server: Prometheus, exported: int, firing: set[str]) -> None:
     """Whatever way the numbers came: they are the files', and just these alerts fire."""
     check_values(site, server, exported)
-    until(lambda: server.alerts() == firing, f"the alerts {firing}")
+    wait_for_alerts(server, firing)
     assert set(server.targets().values()) == {"up"}
 
 
@@ -267,10 +280,10 @@ def test_prometheus_sees_what_the_files_say_and_the_alerts_that_should_fire(
                 assert set(empty) <= set(MAY_BE_EMPTY), sorted(empty)
                 before = project_series(server)
                 assert len(before) > 50
-            until(lambda: server.alerts() == lasting | DOWN, "the exporter is down, and nothing else is new")
+            wait_for_alerts(server, lasting | DOWN)
             number = server.value(f"alfamix_round_number{{{_PUSHED}}}")
             assert server.value("project:alfamix_round_number:latest") == number, "what was pushed takes over"
             with site.exporter():
                 until(lambda: project_series(server) == before, "the restarted exporter says the same")
-                until(lambda: server.alerts() == lasting, "the exporter is up again")
+                wait_for_alerts(server, lasting)
             assert ever_fired(server) == FAILING | DOWN
