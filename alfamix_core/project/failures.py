@@ -33,7 +33,7 @@ def reported(stage: str, project_uri: str, key: str = "", shard: str = "", run_i
         SystemExit: with status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
     """
     where = {"project": _name(project_uri), "round": number_of(key) if key else 0, "stage": stage, "shard": shard}
-    with events.context(**where), events.warnings_as_events():
+    with events.context(**where), events.libraries_as_events():
         emit("started")
         watch = Stopwatch()
         try:

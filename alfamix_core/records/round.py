@@ -48,7 +48,7 @@ class StageTotal(Record):
     bytes_read: int = Field(0, ge=0, description="of samples")
     peak_memory_bytes: int = Field(0, ge=0, description="resident, of a process")
     gpu_seconds: float = Field(0.0, ge=0, description="times the GPUs held")
-    gpu_peak_memory_bytes: int = Field(0, ge=0, description="of one GPU")
+    gpu_peak_memory_bytes: int = Field(0, ge=0, description="reserved on one GPU")
     retries: int = Field(0, ge=0, description="attempts beyond each shard's first")
 
 
@@ -67,7 +67,11 @@ class Totals(Record):
 class Drift(Record):
     """How far what is new is from what is labelled."""
 
-    embedding_distance: float | None = Field(None, ge=0, description="see the metric of that name; None: no labels")
+    embedding_distance: float | None = Field(
+        None,
+        ge=0,
+        description="see the metric of that name; of the last new drop; None: no labels or no drop of two samples yet",
+    )
     predicted_shares: dict[str, float] = Field(default_factory=dict, description="of the pool, by predicted class")
     class_shift: float | None = Field(
         None, ge=0, le=1, description="total variation distance to the shares of the exported round before it"

@@ -8,6 +8,7 @@ round (0 before there is one), stage and shard ('' where there is none). As JSON
     progress  done, total, unit                and how far it is
     continued epoch                            a training goes on after that epoch of an earlier attempt
     warning   text                             something is amiss and does not stop it
+    log       text                             what a library says that is not amiss
     finished  seconds, telemetry_seconds       it is done; how much of its time went into telemetry
     failed    status, line                     it stopped on a deliberate error
     round     number, state, text              what ``ingest`` decided: planned, resumed, idle or refused
@@ -20,6 +21,7 @@ The environment variable ``ALFAMIX_LOG`` is the switch: json (the default) or hu
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -71,9 +73,16 @@ def context(**where: object) -> Iterator[None]:
             os.environ[_CONTEXT] = before
 
 
+class _LoggedEvents(logging.Handler):
+    """Writes what libraries log as events, a traceback with it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        emit("warning" if record.levelno >= logging.WARNING else "log", text=self.format(record))
+
+
 @contextmanager
-def warnings_as_events() -> Iterator[None]:
-    """Write the warnings of libraries as events while the block runs."""
+def libraries_as_events() -> Iterator[None]:
+    """Write the warnings of libraries, and what they log as far as the root's level lets it, as events in the block."""
 
     def show(
         message: Warning | str,
@@ -85,9 +94,16 @@ def warnings_as_events() -> Iterator[None]:
     ) -> None:
         emit("warning", text=f"{category.__name__}: {message} ({filename}:{lineno})")
 
+    root = logging.getLogger()
+    before, ours = root.handlers[:], _LoggedEvents()
+    ours.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     with warnings.catch_warnings():
         warnings.showwarning = show
-        yield
+        root.handlers[:] = [ours]
+        try:
+            yield
+        finally:
+            root.handlers[:] = before
 
 
 def emit(kind: str, **fields: object) -> None:

@@ -92,7 +92,7 @@ STAGE_GPU_SECONDS = _gauge(
     "stage_gpu_seconds", "Time in a stage that held a GPU, times its GPUs", "stage", unit="seconds"
 )
 STAGE_GPU_MEMORY = _gauge(
-    "stage_gpu_peak_memory_bytes", "Largest memory in use on a GPU by a stage", "stage", unit="bytes"
+    "stage_gpu_peak_memory_bytes", "Largest memory reserved on a GPU by a stage", "stage", unit="bytes"
 )
 STAGE_RETRIES = _gauge("stage_retries", "Attempts of a stage's shards beyond the first", "stage")
 

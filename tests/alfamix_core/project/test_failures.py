@@ -1,5 +1,6 @@
 """How a stage ends, and what it leaves for whoever asks why."""
 
+import logging
 import warnings
 
 import pytest
@@ -61,6 +62,34 @@ def test_a_warning_of_a_library_is_an_event(made, planned, capsys):
     _, said, _ = map(parse, capsys.readouterr().out.splitlines())
     assert {name: said[name] for name in EMBED_2} == EMBED_2
     assert said["text"].startswith("UserWarning: deterministic it is not (")
+
+
+@pytest.mark.parametrize(("level", "kind"), [(logging.INFO, "log"), (logging.WARNING, "warning")])
+def test_what_a_library_logs_is_an_event(made, planned, capsys, monkeypatch, level, kind):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", logging.INFO)
+    before = root.handlers[:]
+    with reported("embed", made.store.uri, planned.key, shard="2"):
+        logging.getLogger("some.library").log(level, "try %d", 3)
+        logging.getLogger("some.library").debug("beneath the root's level")
+    assert root.handlers == before
+    said = capsys.readouterr()
+    assert said.err == ""
+    _, event, _ = map(parse, said.out.splitlines())
+    assert event == {"alfamix": kind, "time": event["time"], **EMBED_2, "text": "some.library: try 3"}
+
+
+def test_a_traceback_that_a_library_logs_is_one_line(made, planned, capsys, monkeypatch):
+    for form in ("json", "human"):
+        monkeypatch.setenv("ALFAMIX_LOG", form)
+        with reported("embed", made.store.uri, planned.key, shard="2"):
+            try:
+                raise KeyError("gone")
+            except KeyError:
+                logging.getLogger("some.library").exception("no answer")
+        _, line, _ = capsys.readouterr().out.splitlines()
+        assert "some.library: no answer" in line
+        assert "KeyError: 'gone'" in line
 
 
 def test_before_project_json_can_be_read_a_line_has_the_uri(tmp_path, capsys):
