@@ -1,10 +1,12 @@
 """The map side: score one shard block by block and keep only what the choice can need."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from alfamix_core.acquisition.rows import Column, Rows
 from alfamix_core.acquisition.strategy import Strategy
 from alfamix_core.acquisition.types import Features, Scores
 
@@ -44,6 +46,8 @@ def score_shard(
 ) -> Scores:
     """Score the blocks of one shard; memory holds about twice what is kept, and one block.
 
+    Wide rows that are a block's own columns are kept as they are: where these are mapped files, they stay there.
+
     Args:
         strategy: the strategy.
         blocks: at least one, of any sizes, in any order, without a position twice; 0 rows are fine.
@@ -72,10 +76,28 @@ def score_shard(
             if block.embeddings_nD is None:
                 raise ValueError("to carry the embeddings, blocks must hold them")
             scored = Scores(scored.positions_n, scored.scores_n, {**scored.rows, "embeddings": block.embeddings_nD})
-        kept.append(scored)
+        kept.append(Scores(scored.positions_n, scored.scores_n, _unread(scored.rows, block)))
         rows += len(scored)
         if rows > limit:
-            kept = [keep(strategy, Scores.merge(kept), state, reach)]
+            kept = [_settled(keep(strategy, Scores.merge(kept), state, reach))]
             rows = len(kept[0])
             limit = max(_LEAST_ROWS, 2 * rows)
-    return keep(strategy, Scores.merge(kept), state, reach)
+    return _settled(keep(strategy, Scores.merge(kept), state, reach))
+
+
+def _settled(scores: Scores) -> Scores:
+    """Return the scores, with rows read of which only some are kept: so the blocks that they came from can go."""
+    return Scores(
+        scores.positions_n,
+        scores.scores_n,
+        {
+            name: column[:] if isinstance(column, Rows) and len(column) < sum(map(len, column.parts)) else column
+            for name, column in scores.rows.items()
+        },
+    )
+
+
+def _unread(rows: Mapping[str, Column], block: Features) -> dict[str, Column]:
+    """Return the rows, those that are a column of the block as parts that are never joined."""
+    own = {id(column) for column in vars(block).values() if isinstance(column, Tensor) and column.dim() > 1}
+    return {name: Rows((row,)) if isinstance(row, Tensor) and id(row) in own else row for name, row in rows.items()}

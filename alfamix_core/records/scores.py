@@ -1,34 +1,48 @@
 """The scores folder: what one shard sends to ``select``.
 
-scores.safetensors   positions (n,) int64 ascending, scores (n,) float32, and the strategy's rows by name
-slice.safetensors    the shard's rows of the map, see ``records.features``
-sums.safetensors     likewise
+scores.safetensors      positions (n,) int64 ascending, scores (n,) float32, and the strategy's rows of one number
+NAME-00000.safetensors  its wider rows of that name, in order, in parts of about 32 MiB
+slice.safetensors       the shard's rows of the map, see ``records.features``
+sums.safetensors        likewise
 stage.json
 """
 
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from alfamix_core.acquisition.rows import Column, Rows, whole
 from alfamix_core.acquisition.types import Scores
 
 FILE = "scores.safetensors"
 _ROW = "row."
+_PART = "rows"
+_PART_BYTES = 32 * 2**20
 
 
 def write_scores(folder: Path, scores: Scores) -> None:
-    """Write a shard's scores."""
+    """Write a shard's scores; of rows that are not in memory, a part at a time is."""
     columns = {"positions": scores.positions_n, "scores": scores.scores_n}
-    columns |= {_ROW + name: whole(column) for name, column in scores.rows.items()}
+    for name, column in scores.rows.items():
+        if len(column.shape) == 1:
+            columns[_ROW + name] = whole(column)
+            continue
+        height = max(1, _PART_BYTES // max(1, column.shape[1:].numel() * column.dtype.itemsize))
+        for number, start in enumerate(range(0, max(1, len(column)), height)):
+            part = column[start : start + height]
+            save_file({_PART: part.cpu().contiguous()}, folder / f"{name}-{number:05d}.safetensors")
     save_file({name: column.cpu().contiguous() for name, column in columns.items()}, folder / FILE)
 
 
 def read_scores(folder: Path) -> Scores:
     """Read a shard's scores, on the CPU, memory-mapped; rows of more than a number are read when they are taken."""
-    rows: dict[str, Column] = {}
     columns = load_file(folder / FILE)
-    for name, column in columns.items():
-        if name.startswith(_ROW):
-            rows[name.removeprefix(_ROW)] = Rows((column,)) if column.dim() > 1 else column
+    rows: dict[str, Column] = {
+        name.removeprefix(_ROW): column for name, column in columns.items() if name.startswith(_ROW)
+    }
+    parts: dict[str, list[Tensor]] = {}
+    for path in sorted(folder.glob("*-[0-9][0-9][0-9][0-9][0-9].safetensors")):
+        parts.setdefault(path.stem.rpartition("-")[0], []).append(load_file(path)[_PART])
+    rows |= {name: Rows(tuple(found)) for name, found in parts.items()}
     return Scores(columns["positions"], columns["scores"], rows)

@@ -54,7 +54,9 @@ def run(
         done = 0
         for columns in read_blocks(Path(features_path), block_rows):
             asked_n = allowed_n[columns["positions"] - positions.start]
-            yield decision.features({name: column[asked_n] for name, column in columns.items()})
+            # what is all asked stays where it is, in mapped files
+            asked = columns if asked_n.all() else {name: column[asked_n] for name, column in columns.items()}
+            yield decision.features(asked)
             done += len(asked_n)
             progress(done, total)
         yield decision.no_features()

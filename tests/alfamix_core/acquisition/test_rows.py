@@ -74,7 +74,7 @@ def test_every_strategy_chooses_the_same_from_rows_in_parts(make_task, generator
         Scores(
             part.positions_n,
             part.scores_n,
-            {key: Rows((column,)) if column.dim() > 1 else column for key, column in part.rows.items()},
+            {key: Rows((whole(column),)) if len(column.shape) > 1 else column for key, column in part.rows.items()},
         )
         for part in parts
     ]
