@@ -40,6 +40,14 @@ class Selector(Record):
         return all(holds[each.operator](each) for each in self.matchExpressions)
 
 
+class Relabelling(Record):
+    """A label that is made of others."""
+
+    sourceLabels: tuple[str, ...] = Field(min_length=1)
+    targetLabel: str
+    replacement: str
+
+
 class Endpoint(Record):
     """What is scraped of a pod."""
 
@@ -47,6 +55,7 @@ class Endpoint(Record):
     path: str = "/metrics"
     interval: Duration
     scrapeTimeout: Duration
+    relabelings: tuple[Relabelling, ...] = ()
 
 
 class Spec(Record):
