@@ -166,7 +166,7 @@ class MetricsSettings(Record):
     way: Literal["none", "pushgateway", "textfile"] = Field(
         "none", description="pushgateway: pushed to url; textfile: written to path, for node_exporter"
     )
-    url: str = Field("", description="of the Pushgateway, such as http://pushgateway:9091")
+    url: str = Field("", description="of the Pushgateway, with its scheme and port")
     path: str = Field("", description="of the file, absolute, ends in .prom")
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="of a push")
 
