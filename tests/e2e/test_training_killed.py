@@ -99,7 +99,7 @@ class World:
         assert not (self.folder / name / "model" / "model.json").exists()
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=[pytest.mark.s3, pytest.mark.faults])])
 def world(
     request: pytest.FixtureRequest, tmp_path: Path, digits: Path, alfamix: Command, environment: dict[str, str]
 ) -> World:
