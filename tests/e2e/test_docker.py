@@ -107,7 +107,8 @@ def test_containers_ask_what_processes_ask(
 
 def started(project: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a round in containers, and return when a container trains."""
-    command = [sys.executable, "-m", "pipelines.cli", "round", project, *IN_CONTAINERS]
+    # whoever starts the suite in the background of a shell has it ignore interrupts, and its children with it
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "pipelines.cli", "round", project, *IN_CONTAINERS]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     engine, deadline = docker.from_env(), time.monotonic() + 120
     wanted = {"label": f"alfamix.project={project}", "ancestor": image("train")}
