@@ -15,7 +15,7 @@ from tests.e2e.conftest import INIT, SMALL, Command, settings
 
 
 @pytest.mark.slow
-def test_two_rounds_on_digits_tell_everything_in_under_one_percent_of_their_time(
+def test_two_rounds_on_digits_tell_everything_in_little_of_their_time(
     tmp_path: Path, digits: Path, alfamix: Command, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ):
     project, page = tmp_path / "project", tmp_path / "page.prom"
