@@ -16,9 +16,11 @@ demo: setup  ## Run five rounds on digits with ALFA-Mix, then with random, and c
 	$(BIN)/python -m pipelines.demo
 
 test: setup  ## Run all tests
+	monitoring/programs.sh
 	$(BIN)/python -m pytest
 
 faults: setup  ## Kill rounds, break the network and damage files, for a quarter of an hour
+	monitoring/programs.sh
 	$(BIN)/python -m pytest -m faults
 
 check: setup  ## Lint, check formats and types

@@ -15,7 +15,7 @@ from tests.e2e.conftest import INIT, SMALL, Command, settings
 
 
 @pytest.mark.slow
-def test_two_rounds_on_digits_tell_everything_in_little_of_their_time(
+def test_two_rounds_on_digits_tell_everything_in_under_one_percent_of_their_time(
     tmp_path: Path, digits: Path, alfamix: Command, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ):
     project, page = tmp_path / "project", tmp_path / "page.prom"
@@ -36,7 +36,7 @@ def test_two_rounds_on_digits_tell_everything_in_little_of_their_time(
     seconds = sum(event["seconds"] for event in finished)
     with capsys.disabled():
         print(f"\ntelemetry: {spent:.3f} s of {seconds:.1f} s in stages, {100 * spent / seconds:.2f} %")
-    assert 0 < spent < 0.05 * seconds  # on a quiet machine below 0.01, as printed
+    assert 0 < spent < 0.01 * seconds
 
     store = open_store(project.as_uri())
     board = measure(store, datetime.now(UTC))
