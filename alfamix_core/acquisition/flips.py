@@ -148,16 +148,17 @@ def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tu
     dtype = torch.promote_types(dtype, torch.float32)
     centre_D, mean_D, kernel_DX = (x.to(dtype) for x in (flips.centre_D, flips.mean_D, flips.kernel_DX))
     K, centred = len(flips.gram_KK), bool(centre_D.any())
+    beyond_C = flips.squares_C - 2 * flips.offsets_X[K:]
 
     def rays(embeddings_nD: Tensor) -> tuple[Tensor, ...]:
         rows_nD = embeddings_nD.to(dtype)
         if centred:
             rows_nD = rows_nD - centre_D
         products_nX = products(rows_nD, kernel_DX)
-        logits_nK = products_nX[:, :K].to(torch.float64) + flips.offsets_X[:K]
-        along_nC = products_nX[:, K:].to(torch.float64) + flips.offsets_X[K:]
+        # float64 plus float32 is computed in float64, without a copy
+        logits_nK = flips.offsets_X[:K] + products_nX[:, :K]
         farthest_n = torch.linalg.vector_norm(rows_nD - mean_D, dim=1).to(torch.float64).square()
-        farthest_n = (farthest_n + (flips.squares_C - 2 * along_nC).amax(dim=1)).clamp(min=0)
+        farthest_n = (farthest_n + torch.add(beyond_C, products_nX[:, K:], alpha=-2).amax(dim=1)).clamp(min=0)
 
         predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
         # r - e_y, not p - e_y = (1 - p_y)(r - e_y): this one does not vanish with confidence
@@ -179,7 +180,7 @@ def _block_caps(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], Te
         rise_nK = slope_nK - slope_nK.gather(1, predicted_n1)
         if flips.same_KK is not None:
             rise_nK = rise_nK.masked_fill(flips.same_KK[predicted_n1[:, 0]], 0.0)
-        meeting_n = torch.where(rise_nK > 0, gap_nK / rise_nK, torch.inf).amin(dim=1)
+        meeting_n = (gap_nK / rise_nK).masked_fill_((rise_nK > 0).logical_not_(), torch.inf).amin(dim=1)
         caps_n = root * meeting_n * square_n.sqrt() / farthest_n.sqrt()
         return torch.where((square_n <= flips.smallest) | (farthest_n == 0), torch.inf, caps_n)
 

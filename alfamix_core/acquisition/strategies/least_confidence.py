@@ -1,4 +1,10 @@
-"""Least confidence: query where the most likely class is least likely."""
+"""Least confidence: query where the most likely class is least likely.
+
+Needs logits alone. Scoring costs N K. A ranking: a shard sends its B best, exactly.
+
+Choose it where the errors of the top prediction alone count, as when everything below a confidence goes to a person.
+With two classes ``margin`` and ``entropy`` rank alike. It does not spread the queries.
+"""
 
 from torch import Tensor
 

@@ -1,4 +1,11 @@
-"""Random sampling: what every other strategy has to beat."""
+"""Random sampling: what every other strategy has to beat.
+
+Needs no column. Costs one hash a sample, of the round's seed and its position. A ranking: a shard sends its B best,
+exactly.
+
+Choose it for the first round if the pool is balanced, for a baseline, and where the labelled set itself must stay an
+unbiased sample of the pool.
+"""
 
 from dataclasses import dataclass
 

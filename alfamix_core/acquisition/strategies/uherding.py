@@ -1,9 +1,9 @@
 """Uncertainty herding: query what covers most of the pool's uncertainty, weighted by nearness to it.
 
-Needs embeddings, logits and the labelled embeddings. The choice works on a random subset of m samples, m = 35,000:
-m L D for the labelled samples, m² D for the first gains, then between B m D and some m² D ln B for the picks, in
-memory m (D + a block). Exact under sharding: the subset are the m smallest random numbers of seed and position, so each
-shard sends its own m smallest.
+Needs embeddings, logits and the labelled embeddings. Scoring costs N K; the choice works on a random subset of m
+samples, m = 35,000: m L D for the labelled samples, m² D for the first gains, then between B m D and some m² D ln B for
+the picks, in memory m (D + a block). Exact under sharding: the subset are the m smallest random numbers of seed and
+position, so each shard sends its own m smallest.
 
 Choose it where the budget grows from a handful to many over the rounds: with few labels it covers like
 ``typiclust``, with many it asks the uncertain like ``margin``, without a switch to be set.

@@ -1,11 +1,15 @@
 """What every strategy promises. A new file in ``strategies/`` is tested without a word here."""
 
 import dataclasses
+import inspect
 import random
+import re
 from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as draws
 
 from alfamix_core.acquisition import policy, strategies
 from alfamix_core.acquisition.scoring import score_shard
@@ -16,6 +20,10 @@ pytestmark = pytest.mark.parametrize("name", strategies.names())
 
 NOISY = {"random", "power_margin", "dropquery"}
 """Their scores hold a random number of the position, so equal samples differ."""
+
+
+FOLLOWS_ITS_SAMPLE = {"bald", "cdal", "class_threshold", "coreset", "dfal", "entropy", "least_confidence", "margin"}
+"""Positions only break their ties: they ask for the same samples in whatever order the pool lies."""
 
 
 def run(name, task, budget, *, shards=1, block=10_000, order=0, reach=None, seed=0):
@@ -86,6 +94,47 @@ def test_bits_of_a_score_do_not_depend_on_the_row_of_the_sample(name, make_task)
     half = torch.arange(1, 200, 2, device=task.pool.positions_n.device)
     part = task.rows(half)
     assert torch.equal(strategy.score(part, state).scores_n, whole.scores_n[half])
+
+
+def test_the_module_says_what_it_needs_costs_keeps_and_is_for(name):
+    module = strategies.load(name).module
+    for part in (r"\bNeeds ", r"\b[Cc]osts ", r"\bshard", r"\bChoose it\b"):
+        assert re.search(part, module.__doc__), f"nothing that matches {part!r}"
+    assert name == "random" or re.search(r"Source:|et al\.|\b20\d\d\)", inspect.getsource(module))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=draws.data())
+def test_any_pool_asks_the_same_however_it_is_cut(name, make_task, data):
+    """Any size, number of classes, labelled part and budget; cut into any shards and blocks, arriving in any order."""
+    number = draws.integers
+    K = data.draw(number(2, 6), label="classes")
+    task = make_task(
+        N=data.draw(number(1, 60), label="pool"),
+        D=data.draw(number(1, 20), label="dimensions"),
+        K=K,
+        L=data.draw(number(1, 12), label="labelled"),
+        classes=data.draw(number(1, K), label="classes with a label"),
+        seed=data.draw(number(0, 99), label="seed"),
+        dtype=data.draw(draws.sampled_from([torch.float32, torch.float16]), label="dtype"),
+    )
+    budget = data.draw(number(1, 70), label="budget")
+    whole = run(name, task, budget)
+    assert len(set(positions(whole))) == min(budget, len(task.pool))
+    shards, block = data.draw(number(1, 9), label="shards"), data.draw(number(1, 30), label="block")
+    assert run(name, task, budget, shards=shards, block=block, order=data.draw(number(0, 9), label="order")) == whole
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_permuted_pool_asks_for_the_same_samples(name, make_task, seed):
+    if name not in FOLLOWS_ITS_SAMPLE:
+        return
+    task = make_task(seed=seed)
+    moved_n = torch.randperm(200, generator=torch.Generator().manual_seed(seed)).to(task.pool.positions_n.device)
+    permuted = dataclasses.replace(task, pool=task.rows(moved_n))
+    permuted.pool.positions_n.copy_(task.pool.positions_n)
+    before, after = positions(run(name, task, 30)), positions(run(name, permuted, 30))
+    assert set(moved_n[after].tolist()) == set(before)
 
 
 @pytest.mark.parametrize("budget", [1, 12, 60])
