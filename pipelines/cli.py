@@ -38,6 +38,11 @@ app.add_typer(schedule_app, name="schedule", rich_help_panel=OPERATIONS)
 ProjectArgument = Annotated[
     str, typer.Argument(metavar="PROJECT", help="The project: a folder, file:///… or s3://bucket/prefix.")
 ]
+EngineOption = Annotated[
+    str,
+    typer.Option(help="Where rounds run: local, on this machine; docker, here in containers; kubeflow, on a cluster."),
+]
+WorkOption = Annotated[Path | None, typer.Option(help="Folder for outputs and cache; by default in your cache folder.")]
 EndpointOption = Annotated[
     str,
     typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="The Kubeflow API, such as http://ml-pipeline.kubeflow:8888."),
@@ -217,17 +222,12 @@ def round_(
     plan: Annotated[bool, typer.Option("--plan", help="Say what a round would do; start nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Start a round even if too little is new.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever is cached.")] = False,
-    engine: Annotated[
-        str,
-        typer.Option(help="Where it runs: local, on this machine; docker, here in containers; kubeflow, on a cluster."),
-    ] = "local",
+    engine: EngineOption = "local",
     network: NetworkOption = "",
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
     wait: Annotated[bool, typer.Option("--wait", help="On a cluster: show the stages until the run ends.")] = False,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for outputs and cache; by default in your cache folder.")
-    ] = None,
+    work: WorkOption = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all that the stages print.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -552,10 +552,7 @@ def labels_import(
 @_deliberate
 def trigger(
     project: ProjectArgument,
-    engine: Annotated[
-        str,
-        typer.Option(help="Where runs go: local, on this machine; docker, here in containers; kubeflow, on a cluster."),
-    ] = "local",
+    engine: EngineOption = "local",
     network: NetworkOption = "",
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
@@ -565,9 +562,7 @@ def trigger(
     max_wait: Annotated[float, typer.Option(min=0, help="Seconds after which it starts although more comes.")] = 600.0,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of /healthz and /metrics; 0 for none.")] = 9090,
     once: Annotated[bool, typer.Option("--once", help="Look once, start a run if one is due, end: a CronJob.")] = False,
-    work: Annotated[
-        Path | None, typer.Option(help="Folder for outputs and cache; by default in your cache folder.")
-    ] = None,
+    work: WorkOption = None,
 ) -> None:
     """Watch for new drops and label batches, and start a run when there are some.
 

@@ -173,6 +173,16 @@ class StagesSettings(Record):
     finish: StageSettings = StageSettings(resources="small", hours=0.5)
 
 
+_GPU_POD = Resources(
+    cpu_request="2",
+    cpu_limit="8",
+    memory_request="8Gi",
+    memory_limit="16Gi",
+    gpus=1,
+    tolerations=(_GPU_TAINT,),
+)
+
+
 class PlatformSettings(Record):
     """The whole of the settings file."""
 
@@ -199,22 +209,8 @@ class PlatformSettings(Record):
     loader: LoaderSettings = LoaderSettings()
     small: Resources = Resources(cpu_request="250m", cpu_limit="2", memory_request="1Gi", memory_limit="4Gi")
     cpu: Resources = Resources(cpu_request="1", cpu_limit="4", memory_request="4Gi", memory_limit="8Gi")
-    gpu: Resources = Resources(
-        cpu_request="2",
-        cpu_limit="8",
-        memory_request="8Gi",
-        memory_limit="16Gi",
-        gpus=1,
-        tolerations=(_GPU_TAINT,),
-    )
-    train: Resources = Resources(
-        cpu_request="2",
-        cpu_limit="8",
-        memory_request="8Gi",
-        memory_limit="16Gi",
-        gpus=1,
-        tolerations=(_GPU_TAINT,),
-    )
+    gpu: Resources = _GPU_POD
+    train: Resources = _GPU_POD
     retry: RetrySettings = RetrySettings()
     stages: StagesSettings = StagesSettings()
 
