@@ -15,9 +15,9 @@ setup: .venv/ready  ## Make .venv with everything that the project needs
 demo: setup  ## Run five rounds on digits with ALFA-Mix, then with random, and compare
 	$(BIN)/python -m pipelines.demo
 
-test: setup  ## Run all tests
+test: setup  ## Run all tests, a file a core at a time
 	monitoring/programs.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 faults: setup  ## Kill rounds, break the network and damage files, for a quarter of an hour
 	monitoring/programs.sh
