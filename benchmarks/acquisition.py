@@ -583,8 +583,10 @@ def stream(bench: Bench) -> None:
 def parts(bench: Bench) -> None:
     """Choose from what eight shards wrote to disk: memory above the start must not hold the pool."""
     sizes = [("coreset", 100_000, 512, 100, 1_000), ("badge", 20_000, 768, 100, 200)]
+    sizes += [("typiclust", 50_000, 512, 100, 200), ("class_threshold", 100_000, 64, 1_000, 200)]
     if bench.quick:
         sizes = [("coreset", 10_000, 64, 10, 100), ("badge", 2_000, 64, 10, 50)]
+        sizes += [("typiclust", 4_000, 64, 10, 50), ("class_threshold", 4_000, 64, 50, 50)]
     for name, N, D, K, B in sizes:
         mixture = Mixture.of(D, K)
         strategy = strategies.load(name)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.k_means_start import greedy_start, trials
+from alfamix_core.acquisition.precision import true_float32
 from alfamix_core.acquisition.relocation import relocations
 from alfamix_core.acquisition.sketch import sketch
 
@@ -231,13 +232,15 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
         Drineas, "Randomized dimensionality reduction for k-means clustering", IEEE TIT 61, 2015.
     """
     rows = _Rows(rows_nD, positions_n, count)
-    if effort == "fast":
-        owner_n, centres_BD, _ = _search(rows, count, seed)
-    else:
-        seeds = [noise.fold(seed, number) for number in range(_RESTARTS)]
-        tries = [search(rows, count, again) for again in seeds for search in (_search, _search_directly)]
-        _, centres_BD, _ = min(tries, key=lambda found: found[2])
-        owner_n, centres_BD, _ = _improve(rows, centres_BD, _BEST, seed)
+    # distances are differences of products
+    with true_float32():
+        if effort == "fast":
+            owner_n, centres_BD, _ = _search(rows, count, seed)
+        else:
+            seeds = [noise.fold(seed, number) for number in range(_RESTARTS)]
+            tries = [search(rows, count, again) for again in seeds for search in (_search, _search_directly)]
+            _, centres_BD, _ = min(tries, key=lambda found: found[2])
+            owner_n, centres_BD, _ = _improve(rows, centres_BD, _BEST, seed)
     squares_n = rows.distances(centres_BD, owner_n)
     return Clusters(owner_n, centres_BD, squares_n, float(squares_n.sum(dtype=torch.float64)))
 

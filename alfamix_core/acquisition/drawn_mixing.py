@@ -66,7 +66,7 @@ def first_ratios(key: int, positions_n: Tensor, width: int, cap: float) -> Tenso
 
     Args:
         key: of this cap and anchor.
-        positions_n: (n,) int64, ascending.
+        positions_n: (n,) int64 >= 0, ascending but for the zeros that fill up a block.
         width: D.
         cap: largest ratio.
 
@@ -168,16 +168,23 @@ def drawn_flips(
             if not len(left_m):
                 break
             key = noise.fold(seed, noise.MIXING_RATIOS, number, index)
-            ratios_mD = first_ratios(key, positions_n[left_m], D, cap).to(dtype)
 
-            def block_mix(block_mX: Tensor, anchor_D: Tensor = anchor_D, cap: float = cap) -> Tensor:
+            def block_mix(
+                rows_mD: Tensor,
+                positions_m: Tensor,
+                predicted_m: Tensor,
+                key: int = key,
+                anchor_D: Tensor = anchor_D,
+                cap: float = cap,
+            ) -> Tensor:
+                ratios_mD = first_ratios(key, positions_m, D, cap).to(dtype)
                 with torch.no_grad():
-                    parts = block_mX[:, :D], block_mX[:, -1].to(torch.int64), block_mX[:, D:-1]
-                    norm_m, logits_mK = mix(*parts, anchor_D, head, cap, tests=_TESTS if learned else 1)
+                    norm_m, logits_mK = mix(
+                        rows_mD, predicted_m, ratios_mD, anchor_D, head, cap, tests=_TESTS if learned else 1
+                    )
                 return torch.cat([norm_m[:, None], logits_mK], dim=1)
 
-            block_mX = torch.cat([rows_nD[left_m], ratios_mD, predicted_n[left_m, None].to(dtype)], dim=1)
-            found_mX = map_rows(block_mix, block_mX)
+            found_mX = map_rows(block_mix, rows_nD[left_m], positions_n[left_m], predicted_n[left_m])
             better_m = found_mX[:, 0] < norms_n[left_m]
             flipped_m = left_m[better_m]
             caps_n[flipped_m] = cap

@@ -14,7 +14,8 @@ def greedy_start(rows_mD: Tensor, count: int, uniform_BT: Tensor) -> Tensor:
 
     Each time T are drawn with probability proportional to the squared distance to the nearest chosen one, and the one
     stays with which the sum of these distances is the least. The first row given is the first chosen. Once every row
-    coincides with a chosen one, the rest are the first rows not yet chosen.
+    coincides with a chosen one, the rest are the first rows not yet chosen. Distances are differences of products: call
+    it within ``true_float32``.
 
     Args:
         rows_mD: (m, D) float32 about a point near their mean, in random order.
@@ -28,13 +29,16 @@ def greedy_start(rows_mD: Tensor, count: int, uniform_BT: Tensor) -> Tensor:
         Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007, the greedy form of section 5.
     """
     squares_m = rows_mD.square().sum(dim=1)
+    uniform_BT = uniform_BT.cpu()
     chosen = [0]
     nearest_m = _distances(rows_mD, squares_m, torch.zeros(1, dtype=torch.int64, device=rows_mD.device))[0]
     while len(chosen) < count:
-        sums_m = nearest_m.cumsum(dim=0, dtype=torch.float64)
+        # CUDA adds up running sums in no defined order
+        sums_m = nearest_m.cpu().cumsum(dim=0, dtype=torch.float64)
         if sums_m[-1] == 0:
             break
         drawn_T = torch.searchsorted(sums_m, uniform_BT[len(chosen)] * sums_m[-1]).clamp_(max=len(rows_mD) - 1)
+        drawn_T = drawn_T.to(rows_mD.device)
         after_Tm = torch.minimum(_distances(rows_mD, squares_m, drawn_T), nearest_m)
         best = int(after_Tm.sum(dim=1).argmin())
         nearest_m = after_Tm[best]

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
+
+_BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -110,3 +113,24 @@ def whole(column: Column, device: torch.device | None = None) -> Tensor:
         return column[:]
     index_n = None if column.index_n is None else column.index_n.to(device)
     return Rows(tuple(part.to(device) for part in column.parts), index_n)[:]
+
+
+def unit(*columns: Column) -> Tensor:
+    """Return the rows of columns, one after another and each scaled to length 1, in one new matrix.
+
+    The columns are read a block at a time: nothing but the matrix is as large as they are.
+
+    Args:
+        columns: at least one, (n_i, D) each, of any floating dtype, on one device.
+
+    Returns:
+        (n, D) float32; rows of zeros stay.
+    """
+    rows_nD = torch.empty((sum(map(len, columns)), columns[0].shape[1]), dtype=torch.float32, device=columns[0].device)
+    row = 0
+    for column in columns:
+        for start in range(0, len(column), _BLOCK_ROWS):
+            block_mD = normalize(column[start : start + _BLOCK_ROWS].to(torch.float32), dim=1)
+            rows_nD[row : row + len(block_mD)] = block_mD
+            row += len(block_mD)
+    return rows_nD

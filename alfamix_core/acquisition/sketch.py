@@ -1,6 +1,7 @@
 """A narrow picture of wide rows: their coordinates in the few directions in which they vary most.
 
-Only a place to start from: what is decided on it is decided again on the rows themselves.
+Only a place to start from: what is decided on it is decided again on the rows themselves. Still, products of fewer
+bits would be other starts and other queries: call it within ``true_float32``.
 """
 
 import torch

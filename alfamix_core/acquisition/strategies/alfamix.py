@@ -27,6 +27,7 @@ from alfamix_core.acquisition.flips import (
     grid_divergences,
     linear_flips,
 )
+from alfamix_core.acquisition.rows import unit
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -233,7 +234,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), kept.positions_n)
         chosen_m = numbers_n.sort(stable=True).indices[:need]
     else:
-        rows_nD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float32), dim=1)
+        rows_nD = unit(kept.rows["embeddings"])
         chosen_m = representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))
     chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=chosen_m.device)
     chosen_n[chosen_m] = True

@@ -75,6 +75,10 @@ def select(scores: Scores, state: NoState, need: int, generator: torch.Generator
     Source:
         Ash, Zhang, Krishnamurthy, Langford, Agarwal, "Deep batch active learning by diverse, uncertain gradient lower
         bounds", ICLR 2020, algorithm 1. As in its code the first is the largest gradient, and biases are left out.
+
+    scikit-activeml's ``Badge`` counts the zero gradient as a centre, so that no distance exceeds the squared norm; the
+    authors' code and this do not. It draws from a random state of its own, and what is left when every gradient
+    coincides with a chosen one uniformly.
     """
     seed, need = noise.draw_seed(generator), min(need, len(scores))
     squares_n, positions_n = scores.column("squares"), scores.positions_n

@@ -1,8 +1,8 @@
 """Class threshold: query where the labels of each class give way to others, the rarest class first.
 
-Needs logits, and the labels and logits of the labelled samples. Costs K sorts of the pool, K N log N, in memory the
-N K logits and a few columns of N. Exact under sharding because every shard sends all its logits: what lies between
-two labels is only known with the whole pool.
+Needs logits, and the labels and logits of the labelled samples. Costs K N log L and K/16 passes over the logits, which
+are never in memory as a whole: beside one block of them it holds 16 keys of 8 bytes a sample and a few columns. Exact
+under sharding because every shard sends all its logits: what lies between two labels is only known with the whole pool.
 
 Choose it for imbalance: a class with few labels is asked about as often as a common one. It is what is left of
 GALAXY (Zhang, Katz-Samuels, Nowak, ICML 2022) and DIRECT (Nuggehalli et al., 2023) for people who label between
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import ranking
 from alfamix_core.acquisition.probabilities import log_probabilities, score_logits, without_top
+from alfamix_core.acquisition.rows import Column
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
@@ -25,7 +26,9 @@ COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = True
 USES_HEAD = False
 
-_BLOCK_ROWS = 65_536
+_BLOCK_ROWS = 2048
+_CLASSES = 16
+"""Classes whose keys one pass over the logits computes."""
 
 
 @dataclass(frozen=True)
@@ -86,40 +89,88 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
 
 @dataclass(frozen=True)
 class Memberships:
-    """How much each sample looks like each class, a class at a time.
+    """How much each sample looks like each class, a few classes at a time.
 
     Attributes:
-        logits_nK: (n, K).
+        logits_nK: (n, K), in memory or not.
         top_n: (n,) float32, the largest logit.
         norm_n: (n,) float64, LSE of the logits.
         rest_n: (n,) float64, 1 - max p.
     """
 
-    logits_nK: Tensor
+    logits_nK: Column
     top_n: Tensor
     norm_n: Tensor
     rest_n: Tensor
 
     @staticmethod
-    def of(logits_nK: Tensor) -> "Memberships":
-        """Return them for (n, K) logits; no K columns of float64 are held for all rows."""
-        blocks = torch.split(logits_nK, _BLOCK_ROWS)
-        norms = [block.to(torch.float64).logsumexp(dim=1) for block in blocks]
-        rests = [without_top(log_probabilities(block)) for block in blocks]
-        return Memberships(logits_nK, logits_nK.amax(dim=1), torch.cat(norms), torch.cat(rests))
+    def of(logits_nK: Column) -> "Memberships":
+        """Return them for (n, K) logits, which are read once, a block at a time."""
+        n, device = len(logits_nK), logits_nK.device
+        top_n = torch.empty(n, dtype=logits_nK.dtype, device=device)
+        norm_n, rest_n = torch.empty(2, n, dtype=torch.float64, device=device)
+        # into columns that are there already: small results among large blocks would keep the heap from shrinking
+        for start in range(0, n, _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            block_mK = logits_nK[part]
+            top_n[part] = block_mK.amax(dim=1)
+            norm_n[part] = block_mK.to(torch.float64).logsumexp(dim=1)
+            rest_n[part] = without_top(log_probabilities(block_mK))
+        return Memberships(logits_nK, top_n, norm_n, rest_n)
 
-    def keys(self, k: int) -> Tensor:
-        """Return a number that sorts samples by (p_k - max p, p_k) and keeps its digits at both ends.
+    def keys(self, classes: range) -> Tensor:
+        """Return numbers that sort samples by (p_k - max p, p_k) and keep their digits at both ends.
+
+        Reads the logits once, a block at a time.
 
         Args:
-            k: the class.
+            classes: some that follow one another.
 
         Returns:
-            (n,) float64: 1 / (1 - p_k) >= 1 where no class is more likely, else 1 - max p + p_k < 1.
+            (len(classes), n) float64: 1 / (1 - p_k) >= 1 where no class is more likely, else 1 - max p + p_k < 1.
         """
-        logits_n = self.logits_nK[:, k]
-        share_n = (logits_n.to(torch.float64) - self.norm_n).exp()
-        return torch.where(logits_n == self.top_n, 1 / self.rest_n, (self.rest_n + share_n).clamp(max=1 - 2**-53))
+        keys_kn = torch.empty((len(classes), len(self.logits_nK)), dtype=torch.float64, device=self.top_n.device)
+        for start in range(0, len(self.logits_nK), _BLOCK_ROWS):
+            part = slice(start, start + _BLOCK_ROWS)
+            logits_km = self.logits_nK[part][:, classes.start : classes.stop].T.contiguous()
+            rest_m = self.rest_n[part]
+            share_km = (logits_km.to(torch.float64) - self.norm_n[part]).exp()
+            below_km = (rest_m + share_km).clamp(max=1 - 2**-53)
+            keys_kn[:, part] = torch.where(logits_km == self.top_n[part], 1 / rest_m, below_km)
+        return keys_kn
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The pool cut by the labelled samples, from most to least like a class; no run is sorted before it is asked for.
+
+    Attributes:
+        keys_n: (n,) float64.
+        run_n: (n,) int64, the labelled samples before each, of which one with an equal key is one.
+        ends_l: (L + 1,) int64, the pool samples before the end of each run; without the last, before each label.
+    """
+
+    keys_n: Tensor
+    run_n: Tensor
+    ends_l: Tensor
+
+    @staticmethod
+    def of(keys_n: Tensor, keys_L: Tensor) -> "Runs":
+        """Return them for the pool's keys and the labelled samples' keys, the latter descending."""
+        run_n = torch.searchsorted(-keys_L, -keys_n, right=True)
+        return Runs(keys_n, run_n, run_n.bincount(minlength=len(keys_L) + 1).cumsum(dim=0))
+
+    def rows(self, places: list[int]) -> list[int]:
+        """Return the rows that stand at some places of the sorted pool, equal keys in the order of their rows."""
+        if not places:
+            return []
+        places_m = torch.tensor(places, device=self.keys_n.device)
+        runs_m = torch.searchsorted(self.ends_l, places_m, right=True)
+        first, last = int(runs_m.min()), int(runs_m.max())
+        rows_u = ((self.run_n >= first) & (self.run_n <= last)).nonzero()[:, 0]
+        start = int(self.ends_l[first - 1]) if first else 0
+        by_key_u = self.keys_n[rows_u].sort(descending=True, stable=True).indices
+        return rows_u[by_key_u[places_m - start]].tolist()
 
 
 def spread(length: int, count: int) -> list[int]:
@@ -199,22 +250,22 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     need = min(need, len(scores))
     if not need:
         return scores.positions_n[:0]
-    logits_nK = scores.column("logits")
-    K = logits_nK.shape[1]
-    pool, labelled = Memberships.of(logits_nK), Memberships.of(state.logits_LK.to(logits_nK.device))
-    labels_L = state.labels_L.to(logits_nK.device)
+    logits_nK = scores.rows["logits"]
+    K, device, count = logits_nK.shape[1], logits_nK.device, -(-need // logits_nK.shape[1])
+    pool, labelled = Memberships.of(logits_nK), Memberships.of(state.logits_LK.to(device))
+    labels_L = state.labels_L.to(device)
     asked: list[list[int]] = []
-    for k in labels_L.bincount(minlength=K).sort(stable=True).indices.tolist():
-        keys_n = pool.keys(k)
-        by_key_n = keys_n.sort(descending=True, stable=True)
-        by_key_L = labelled.keys(k).sort(descending=True, stable=True)
-        # a pool sample with the key of a labelled one comes after it
-        ranks_L = torch.searchsorted(-by_key_n.values, -by_key_L.values)
-        own = int((keys_n >= 1).sum())
-        found = places(ranks_L, labels_L[by_key_L.indices] == k, len(scores), own, -(-need // K))
-        asked.append(by_key_n.indices[torch.tensor(found, device=logits_nK.device)].tolist())
-    turns = [rows[turn] for turn in range(-(-need // K)) for rows in asked if turn < len(rows)]
-    chosen_m = torch.tensor(list(dict.fromkeys(turns)), dtype=torch.int64, device=logits_nK.device)
+    for first in range(0, K, _CLASSES):
+        classes = range(first, min(first + _CLASSES, K))
+        for k, keys_n, keys_L in zip(classes, pool.keys(classes), labelled.keys(classes), strict=True):
+            by_key_L = keys_L.sort(descending=True, stable=True)
+            runs = Runs.of(keys_n, by_key_L.values)
+            own = int((keys_n >= 1).sum())
+            found = places(runs.ends_l[:-1], labels_L[by_key_L.indices] == k, len(scores), own, count)
+            asked.append(runs.rows(found))
+    rarest_first = labels_L.bincount(minlength=K).sort(stable=True).indices.tolist()
+    turns = [asked[k][turn] for turn in range(count) for k in rarest_first if turn < len(asked[k])]
+    chosen_m = torch.tensor(list(dict.fromkeys(turns)), dtype=torch.int64, device=device)
     order_n = ranking.order(scores)
     fill_n = order_n[~torch.isin(order_n, chosen_m)]
     return scores.positions_n[torch.cat([chosen_m, fill_n])[:need]]

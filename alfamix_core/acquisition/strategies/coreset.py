@@ -7,6 +7,9 @@ of shards; beside the embeddings, memory holds a few numbers a sample and one bl
 
 Choose it where the embedding space is known to be good and outliers are wanted, such as rare conditions. It does not
 look at predictions, and on noisy pools it queries what is odd rather than what is useful.
+
+scikit-activeml's ``CoreSet`` differs in that it breaks ties at random, copies of chosen samples too, and draws the
+first query from a random state of its own where nothing is labelled.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,16 @@
 """DropQuery: query samples whose prediction changes when features are dropped, spread by k-means.
 
 Needs embeddings and the head. Scoring costs T N K D, T passes; the choice is a k-means of the candidates. Exact
-under sharding: a shard sends all its samples that can be candidates, never more than ``max_candidates``.
+under sharding: a shard sends all its samples that can be candidates, never more than ``max_candidates``. Of the
+candidates' rows one matrix is in memory, 4 D bytes each.
 
 Choose it on frozen features of a foundation model, with a head trained on dropped features: it costs T + 1 head
 passes, no gradient. Where one wants a continuous measure of how near the flip is, ``alfamix`` has it.
+
+scikit-activeml's ``DropQuery`` has 5 passes by default, and only those that most passes flip are candidates, filled up
+to the batch by flips, ties anyhow; here all that any pass flips where the former are not 25 times the batch. It
+clusters the rows as they are, here they have length 1. It does not scale the features that are kept, which only shows
+where the head has a bias. Its masks come from a random state of its own, and its queries in the order of the clusters.
 """
 
 from dataclasses import dataclass
@@ -15,6 +21,7 @@ from torch import Tensor
 from alfamix_core.acquisition import masks, noise
 from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.clustering import Effort, kmeans, representatives
+from alfamix_core.acquisition.rows import unit
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -172,7 +179,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     order_n = _order(kept, state)
     if len(kept) <= need or not need:
         return kept.positions_n[order_n[:need]]
-    rows_nD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float32), dim=1)
+    rows_nD = unit(kept.rows["embeddings"])
     chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=order_n.device)
     chosen_n[representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))] = True
     first_n = chosen_n[order_n]

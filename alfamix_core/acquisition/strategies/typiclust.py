@@ -1,4 +1,19 @@
-"""TypiClust: query the most typical sample of each cluster; the start when no label exists yet."""
+"""TypiClust: query the most typical sample of each cluster; the start when no label exists yet.
+
+Needs embeddings, of pool and labelled samples, and no head. The choice costs a k-means of the N + L rows into L + B
+clusters, and u² D for each visit of a cluster of u rows. Every shard sends its embeddings, so it is exact for any
+number of shards. A k-means goes over its rows again and again, so unlike the mapped rows that it comes from, one matrix
+of 4 (N + L) D bytes is in memory; beside it blocks, some numbers a sample and, where D is above 128, a sketch of 256
+bytes a sample, twice that while it is made.
+
+Choose it for the first rounds, before a model can be trusted to know what it does not know. Later it keeps asking for
+the typical where the errors are elsewhere. It does not look at predictions.
+
+scikit-activeml's ``TypiClust`` visits each cluster without a label once, the largest first. So does this, but then it
+goes on with the clusters that hold the fewest labels and begins again, where theirs draws at random from all samples.
+Theirs takes the rows as they are, here they have length 1; it looks at 5 neighbours by default, here at 20 but at most
+half of the cluster; it has no ``max_clusters`` and no ``min_size``; and it breaks ties at random.
+"""
 
 from dataclasses import dataclass
 
@@ -7,6 +22,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.clustering import Effort, kmeans
+from alfamix_core.acquisition.rows import Column, Rows, unit
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
 
@@ -89,10 +105,11 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     return scores
 
 
-def typicalities(rows_uD: Tensor, neighbours: int) -> Tensor:
+def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
     """Return how close each row is to its nearest others.
 
-    The distance is Euclidean, as in the paper; the reference code averages squared distances.
+    The distance is Euclidean, as in the paper; the reference code averages squared distances. A block of rows is
+    compared with a block of others at a time, so memory does not grow with D u or u².
 
     Args:
         rows_uD: (u, D), u >= 2.
@@ -105,17 +122,20 @@ def typicalities(rows_uD: Tensor, neighbours: int) -> Tensor:
         Hacohen, Dekel, Weinshall, "Active learning on a budget: opposite strategies suit high and low budgets",
         ICML 2022, equation 1.
     """
-    rows_uD = rows_uD.to(torch.float64)
-    squares_u = rows_uD.square().sum(dim=1)
-    means = []
+    means_u = torch.empty(len(rows_uD), dtype=torch.float64, device=rows_uD.device)
     for start in range(0, len(rows_uD), _BLOCK_ROWS):
-        block_mD = rows_uD[start : start + _BLOCK_ROWS]
-        squares_mu = squares_u[start : start + _BLOCK_ROWS, None] + squares_u - 2 * block_mD @ rows_uD.T
-        distances_mu = squares_mu.clamp(min=0).sqrt()
-        itself_m = torch.arange(len(block_mD), device=rows_uD.device)
-        distances_mu[itself_m, itself_m + start] = torch.inf
-        means.append(distances_mu.topk(neighbours, dim=1, largest=False).values.mean(dim=1))
-    return 1 / (torch.cat(means) + 1e-5)
+        block_mD = rows_uD[start : start + _BLOCK_ROWS].to(torch.float64)
+        squares_m1 = block_mD.square().sum(dim=1, keepdim=True)
+        nearest_mk = block_mD.new_empty((len(block_mD), 0))
+        for other in range(0, len(rows_uD), _BLOCK_ROWS):
+            others_pD = block_mD if other == start else rows_uD[other : other + _BLOCK_ROWS].to(torch.float64)
+            distances_mp = squares_m1 + others_pD.square().sum(dim=1) - 2 * block_mD @ others_pD.T
+            if other == start:
+                distances_mp.fill_diagonal_(torch.inf)
+            nearest_mk = torch.cat([nearest_mk, distances_mp], dim=1)
+            nearest_mk = nearest_mk.topk(min(neighbours, nearest_mk.shape[1]), dim=1, largest=False).values
+        means_u[start : start + _BLOCK_ROWS] = nearest_mk.clamp(min=0).sqrt().mean(dim=1)
+    return 1 / (means_u + 1e-5)
 
 
 def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
@@ -139,9 +159,8 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     n, need = len(scores), min(need, len(scores))
     if not need:
         return scores.positions_n[:0]
-    pool_nD = scores.column("embeddings")
-    rows_mD = torch.cat([pool_nD, state.embeddings_LD.to(pool_nD)]).to(torch.float32)
-    rows_mD = torch.nn.functional.normalize(rows_mD, dim=1)
+    pool_nD = scores.rows["embeddings"]
+    rows_mD = unit(pool_nD, state.embeddings_LD.to(pool_nD.device, pool_nD.dtype))
     # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's
     below_L = -1 - torch.arange(len(rows_mD) - n, device=rows_mD.device)
     count = min(len(rows_mD) - n + need, state.max_clusters)
@@ -161,7 +180,7 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         for cluster in visited[: need - len(chosen)]:
             left_u = members[cluster]
             neighbours = max(1, min(state.neighbours, len(left_u) // 2))
-            best = int(typicalities(rows_mD[left_u], neighbours).argmax()) if len(left_u) > 1 else 0
+            best = int(typicalities(Rows((rows_mD,), left_u), neighbours).argmax()) if len(left_u) > 1 else 0
             chosen.append(int(left_u[best]))
             members[cluster] = torch.cat([left_u[:best], left_u[best + 1 :]])
         visited = [cluster for cluster in visited if len(members[cluster])]

@@ -8,15 +8,30 @@ from torch import Tensor
 
 from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
+from tests.alfamix_core.acquisition import stand_in
 
 
-@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that takes ``device`` on the CPU and on CUDA, or where there is none on the stand-in.
+
+    An operator on the stand-in costs some 30 µs, so it leaves out what says nothing of placement that another test
+    does not: properties, which repeat one call with many values, and tests marked ``on_real_devices``.
+    """
+    if "device" not in metafunc.fixturenames:
+        return
+    property_test = getattr(metafunc.function, "is_hypothesis_test", False)
+    left_out = property_test or metafunc.definition.get_closest_marker("on_real_devices")
+    others = ["cuda"] if torch.cuda.is_available() else [] if left_out else [stand_in.NAME]
+    metafunc.parametrize("device", ["cpu", *others], indirect=True)
+
+
+@pytest.fixture
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """Each test that takes it runs on every device there is; sums on CUDA are only repeatable when told to be."""
-    if request.param == "cuda":
+    """Where a test runs; sums on CUDA are only repeatable when told to be, and what never is must raise."""
+    if request.param != "cpu":
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         torch.use_deterministic_algorithms(True)
-    yield torch.device(request.param)
+    yield stand_in.device() if request.param == stand_in.NAME else torch.device(request.param)
     torch.use_deterministic_algorithms(False)
 
 

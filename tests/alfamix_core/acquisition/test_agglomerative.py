@@ -41,6 +41,7 @@ def test_five_points_by_hand(device):
     ]
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("n", [2, 3, 40, 1500])
 def test_the_tree_is_that_of_scipy(device, n):
     points = rows(n)
@@ -79,5 +80,5 @@ def test_distances_of_copies_are_zero_and_symmetric_to_the_bit(device):
     torch.testing.assert_close(found[0, 1:5].cpu(), (far[0] - far[1:5]).norm(dim=1).cpu(), rtol=1e-9, atol=0)
 
 
-def test_equal_rows_do_not_loop_forever():
-    assert clusters(torch.zeros(300, 4), 30).bincount().min() >= 1
+def test_equal_rows_do_not_loop_forever(device):
+    assert clusters(torch.zeros(300, 4, device=device), 30).bincount().min() >= 1

@@ -15,10 +15,14 @@ def test_anchors_by_hand(device):
     assert anchors.overall_D.tolist() == [10 / 3, 8 / 3]
 
 
-def test_means_of_half_precision_are_taken_in_double():
+def test_means_of_half_precision_are_taken_in_double(device):
     """2048 + 1 is 2048 in float16: summed there, the mean of 2048 ones would stay right and that of 4096 be 1/2."""
     anchors = class_means(
-        Labelled(torch.ones(4096, 1).half(), torch.zeros(4096, 2), torch.zeros(4096, dtype=torch.int64))
+        Labelled(
+            torch.ones(4096, 1, device=device).half(),
+            torch.zeros(4096, 2, device=device),
+            torch.zeros(4096, dtype=torch.int64, device=device),
+        )
     )
     assert anchors.means_CD.tolist() == [[1.0]]
     assert anchors.means_CD.dtype == torch.float64

@@ -5,14 +5,14 @@ from alfamix_core.acquisition.blocks import BLOCK_ROWS, map_rows, products
 
 
 @pytest.mark.parametrize("n", [0, 1, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 3 * BLOCK_ROWS + 5])
-def test_every_block_is_full_and_every_row_comes_back(n):
+def test_every_block_is_full_and_every_row_comes_back(device, n):
     seen = []
 
     def double(block):
         seen.append(len(block))
         return 2 * block[:, 0]
 
-    rows = torch.arange(n, dtype=torch.float32)[:, None]
+    rows = torch.arange(n, dtype=torch.float32, device=device)[:, None]
     assert map_rows(double, rows).tolist() == [2.0 * i for i in range(n)]
     assert set(seen) == {BLOCK_ROWS}
 

@@ -25,6 +25,7 @@ def test_two_heaps_by_hand(device, effort):
     assert representatives(found).tolist() == [2, 3]
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("D", [16, 300])
 @pytest.mark.parametrize("count", [5, 60, 200])
 def test_inertia_is_that_of_scikit_learn_within_two_percent(device, count, D):
@@ -60,12 +61,13 @@ def test_the_best_partition_is_at_rest(effort, D):
     assert (own <= squares.amin(dim=1) * (1 + 1e-4)).float().mean() >= (1 if effort == "best" else 0.9)
 
 
-def test_an_offset_costs_no_digits():
-    rows = mixture(900, D=20)
-    plain, shifted = (kmeans(rows + offset, torch.arange(900), 40, 0) for offset in (0.0, 1000.0))
+def test_an_offset_costs_no_digits(device):
+    rows, positions = mixture(900, D=20).to(device), torch.arange(900, device=device)
+    plain, shifted = (kmeans(rows + offset, positions, 40, 0) for offset in (0.0, 1000.0))
     assert shifted.inertia == pytest.approx(plain.inertia, rel=0.02)
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("effort", EFFORTS)
 @pytest.mark.parametrize("count", [1, 2, 37, 299, 300])
 def test_every_cluster_has_a_representative_of_its_own(device, count, effort):
@@ -86,22 +88,23 @@ def test_the_representative_is_the_member_nearest_to_the_mean(device):
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
-def test_empty_clusters_are_refilled(effort):
+def test_empty_clusters_are_refilled(device, effort):
     """180 equal rows and 20 others: a random start takes many equal rows, whose clusters are empty at first."""
-    rows = torch.cat([torch.zeros(180, 4), mixture(20, D=4)])
-    found = kmeans(rows, torch.arange(200), 21, 0, effort)
+    rows = torch.cat([torch.zeros(180, 4), mixture(20, D=4)]).to(device)
+    found = kmeans(rows, torch.arange(200, device=device), 21, 0, effort)
     assert found.owner_n.bincount(minlength=21).min() >= 1
     assert found.inertia == 0
     assert representatives(found).tolist() == [0, *range(180, 200)]
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
-def test_fewer_distinct_rows_than_clusters_leave_some_empty(effort):
-    rows = torch.tensor([[0.0], [0.0], [5.0], [5.0]])
-    found = kmeans(rows, torch.arange(4), 3, 0, effort)
+def test_fewer_distinct_rows_than_clusters_leave_some_empty(device, effort):
+    rows = torch.tensor([[0.0], [0.0], [5.0], [5.0]], device=device)
+    found = kmeans(rows, torch.arange(4, device=device), 3, 0, effort)
     assert representatives(found).tolist() == [0, 2]
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_the_same_seed_gives_the_same_bits_and_no_global_state_is_touched(device, effort):
     rows, positions = mixture(500).to(device), torch.arange(500, device=device)
@@ -114,9 +117,9 @@ def test_the_same_seed_gives_the_same_bits_and_no_global_state_is_touched(device
     assert not torch.equal(first.centres_BD, other.centres_BD)
 
 
-def test_all_rows_as_clusters_cost_nothing():
-    rows = torch.tensor([[0.0], [100.0], [200.0], [50.0]])
-    assert kmeans(rows, torch.tensor([5, 9, 70, 71]), 4, 0).inertia == 0
+def test_all_rows_as_clusters_cost_nothing(device):
+    rows = torch.tensor([[0.0], [100.0], [200.0], [50.0]], device=device)
+    assert kmeans(rows, torch.tensor([5, 9, 70, 71], device=device), 4, 0).inertia == 0
 
 
 @settings(max_examples=40, deadline=None)

@@ -39,6 +39,7 @@ def by_loop(task, seed, learned, caps):
     return first, smallest
 
 
+@pytest.mark.on_real_devices  # autograd
 @pytest.mark.parametrize("learned", [False, True])
 def test_the_caps_are_those_of_the_loop(make_task, learned):
     task = make_task(N=40, D=6, K=3)
@@ -64,6 +65,7 @@ def test_learned_ratios_flip_no_later_and_more(make_task):
     assert (learned.caps_n < drawn.caps_n).any()
 
 
+@pytest.mark.on_real_devices  # autograd
 @pytest.mark.parametrize("learned", [False, True])
 def test_a_head_that_is_not_known_to_be_linear_gives_the_same(make_task, learned):
     task = make_task(N=60, D=6, K=3)
@@ -86,3 +88,28 @@ def test_what_does_not_flip_has_no_divergence(make_task):
     assert (found.divergences_n[flipped] > 0).all()
     assert (found.divergences_n[~flipped] == 0).all()
     assert torch.equal(found.norms_n < math.inf, flipped)
+
+
+@pytest.mark.on_real_devices  # autograd
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_bits_do_not_depend_on_the_rows_beside(make_task, dtype, learned, linear):
+    """The same positions alone, in blocks of any size, and with every second row left out: 1,700 rows fill a block."""
+    task = make_task(N=1700, D=13, K=10, dtype=dtype)
+    anchors, pool = class_means(task.labelled).means_CD.float()[:3], task.pool
+    head = task.head if linear else lambda rows: task.head(rows.double()).to(rows.dtype)
+
+    def found(rows):
+        part = task.rows(rows)
+        flips = drawn_flips(part.embeddings_nD, part.positions_n, anchors, head, CAPS[3::9], 3, learned=learned)
+        return torch.stack([flips.caps_n, flips.norms_n.double(), flips.divergences_n.double()])
+
+    whole = found(slice(0, 1700))
+    assert 0 < (whole[0] < math.inf).sum() < 1700
+    for size in (1699, 800, 301):
+        parts = [found(slice(start, start + size)) for start in range(0, 1700, size)]
+        assert torch.equal(torch.cat(parts, dim=1), whole)
+    assert torch.equal(found(slice(1697, 1698)), whole[:, 1697:1698])
+    half = torch.arange(1, 1700, 2, device=pool.positions_n.device)
+    assert torch.equal(found(half), whole[:, half])

@@ -59,9 +59,9 @@ def test_many_picks_take_few_passes(monkeypatch):
     assert len(passes) <= 12
 
 
-def test_the_distances_that_were_given_are_not_changed():
-    nearest = torch.full((5,), torch.inf, dtype=torch.float64)
-    k_centre.farthest_first(Euclidean(torch.eye(5)), nearest, torch.arange(5), 3, 0)
+def test_the_distances_that_were_given_are_not_changed(device):
+    nearest = torch.full((5,), torch.inf, dtype=torch.float64, device=device)
+    k_centre.farthest_first(Euclidean(torch.eye(5, device=device)), nearest, torch.arange(5, device=device), 3, 0)
     assert nearest.isinf().all()
 
 

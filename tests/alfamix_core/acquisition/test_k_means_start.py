@@ -43,15 +43,17 @@ def test_as_the_slow_twin(seed, m, trials, data):
     assert len(set(found)) == count
 
 
-def test_draws_by_squared_distance():
+@pytest.mark.on_real_devices
+def test_draws_by_squared_distance(device):
     """From 0 among 0, 1 and 3 the others are drawn with 1 : 9."""
-    rows = torch.tensor([[0.0], [1.0], [3.0]])
-    uniform = torch.rand(1000, 2, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = torch.tensor([[0.0], [1.0], [3.0]], device=device)
+    uniform = torch.rand(1000, 2, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(device)
     second = [int(greedy_start(rows, 2, draw)[1]) for draw in uniform]
     assert second.count(2) / 1000 == pytest.approx(0.9, abs=0.03)
 
 
-def test_of_two_drawn_the_better_stays():
+def test_of_two_drawn_the_better_stays(device):
     """Among 0, 1, 1, 1 and 3: 1 leaves 4 (of 3), 3 leaves 3 (of the three ones)."""
-    rows = torch.tensor([[0.0], [1.0], [1.0], [1.0], [3.0]])
-    assert greedy_start(rows, 2, torch.tensor([[0.5, 0.5], [0.1, 0.9]], dtype=torch.float64)).tolist() == [0, 4]
+    rows = torch.tensor([[0.0], [1.0], [1.0], [1.0], [3.0]], device=device)
+    uniform = torch.tensor([[0.5, 0.5], [0.1, 0.9]], dtype=torch.float64, device=device)
+    assert greedy_start(rows, 2, uniform).tolist() == [0, 4]

@@ -13,11 +13,11 @@ def test_as_many_elements_survive_as_asked(device, dropout):
     assert float(kept.double().mean(dim=0).std()) < 0.01
 
 
-def test_the_mask_of_a_position_does_not_depend_on_the_others():
-    whole = masks.kept(3, torch.arange(1000), 16, 0.5)
-    some = torch.tensor([0, 3, 255, 256, 700, 701, 999])
+def test_the_mask_of_a_position_does_not_depend_on_the_others(device):
+    whole = masks.kept(3, torch.arange(1000, device=device), 16, 0.5)
+    some = torch.tensor([0, 3, 255, 256, 700, 701, 999], device=device)
     assert torch.equal(masks.kept(3, some, 16, 0.5), whole[some])
-    assert torch.equal(masks.kept(3, torch.arange(100, 613), 16, 0.5), whole[100:613])
+    assert torch.equal(masks.kept(3, torch.arange(100, 613, device=device), 16, 0.5), whole[100:613])
 
 
 def test_another_key_gives_another_mask_and_no_position_no_row():

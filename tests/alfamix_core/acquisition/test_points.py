@@ -16,56 +16,56 @@ def test_euclidean_distances_are_squares(device):
     assert points.distances(points).tolist() == [[0, 9, 16], [9, 0, 25], [16, 25, 0]]
 
 
-def test_copies_far_from_the_origin_are_at_distance_zero():
-    here = rows(50, 30) + 1e4
+def test_copies_far_from_the_origin_are_at_distance_zero(device):
+    here = (rows(50, 30) + 1e4).to(device)
     assert (Euclidean(here).distances(Euclidean(here.clone())).diagonal() == 0).all()
 
 
-def test_divergence_by_hand():
+def test_divergence_by_hand(device):
     """(.5, .5) against (.9, .1): ½ (.4 ln(.9/.5) + .4 ln(.5/.1)) = 0.439445."""
-    points = Distributions(torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log())
+    points = Distributions(torch.tensor([[0.5, 0.5], [0.9, 0.1]], device=device).log())
     assert points.distances(points).flatten().tolist() == pytest.approx([0, 0.439445, 0.439445, 0], abs=1e-6)
 
 
-def test_divergences_of_any_confidence_are_finite_and_not_negative():
-    points = Distributions(rows(60, 7, scale=1000))
+def test_divergences_of_any_confidence_are_finite_and_not_negative(device):
+    points = Distributions(rows(60, 7, scale=1000).to(device))
     found = points.distances(points)
     assert found.isfinite().all()
     assert (found >= 0).all()
-    assert torch.equal(points.from_each(points), torch.zeros(60, dtype=torch.float64))
+    assert torch.equal(points.from_each(points), torch.zeros(60, dtype=torch.float64, device=device))
 
 
-def test_gradients_are_those_of_the_loss():
+def test_gradients_are_those_of_the_loss(device):
     """Against the outer products, formed."""
     logits, embeddings = rows(40, 6, scale=3).double(), rows(40, 9, seed=1).double()
     weight = torch.zeros(40, 6, 9, dtype=torch.float64)
     pull = logits.softmax(dim=1)
     pull[torch.arange(40), logits.argmax(dim=1)] -= 1
     weight = (pull[:, :, None] * embeddings[:, None, :]).flatten(1)
-    points = Gradients(logits, embeddings)
-    torch.testing.assert_close(points.squares(), weight.square().sum(dim=1))
+    points = Gradients(logits.to(device), embeddings.to(device))
+    torch.testing.assert_close(points.squares().cpu(), weight.square().sum(dim=1))
     expected = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist").square()
-    torch.testing.assert_close(points.distances(points), expected, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(points.distances(points).cpu(), expected, atol=1e-9, rtol=1e-9)
 
 
-def test_gradients_of_confident_samples_keep_their_digits():
+def test_gradients_of_confident_samples_keep_their_digits(device):
     """Two classes at a gap of 50: p_y is 1 in float64; q = (-1, 1) e^-50."""
-    points = Gradients(torch.tensor([[50.0, 0.0]]), torch.tensor([[1.0, 0.0]]))
+    points = Gradients(*torch.tensor([[[50.0, 0.0]], [[1.0, 0.0]]], device=device))
     assert points.squares().item() == pytest.approx(2 * torch.tensor(-100.0).double().exp().item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("m", [0, 1, 700])
-def test_the_nearest_of_many_others(m):
-    here, others = Euclidean(rows(30, 4)), Euclidean(rows(m, 4, seed=2))
-    expected = here.distances(others).amin(dim=1) if m else torch.full((30,), torch.inf, dtype=torch.float64)
+def test_the_nearest_of_many_others(device, m):
+    here, others = Euclidean(rows(30, 4).to(device)), Euclidean(rows(m, 4, seed=2).to(device))
+    expected = here.distances(others).amin(dim=1) if m else here.rows_nD.new_full((30,), torch.inf).double()
     assert torch.equal(to_nearest(here, others), expected)
 
 
-def test_a_pass_lowers_and_never_raises():
-    points = Euclidean(rows(10_000, 3))
-    nearest = torch.full((10_000,), 0.5, dtype=torch.float64)
-    lower(points, nearest, points.take(torch.tensor([7, 9])))
-    expected = points.distances(points.take(torch.tensor([7, 9]))).amin(dim=1).clamp(max=0.5)
+def test_a_pass_lowers_and_never_raises(device):
+    points = Euclidean(rows(10_000, 3).to(device))
+    nearest = torch.full((10_000,), 0.5, dtype=torch.float64, device=device)
+    lower(points, nearest, points.take(torch.tensor([7, 9], device=device)))
+    expected = points.distances(points.take(torch.tensor([7, 9], device=device))).amin(dim=1).clamp(max=0.5)
     torch.testing.assert_close(nearest, expected, atol=1e-12, rtol=0)
 
 
@@ -110,9 +110,9 @@ def test_bounds_hold_and_decide_nothing_that_is_not_computed(kind, n, m, D, seed
         assert (bounds >= expected.amin(dim=1)).all()
 
 
-def test_bounds_of_ordinary_rows_are_close():
-    points = Euclidean(rows(500, 64) + 1000).for_passes()
-    others = points.take(torch.arange(20, 30))
+def test_bounds_of_ordinary_rows_are_close(device):
+    points = Euclidean(rows(500, 64).to(device) + 1000).for_passes()
+    others = points.take(torch.arange(20, 30, device=device))
     assert (points.at_most(others) - to_nearest(points, others)).max() < 5e-3
 
 

@@ -12,8 +12,13 @@ from alfamix_core.errors import InputError
 MARGIN = strategies.load("margin")
 
 
-def scores(*values):
-    return Scores(torch.arange(len(values)) * 10, torch.tensor(values))
+def scores_on(device, *values):
+    return Scores(torch.arange(len(values), device=device) * 10, torch.tensor(values, device=device))
+
+
+@pytest.fixture
+def scores(device):
+    return lambda *values: scores_on(device, *values)
 
 
 def choose(rows, budget, **options):
@@ -24,7 +29,7 @@ def positions(choice):
     return [query.position for query in choice.queries]
 
 
-def test_queries_have_rank_position_and_score():
+def test_queries_have_rank_position_and_score(scores):
     choice = choose(scores(0.1, 0.9, 0.5), 2)
     assert [(query.rank, query.position, query.score) for query in choice.queries] == [
         (0, 10, pytest.approx(0.9)),
@@ -33,70 +38,70 @@ def test_queries_have_rank_position_and_score():
     assert (choice.short_by, choice.reason) == (0, "")
 
 
-def test_a_budget_above_the_pool_takes_the_pool_and_says_what_is_missing():
+def test_a_budget_above_the_pool_takes_the_pool_and_says_what_is_missing(scores):
     choice = choose(scores(0.1, 0.9), 5)
     assert positions(choice) == [10, 0]
     assert choice.short_by == 3
     assert choice.reason == "the budget is 5, samples at hand: 2"
 
 
-def test_a_budget_of_nothing_asks_nothing():
+def test_a_budget_of_nothing_asks_nothing(scores):
     assert choose(scores(0.1), 0) == policy.Choice([], 0, "")
 
 
-def test_a_negative_budget_is_refused():
+def test_a_negative_budget_is_refused(scores):
     with pytest.raises(InputError, match="budget must be 0 or more, not -1"):
         choose(scores(0.1), -1)
 
 
-def test_a_group_that_is_full_gives_its_place_to_the_next():
+def test_a_group_that_is_full_gives_its_place_to_the_next(device, scores):
     """Groups a a a b b: at most 2 of a."""
-    rows, codes = scores(0.9, 0.8, 0.7, 0.6, 0.5), torch.tensor([1, 1, 1, 2, 2])
+    rows, codes = scores(0.9, 0.8, 0.7, 0.6, 0.5), torch.tensor([1, 1, 1, 2, 2], device=device)
     choice = choose(rows, 4, reach=5, constraints=[AtMost(codes, 2, "group")])
     assert positions(choice) == [0, 10, 30, 40]
     assert choice.short_by == 0
 
 
-def test_what_constraints_refuse_is_missing_and_said():
-    rows, codes = scores(0.9, 0.8, 0.7), torch.tensor([1, 1, 2])
+def test_what_constraints_refuse_is_missing_and_said(device, scores):
+    rows, codes = scores(0.9, 0.8, 0.7), torch.tensor([1, 1, 2], device=device)
     choice = choose(rows, 3, constraints=[AtMost(codes, 1, "group")])
     assert positions(choice) == [0, 20]
     assert choice.short_by == 1
     assert choice.reason == "the budget is 3, samples at hand: 3; refused (at most 1 of a group): 1"
 
 
-def test_targets_limit_the_classes_they_name():
-    rows, predicted = scores(0.9, 0.8, 0.7, 0.6), torch.tensor([0, 0, 1, 0])
+def test_targets_limit_the_classes_they_name(device, scores):
+    rows, predicted = scores(0.9, 0.8, 0.7, 0.6), torch.tensor([0, 0, 1, 0], device=device)
     choice = choose(rows, 3, reach=4, constraints=[AtMost(predicted, {0: 1}, "class")])
     assert positions(choice) == [0, 20]
     assert "the targets of each class" in choice.reason
 
 
-def test_queries_are_apart_from_each_other_and_from_labelled_samples():
+def test_queries_are_apart_from_each_other_and_from_labelled_samples(device, scores):
     """On a line: 0 is too near to the labelled 0.5, 3 and 3.5 are too near to each other."""
-    rows, embeddings = scores(0.9, 0.8, 0.7, 0.6), torch.tensor([[0.0], [3.0], [3.5], [5.0]])
-    apart = Apart(embeddings, 1.0, torch.tensor([[0.5]]))
+    rows, embeddings = scores(0.9, 0.8, 0.7, 0.6), torch.tensor([[0.0], [3.0], [3.5], [5.0]], device=device)
+    apart = Apart(embeddings, 1.0, torch.tensor([[0.5]], device=device))
     assert positions(choose(rows, 2, reach=4, constraints=[apart])) == [10, 30]
 
 
-def test_a_sample_counts_only_if_every_constraint_accepts_it():
+def test_a_sample_counts_only_if_every_constraint_accepts_it(device, scores):
     """The second is refused for its distance and must not use up its group."""
-    rows, embeddings = scores(0.9, 0.8, 0.7), torch.tensor([[0.0], [0.1], [9.0]])
-    rules = [AtMost(torch.tensor([1, 2, 2]), 1, "group"), Apart(embeddings, 1.0)]
+    rows, embeddings = scores(0.9, 0.8, 0.7), torch.tensor([[0.0], [0.1], [9.0]], device=device)
+    rules = [AtMost(torch.tensor([1, 2, 2], device=device), 1, "group"), Apart(embeddings, 1.0)]
     assert positions(choose(rows, 2, reach=3, constraints=rules)) == [0, 20]
 
 
-def test_excluded_groups_leave_before_the_cut():
+def test_excluded_groups_leave_before_the_cut(device, scores):
     """The best two are excluded: they must not use up the reach."""
     rows = scores(0.9, 0.8, 0.7, 0.6)
-    choice = choose(rows, 2, groups_n=torch.tensor([5, 5, 1, 2]), excluded_groups={5, 77})
+    choice = choose(rows, 2, groups_n=torch.tensor([5, 5, 1, 2], device=device), excluded_groups={5, 77})
     assert positions(choice) == [20, 30]
-    short = choose(rows, 3, groups_n=torch.tensor([5, 5, 1, 2]), excluded_groups={5})
+    short = choose(rows, 3, groups_n=torch.tensor([5, 5, 1, 2], device=device), excluded_groups={5})
     assert short.reason == "the budget is 3, samples at hand: 2; in excluded groups: 2"
 
 
-def test_indices_of_constraints_are_rows_of_the_scores_that_were_given():
-    rows, codes = scores(0.1, 0.9, 0.8, 0.7), torch.tensor([9, 1, 1, 2])
+def test_indices_of_constraints_are_rows_of_the_scores_that_were_given(device, scores):
+    rows, codes = scores(0.1, 0.9, 0.8, 0.7), torch.tensor([9, 1, 1, 2], device=device)
     choice = choose(rows, 2, reach=3, constraints=[AtMost(codes, 1, "group")], groups_n=codes, excluded_groups=[9])
     assert positions(choice) == [10, 30]
 
@@ -135,7 +140,7 @@ def test_constraints_hold_for_every_strategy_and_any_number_of_shards(name, make
 )
 def test_the_loop_equals_one_walk_through_the_whole_ranking(values, budget, limit, groups):
     """For a ranking with enough reach, asking again and again is walking once down the list."""
-    rows, codes = scores(*values), torch.arange(len(values)) % groups
+    rows, codes = scores_on("cpu", *values), torch.arange(len(values)) % groups
     choice = choose(rows, budget, reach=1000, constraints=[AtMost(codes, limit, "group")])
     walk, counts = [], [0] * groups
     for index in sorted(range(len(values)), key=lambda i: (-values[i], i)):

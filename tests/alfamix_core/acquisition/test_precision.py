@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean
 from alfamix_core.acquisition.precision import true_float32
@@ -58,3 +59,20 @@ def test_bounds_hold_whatever_is_allowed(device, allowed):
     with true_float32():
         assert picks.tolist() == farthest_first(Euclidean(rows), infinite, torch.arange(600), 400, 0).tolist()
     assert settings() == before
+
+
+def test_clusters_are_those_of_true_float32(device, allowed):
+    """Heaps closer than TF32 can tell, about a far origin; wide rows, which start from a sketch."""
+    before = settings()
+    random = torch.Generator().manual_seed(0)
+    heaps = torch.randn(20, 160, generator=random)
+    rows = (heaps[torch.randint(20, (300,), generator=random)] + 1e-3 * torch.randn(300, 160, generator=random)).to(
+        device
+    )
+    positions = torch.arange(300, device=device)
+    found = kmeans(rows, positions, 30, 0)
+    assert settings() == before
+    with true_float32():
+        expected = kmeans(rows, positions, 30, 0)
+    assert torch.equal(found.owner_n, expected.owner_n)
+    assert torch.equal(found.centres_BD, expected.centres_BD)

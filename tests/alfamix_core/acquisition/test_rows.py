@@ -4,14 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alfamix_core.acquisition import strategies
-from alfamix_core.acquisition.rows import Rows, whole
+from alfamix_core.acquisition.rows import Rows, unit, whole
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Scores
 
 
-def columns(lengths):
+def columns(lengths, device="cpu"):
     """Parts that hold 0, 1, 2, … and the tensor they stand for."""
-    everything = torch.arange(sum(lengths) * 3).reshape(-1, 3)
+    everything = torch.arange(sum(lengths) * 3, device=device).reshape(-1, 3)
     return Rows(torch.split(everything, lengths)), everything
 
 
@@ -35,16 +35,16 @@ def test_rows_are_taken_as_from_their_concatenation(lengths, data):
     assert len(joined.parts) == len(lengths), "what is shared is listed once"
 
 
-def test_a_slice_within_a_part_is_not_copied():
-    rows, _ = columns([4, 5])
+def test_a_slice_within_a_part_is_not_copied(device):
+    rows, _ = columns([4, 5], device)
     assert rows[5:8].data_ptr() == rows.parts[1][1:].data_ptr()
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
-def test_scores_merge_without_reading_rows(interleaved):
+def test_scores_merge_without_reading_rows(device, interleaved):
     random = torch.Generator().manual_seed(0)
-    embeddings = torch.randn(20, 3, generator=random)
-    order = torch.randperm(20, generator=random) if interleaved else torch.arange(20)
+    embeddings = torch.randn(20, 3, generator=random).to(device)
+    order = (torch.randperm(20, generator=random) if interleaved else torch.arange(20)).to(device)
     parts = []
     for owned in torch.split(order, [7, 0, 13]):
         owned = owned.sort().values
@@ -57,11 +57,12 @@ def test_scores_merge_without_reading_rows(interleaved):
             part.rows["embeddings"].parts[0].data_ptr() for part in parts
         }
         assert torch.equal(merged.column("embeddings"), embeddings)
-        assert torch.equal(merged.column("nearest"), -torch.arange(20))
-        index = torch.tensor([3, 11, 12])
+        assert torch.equal(merged.column("nearest"), -torch.arange(20, device=device))
+        index = torch.tensor([3, 11, 12], device=device)
         assert torch.equal(merged.take(index).column("embeddings"), embeddings[index])
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_chooses_the_same_from_rows_in_parts(make_task, generator, name):
     task = make_task(N=120)
@@ -83,3 +84,11 @@ def test_every_strategy_chooses_the_same_from_rows_in_parts(make_task, generator
         for these in (parts, mapped)
     )
     assert found.tolist() == expected.tolist()
+
+
+def test_unit_rows_of_several_columns_are_those_of_their_concatenation(device):
+    rows = 5 * torch.randn(5000, 7, generator=torch.Generator().manual_seed(0)).half().to(device)
+    rows[17] = 0
+    parts = Rows((rows[:10], rows[10:4100], rows[4100:4600]))
+    assert torch.equal(unit(parts, rows[4600:]), torch.nn.functional.normalize(rows.float(), dim=1))
+    assert unit(rows[:0]).shape == (0, 7)

@@ -11,6 +11,7 @@ def test_a_shard_of_no_block_is_refused(make_task):
         scoring.score_shard(strategy, [], strategy.prepare(task.labelled, task.head, 0), 5)
 
 
+@pytest.mark.on_real_devices
 def test_memory_holds_what_is_kept_and_not_the_shard(make_task, monkeypatch):
     """A thousand blocks of 200 rows, each only alive while it is scored; 50 rows are kept."""
     task, strategy = make_task(), strategies.load("margin")

@@ -10,6 +10,16 @@ NONE = Labelled(torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(0, dtype=torch
 ONE = Labelled(torch.ones(1, 2), torch.ones(1, 2), torch.zeros(1, dtype=torch.int64))
 
 
+@pytest.fixture
+def head(device):
+    return LinearHead(HEAD.weight_KD.to(device), HEAD.bias_K.to(device))
+
+
+@pytest.fixture
+def one(device):
+    return Labelled(ONE.embeddings_LD.to(device), ONE.logits_LK.to(device), ONE.labels_L.to(device))
+
+
 def message(call):
     with pytest.raises(InputError) as caught:
         call()
@@ -72,56 +82,70 @@ def test_a_strategy_that_needs_labels_says_so():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_an_embedding_that_is_not_finite_names_its_position(value):
+def test_an_embedding_that_is_not_finite_names_its_position(device, head, one, value):
     strategy = strategies.load("alfamix")
-    state = strategy.prepare(ONE, HEAD, 0)
-    rows = torch.zeros(5, 2)
+    state = strategy.prepare(one, head, 0)
+    rows = torch.zeros(5, 2, device=device)
     rows[3, 1] = value
-    block = Features(torch.tensor([2, 3, 5, 17, 18]), rows)
+    block = Features(torch.tensor([2, 3, 5, 17, 18], device=device), rows)
     expected = "sample at position 17: embedding has a value that is not finite"
     assert message(lambda: strategy.score(block, state)) == expected
 
 
-def test_logits_that_are_not_finite_name_their_position():
+def test_logits_that_are_not_finite_name_their_position(device, head, one):
     strategy = strategies.load("margin")
-    block = Features(torch.tensor([4, 8]), None, torch.tensor([[0.0, 1.0], [float("inf"), -float("inf")]]))
+    block = Features(
+        torch.tensor([4, 8], device=device),
+        None,
+        torch.tensor([[0.0, 1.0], [float("inf"), -float("inf")]], device=device),
+    )
     expected = "sample at position 8: logits has a value that is not finite"
-    assert message(lambda: strategy.score(block, strategy.prepare(ONE, HEAD, 0))) == expected
+    assert message(lambda: strategy.score(block, strategy.prepare(one, head, 0))) == expected
 
 
-def test_large_values_whose_sum_overflows_are_finite():
+def test_large_values_whose_sum_overflows_are_finite(device, head, one):
     strategy = strategies.load("margin")
-    block = Features(torch.tensor([0]), None, torch.full((1, 2), 3e38))
-    assert strategy.score(block, strategy.prepare(ONE, HEAD, 0)).scores_n.tolist() == [1.0]
+    block = Features(torch.tensor([0], device=device), None, torch.full((1, 2), 3e38, device=device))
+    assert strategy.score(block, strategy.prepare(one, head, 0)).scores_n.tolist() == [1.0]
 
 
-def test_a_score_that_is_not_a_number_names_its_position():
+def test_a_score_that_is_not_a_number_names_its_position(device, one):
     """Squares of 1e30 overflow float32; a silent NaN would rank anywhere."""
     strategy = strategies.load("alfamix")
-    block = Features(torch.tensor([6]), torch.tensor([[1e30, -1e30]]))
+    block = Features(torch.tensor([6], device=device), torch.tensor([[1e30, -1e30]], device=device))
     found = message(
-        lambda: strategy.score(block, strategy.prepare(ONE, LinearHead(torch.eye(2) * 1e30, torch.zeros(2)), 0))
+        lambda: strategy.score(
+            block,
+            strategy.prepare(one, LinearHead(torch.eye(2, device=device) * 1e30, torch.zeros(2, device=device)), 0),
+        )
     )
     assert found.startswith("sample at position 6: score is nan")
 
 
-def test_a_labelled_embedding_that_is_not_finite_names_its_row():
-    bad = Labelled(torch.tensor([[0.0, 1.0], [float("nan"), 0.0]]), torch.zeros(2, 2), torch.tensor([0, 1]))
+def test_a_labelled_embedding_that_is_not_finite_names_its_row(device, head):
+    bad = Labelled(
+        torch.tensor([[0.0, 1.0], [float("nan"), 0.0]], device=device),
+        torch.zeros(2, 2, device=device),
+        torch.tensor([0, 1], device=device),
+    )
     expected = "labelled sample 1: embedding has a value that is not finite"
-    assert message(lambda: strategies.load("alfamix").prepare(bad, HEAD, 0)) == expected
+    assert message(lambda: strategies.load("alfamix").prepare(bad, head, 0)) == expected
 
 
-def test_a_column_that_was_not_computed_is_named():
+def test_a_column_that_was_not_computed_is_named(device, head, one):
     strategy = strategies.load("margin")
     expected = 'strategy "margin" needs the column "logits", which was not computed'
-    assert message(lambda: strategy.score(Features(torch.arange(1)), strategy.prepare(ONE, HEAD, 0))) == expected
+    assert (
+        message(lambda: strategy.score(Features(torch.arange(1, device=device)), strategy.prepare(one, head, 0)))
+        == expected
+    )
 
 
 @pytest.mark.parametrize("name", ["least_confidence", "margin", "entropy"])
-def test_one_class_is_too_few_to_compare(name):
+def test_one_class_is_too_few_to_compare(device, head, one, name):
     strategy = strategies.load(name)
-    block = Features(torch.arange(2), None, torch.zeros(2, 1))
-    assert "two classes are needed" in message(lambda: strategy.score(block, strategy.prepare(ONE, HEAD, 0)))
+    block = Features(torch.arange(2, device=device), None, torch.zeros(2, 1, device=device))
+    assert "two classes are needed" in message(lambda: strategy.score(block, strategy.prepare(one, head, 0)))
 
 
 def test_alfamix_needs_two_classes():
@@ -130,10 +154,10 @@ def test_alfamix_needs_two_classes():
     )
 
 
-def test_a_strategy_without_a_summary_has_an_empty_one():
+def test_a_strategy_without_a_summary_has_an_empty_one(device, head, one):
     strategy = strategies.load("random")
-    state = strategy.prepare(ONE, HEAD, 0)
-    assert strategy.summary(strategy.score(Features(torch.arange(3)), state), state, 2) == {}
+    state = strategy.prepare(one, head, 0)
+    assert strategy.summary(strategy.score(Features(torch.arange(3, device=device)), state), state, 2) == {}
 
 
 def test_a_strategy_tells_with_what_its_columns_are_computed():

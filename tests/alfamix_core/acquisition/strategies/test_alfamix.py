@@ -5,14 +5,19 @@ import torch
 
 from alfamix_core.acquisition import noise, strategies
 from alfamix_core.acquisition.clustering import kmeans, representatives
-from alfamix_core.acquisition.types import Features, LinearHead, Scores
+from alfamix_core.acquisition.types import Features, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
 
-def scores_at(*caps, seed=0):
-    random = torch.Generator().manual_seed(seed)
-    embeddings = torch.randn(len(caps), 3, generator=random)
-    return Scores(torch.arange(len(caps)), -torch.tensor(caps), {"embeddings": embeddings})
+@pytest.fixture
+def scores_at(device):
+    def scores_at(*caps, seed=0):
+        random = torch.Generator().manual_seed(seed)
+        embeddings = torch.randn(len(caps), 3, generator=random).to(device)
+        positions = torch.arange(len(caps), device=device)
+        return Scores(positions, -torch.tensor(caps, device=device), {"embeddings": embeddings})
+
+    return scores_at
 
 
 @pytest.fixture
@@ -45,33 +50,33 @@ def test_scores_by_hand(build):
     assert strategy.summary(found, state, 3) == {"cap": 0.8, "candidates": 4}
 
 
-def test_the_cap_grows_until_there_are_more_candidates_than_queries(alfamix, state):
+def test_the_cap_grows_until_there_are_more_candidates_than_queries(scores_at, alfamix, state):
     scores = scores_at(0.1, 0.3, 0.5, 0.7, 0.9, 1.1, math.inf)
     found = [alfamix.summary(scores, state(), need) for need in range(7)]
     assert [row["cap"] for row in found] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]
     assert [row["candidates"] for row in found] == [1, 2, 3, 4, 5, 5, 5]
 
 
-def test_the_cap_of_the_paper_does_not_grow(alfamix, state):
+def test_the_cap_of_the_paper_does_not_grow(scores_at, alfamix, state):
     found = alfamix.summary(scores_at(0.1, 0.3, 0.5), state(grow=False), 2)
     assert found == {"cap": 0.2, "candidates": 1}
 
 
-def test_exactly_as_many_candidates_as_queries_open_the_next_cap(alfamix, state):
+def test_exactly_as_many_candidates_as_queries_open_the_next_cap(scores_at, alfamix, state):
     assert alfamix.summary(scores_at(0.1, 0.1, 0.3), state(), 2) == {"cap": 0.4, "candidates": 3}
 
 
-def test_a_short_batch_is_filled_by_ascending_critical_cap_then_position(alfamix, state):
+def test_a_short_batch_is_filled_by_ascending_critical_cap_then_position(scores_at, alfamix, state):
     """Two candidates at any cap, three asked more: the released code draws them at random, and some twice."""
     scores = scores_at(math.inf, 1.5, 0.1, 1.5, 1.2, 0.3, math.inf)
     assert alfamix.select(scores, state(), 7, torch.Generator()).tolist() == [2, 5, 4, 1, 3, 0, 6]
 
 
-def test_no_candidate_at_all_still_fills_the_batch(alfamix, state):
+def test_no_candidate_at_all_still_fills_the_batch(scores_at, alfamix, state):
     assert alfamix.select(scores_at(math.inf, math.inf, math.inf), state(), 2, torch.Generator()).tolist() == [0, 1]
 
 
-def test_more_candidates_than_queries_are_spread_by_k_means(alfamix, state, generator):
+def test_more_candidates_than_queries_are_spread_by_k_means(scores_at, alfamix, state, generator):
     """What is clustered are the candidates of the cap alone, L2-normalised; the queries are in order of score."""
     random = torch.Generator().manual_seed(3)
     scores = scores_at(*(torch.rand(200, generator=random) * 0.6).tolist())
@@ -84,21 +89,21 @@ def test_more_candidates_than_queries_are_spread_by_k_means(alfamix, state, gene
     assert alfamix.select(scores, state(), 10, generator()).tolist() == expected.tolist()
 
 
-def test_empty_clusters_are_filled_by_the_next_to_flip(alfamix, state):
+def test_empty_clusters_are_filled_by_the_next_to_flip(device, scores_at, alfamix, state):
     """Six candidates of two kinds and four queries: two clusters stay empty, their places go by ascending cap."""
     scores = scores_at(0.15, 0.11, 0.13, 0.12, 0.14, 0.1)
-    scores.rows["embeddings"][:] = torch.tensor([[1.0, 0, 0], [0, 1, 0]]).repeat(3, 1)
+    scores.rows["embeddings"][:] = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=device).repeat(3, 1)
     found = alfamix.select(scores, state(), 4, torch.Generator().manual_seed(0)).tolist()
     assert found == [1, 0, 5, 3]
 
 
-def test_the_ablation_norm_takes_those_that_flip_first(alfamix, state):
+def test_the_ablation_norm_takes_those_that_flip_first(scores_at, alfamix, state):
     strategy = strategies.load("alfamix", {"selection": "norm"})
     scores = scores_at(0.15, 0.05, 0.12, 0.01)
     assert strategy.select(scores, state(selection="norm"), 2, torch.Generator()).tolist() == [3, 1]
 
 
-def test_the_ablation_uniform_takes_candidates_only(alfamix, state, generator):
+def test_the_ablation_uniform_takes_candidates_only(scores_at, alfamix, state, generator):
     strategy = strategies.load("alfamix", {"selection": "uniform"})
     scores = scores_at(*[0.1, 0.9] * 30)
     found = strategy.select(scores, state(selection="uniform"), 10, generator()).tolist()
@@ -106,7 +111,7 @@ def test_the_ablation_uniform_takes_candidates_only(alfamix, state, generator):
     assert all(position % 2 == 0 for position in found)
 
 
-def test_at_most_max_candidates_are_kept_and_those_flip_first(alfamix, state):
+def test_at_most_max_candidates_are_kept_and_those_flip_first(scores_at, alfamix, state):
     scores = scores_at(*(torch.arange(100) / 1000).tolist())
     kept = alfamix.keep(scores, state(max_candidates=30), 10)
     assert kept.positions_n.tolist() == list(range(30))
@@ -119,7 +124,7 @@ def test_max_candidates_below_one_is_refused(state):
         state(max_candidates=0)
 
 
-def test_a_shard_keeps_the_rows_of_its_cap_and_the_best(alfamix, state):
+def test_a_shard_keeps_the_rows_of_its_cap_and_the_best(scores_at, alfamix, state):
     kept = alfamix.keep(scores_at(0.3, 1.4, 0.1, 0.35, 0.7, 1.2), state(), 2)
     assert kept.positions_n.tolist() == [0, 2, 3]
     kept = alfamix.keep(scores_at(0.3, 1.4, 0.1, 0.35, 0.7, 1.2), state(), 5)
@@ -128,7 +133,7 @@ def test_a_shard_keeps_the_rows_of_its_cap_and_the_best(alfamix, state):
 
 @pytest.mark.parametrize("max_candidates", [1, 12, 40, 250_000])
 @pytest.mark.parametrize("need", [1, 7, 30, 120])
-def test_shards_send_all_that_the_whole_pool_would_choose_from(alfamix, state, need, max_candidates):
+def test_shards_send_all_that_the_whole_pool_would_choose_from(scores_at, alfamix, state, need, max_candidates):
     """A shard's own stopping cap is never below the pool's."""
     for seed in range(20):
         random = torch.Generator().manual_seed(seed)
@@ -195,6 +200,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("parameters", VARIANTS, ids=str)
 @pytest.mark.parametrize("need", [1, 40, 195])
 def test_shards_and_blocks_do_not_show_in_any_variant(make_task, generator, parameters, need):
@@ -210,7 +216,21 @@ def test_shards_and_blocks_do_not_show_in_any_variant(make_task, generator, para
     assert len(set(expected)) == need
 
 
-def test_a_random_fill_takes_anyone_once(alfamix, state):
+@pytest.mark.parametrize("parameters", VARIANTS, ids=str)
+def test_every_variant_chooses_the_same_on_any_device(make_task, generator, parameters, device):
+    task = make_task(N=40, D=5, K=3)
+    strategy = strategies.load("alfamix", parameters)
+    chosen = []
+    for place in (torch.device("cpu"), device):
+        head = LinearHead(task.head.weight_KD.to(place), task.head.bias_K.to(place))
+        known = (task.labelled.embeddings_LD, task.labelled.logits_LK, task.labelled.labels_L)
+        state = strategy.prepare(Labelled(*(column.to(place) for column in known)), head, 3)
+        pool = Features(task.pool.positions_n.to(place), task.pool.embeddings_nD.to(place))
+        chosen.append(strategy.select(strategy.score(pool, state), state, 10, generator()).tolist())
+    assert chosen[0] == chosen[1]
+
+
+def test_a_random_fill_takes_anyone_once(scores_at, alfamix, state):
     """Two candidates, four asked. The released code draws with replacement: some twice."""
     scores = scores_at(math.inf, 1.5, 0.1, 1.5, 1.2, 0.3, math.inf)
     setting = state(fill="random")
@@ -237,15 +257,15 @@ def test_the_ablation_symmetric_kl_is_the_prediction_after_the_step(build):
         assert found.tolist() == pytest.approx([expected, 0.0], abs=2e-4)
 
 
-def test_the_ablation_symmetric_kl_takes_those_that_change_most(alfamix, state):
+def test_the_ablation_symmetric_kl_takes_those_that_change_most(device, scores_at, alfamix, state):
     scores = scores_at(0.15, 0.05, 0.12, 0.01, 0.9)
-    scores.rows["divergences"] = torch.tensor([0.5, 0.1, 0.9, 0.2, 7.0])
+    scores.rows["divergences"] = torch.tensor([0.5, 0.1, 0.9, 0.2, 7.0], device=device)
     assert alfamix.select(scores, state(selection="symmetric_kl"), 2, torch.Generator()).tolist() == [2, 0]
 
 
-def test_the_ablation_norm_of_learned_ratios_goes_by_their_norm(alfamix, state):
+def test_the_ablation_norm_of_learned_ratios_goes_by_their_norm(device, scores_at, alfamix, state):
     scores = scores_at(1 / 32, 1 / 32, 1 / 32, 2 / 32)
-    scores.rows["norms"] = torch.tensor([0.5, 0.1, 0.3, 0.01])
+    scores.rows["norms"] = torch.tensor([0.5, 0.1, 0.3, 0.01], device=device)
     assert alfamix.select(scores, state(alpha="learned", selection="norm"), 2, torch.Generator()).tolist() == [1, 2]
 
 

@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 
-from alfamix_core.acquisition import strategies
+from alfamix_core.acquisition import masks, noise, strategies
 from alfamix_core.acquisition.points import Gradients, lower
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
 
@@ -36,38 +36,43 @@ def task(n=300, D=6, K=4, seed=0):
     return embeddings, head
 
 
-def test_the_probabilities_of_badge_given_the_same_draws():
+def moved(head, device):
+    return LinearHead(head.weight_KD.to(device), head.bias_K.to(device))
+
+
+def test_the_probabilities_of_badge_given_the_same_draws(device):
     """Theirs count the zero gradient as a centre; the authors' code and ours do not."""
     embeddings, head = task()
     chosen, shares = pool.Badge(random_state=0).query(
         embeddings.numpy(), [float("nan")] * 300, classifier(head), fit_clf=False, batch_size=30, return_utilities=True
     )
-    points = Gradients(head(embeddings), embeddings)
+    points = Gradients(head(embeddings).to(device), embeddings.to(device))
     assert int(points.squares().argmax()) == chosen[0]
     nearest = points.squares()
     for draw in range(1, 30):
-        lower(points, nearest, points.take(torch.tensor([int(chosen[draw - 1])])))
+        lower(points, nearest, points.take(torch.tensor([int(chosen[draw - 1])], device=device)))
         theirs = torch.from_numpy(shares[draw]).nan_to_num()
-        torch.testing.assert_close(nearest / nearest.sum(), theirs, rtol=1e-6, atol=1e-12)
+        torch.testing.assert_close((nearest / nearest.sum()).cpu(), theirs, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize(
     ("name", "method"),
     [("least_confidence", "least_confident"), ("margin", "margin_sampling"), ("entropy", "entropy")],
 )
-def test_rankings(name, method):
+def test_rankings(device, name, method):
     embeddings, head = task()
     theirs = pool.UncertaintySampling(method=method, random_state=0).query(
         embeddings.numpy(), [float("nan")] * 300, classifier(head), fit_clf=False, batch_size=40
     )
     strategy = strategies.load(name)
-    none = Labelled(embeddings[:0], head(embeddings[:0]), torch.zeros(0, dtype=torch.int64))
+    embeddings, head = embeddings.to(device), moved(head, device)
+    none = Labelled(embeddings[:0], head(embeddings[:0]), torch.zeros(0, dtype=torch.int64, device=device))
     state = strategy.prepare(none, head, 0)
-    scores = strategy.score(Features(torch.arange(300), logits_nK=head(embeddings)), state)
+    scores = strategy.score(Features(torch.arange(300, device=device), logits_nK=head(embeddings)), state)
     assert strategy.select(scores, state, 40, torch.Generator()).tolist() == [int(row) for row in theirs]
 
 
-def test_typiclust_on_heaps_far_apart():
+def test_typiclust_on_heaps_far_apart(device):
     """Six heaps of unit vectors of 45 to 95, one with a label: of the five others the middle, the largest first."""
     random = torch.Generator().manual_seed(0)
     sizes = [60, 45, 95, 75, 55, 85]
@@ -77,8 +82,34 @@ def test_typiclust_on_heaps_far_apart():
     theirs = pool.TypiClust(k=20, random_state=0, cluster_algo_dict={"n_init": 10}).query(
         rows.double().numpy(), labels, batch_size=5
     )
-    head = LinearHead(torch.eye(2, 6), torch.zeros(2))
+    rows, head = rows.to(device), moved(LinearHead(torch.eye(2, 6), torch.zeros(2)), device)
     strategy = strategies.load("typiclust")
-    state = strategy.prepare(Labelled(rows[:1], head(rows[:1]), torch.zeros(1, dtype=torch.int64)), head, 0)
-    scores = strategy.score(Features(torch.arange(1, len(rows)), rows[1:]), state)
+    labelled = Labelled(rows[:1], head(rows[:1]), torch.zeros(1, dtype=torch.int64, device=device))
+    state = strategy.prepare(labelled, head, 0)
+    scores = strategy.score(Features(torch.arange(1, len(rows), device=device), rows[1:]), state)
     assert strategy.select(scores, state, 5, torch.Generator()).tolist() == [int(row) for row in theirs]
+
+
+def test_dropquery_given_the_same_masks(device):
+    """Four heaps of unit vectors far apart, without a bias; the samples that most passes flip are enough."""
+    random = torch.Generator().manual_seed(0)
+    parts = [torch.eye(8)[heap] + 0.05 * torch.randn(100, 8, generator=random) for heap in range(4)]
+    rows = torch.nn.functional.normalize(torch.cat(parts), dim=1)
+    head = LinearHead(torch.randn(5, 8, generator=random), torch.zeros(5))
+    keys = [noise.fold(3, noise.HEAD_DROPOUT, index) for index in range(3)]
+    dropped = [rows * masks.kept(key, torch.arange(400), 8, 0.75) for key in keys]
+    answers = iter([head(seen).argmax(dim=1).numpy() for seen in [rows, *dropped]])
+    given = classifier(head)
+    given.predict = lambda X: next(answers)
+    theirs = pool.DropQuery(n_dropout_samples=3, random_state=0, cluster_algo_dict={"n_init": 10}).query(
+        rows.double().numpy(), [float("nan")] * 400, given, fit_clf=False, batch_size=4
+    )
+    assert next(answers, None) is None
+
+    rows, head = rows.to(device), moved(head, device)
+    strategy = strategies.load("dropquery")
+    none = Labelled(rows[:0], head(rows[:0]), torch.zeros(0, dtype=torch.int64, device=device))
+    state = strategy.prepare(none, head, 3)
+    scores = strategy.score(Features(torch.arange(400, device=device), rows), state)
+    assert 100 <= int((scores.scores_n > 1).sum()) < 400
+    assert set(strategy.select(scores, state, 4, torch.Generator()).tolist()) == {int(row) for row in theirs}

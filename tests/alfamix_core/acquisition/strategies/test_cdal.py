@@ -12,39 +12,42 @@ from alfamix_core.errors import InputError
 HEAD = LinearHead(torch.eye(2), torch.zeros(2))
 
 
-def choose(probs, labelled, need):
+def choose(device, probs, labelled, need):
     strategy = strategies.load("cdal")
-    logits = torch.tensor(labelled).reshape(-1, 2).log()
-    count = torch.zeros(len(logits), dtype=torch.int64)
-    state = strategy.prepare(Labelled(torch.zeros(len(logits), 1), logits, count), HEAD, 0)
-    scores = strategy.score(Features(torch.arange(len(probs)), None, torch.tensor(probs).log()), state)
+    logits = torch.tensor(labelled, device=device).reshape(-1, 2).log()
+    labels = torch.zeros(len(logits), dtype=torch.int64, device=device)
+    state = strategy.prepare(Labelled(torch.zeros(len(logits), 1, device=device), logits, labels), HEAD, 0)
+    pool = Features(torch.arange(len(probs), device=device), None, torch.tensor(probs, device=device).log())
+    scores = strategy.score(pool, state)
     return scores.scores_n, strategy.select(scores, state, need, torch.Generator().manual_seed(0)).tolist()
 
 
-def test_two_classes_by_hand():
+def test_two_classes_by_hand(device):
     """½ (.4 ln 1.8 + .4 ln 5) = 0.439445 from (.5, .5) to (.9, .1); as far to (.1, .9), on the other side."""
-    scores, found = choose([[0.5, 0.5], [0.9, 0.1], [0.1, 0.9], [0.89, 0.11]], [[0.5, 0.5]], 4)
+    scores, found = choose(device, [[0.5, 0.5], [0.9, 0.1], [0.1, 0.9], [0.89, 0.11]], [[0.5, 0.5]], 4)
     assert scores.tolist() == pytest.approx([0, 0.439445, 0.439445, 0.407703], abs=1e-5)
     assert found[:2] == [1, 2]
     assert found[2:] == [3, 0]
 
 
-def test_probabilities_that_round_to_one_are_told_apart():
+def test_probabilities_that_round_to_one_are_told_apart(device):
     """Gaps of 60 and 80. The released code takes distances of a softmax of a softmax, where they are one."""
     strategy = strategies.load("cdal")
-    labelled = Labelled(torch.zeros(1, 1), torch.tensor([[60.0, 0.0]]), torch.tensor([0]))
-    pool = Features(torch.arange(2), None, torch.tensor([[60.0, 0.0], [80.0, 0.0]]))
+    logits = torch.tensor([[60.0, 0.0], [80.0, 0.0]], device=device)
+    labelled = Labelled(torch.zeros(1, 1, device=device), logits[:1], torch.tensor([0], device=device))
+    pool = Features(torch.arange(2, device=device), None, logits)
     found = strategy.score(pool, strategy.prepare(labelled, HEAD, 0)).scores_n
     assert found[0] == 0
     assert found[1].item() == pytest.approx(10 * math.exp(-60), rel=1e-5)
 
 
-def test_without_labels_the_seed_decides_the_first():
+def test_without_labels_the_seed_decides_the_first(device):
     logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
     strategy = strategies.load("cdal")
-    none = Labelled(torch.zeros(0, 1), torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+    logits = logits.to(device)
+    none = Labelled(logits[:0, :1], logits[:0], torch.zeros(0, dtype=torch.int64, device=device))
     state = strategy.prepare(none, HEAD, 0)
-    scores = strategy.score(Features(torch.arange(30), None, logits), state)
+    scores = strategy.score(Features(torch.arange(30, device=device), None, logits), state)
     assert (scores.scores_n == 0).all()
     firsts = {int(strategy.select(scores, state, 2, torch.Generator().manual_seed(s))[0]) for s in range(20)}
     assert len(firsts) > 5

@@ -78,6 +78,7 @@ def test_scores_are_numbers_in_position_order(name, make_task):
     assert all(len(column) == len(scores) for column in scores.rows.values())
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_bits_of_a_score_do_not_depend_on_the_block(name, make_task, dtype):
     task = make_task(N=120, D=13, K=10, L=30, dtype=dtype)
@@ -125,6 +126,7 @@ def test_any_pool_asks_the_same_however_it_is_cut(name, make_task, data):
     assert run(name, task, budget, shards=shards, block=block, order=data.draw(number(0, 9), label="order")) == whole
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("seed", range(3))
 def test_a_permuted_pool_asks_for_the_same_samples(name, make_task, seed):
     if name not in FOLLOWS_ITS_SAMPLE:
@@ -137,6 +139,7 @@ def test_a_permuted_pool_asks_for_the_same_samples(name, make_task, seed):
     assert set(moved_n[after].tolist()) == set(before)
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("budget", [1, 12, 60])
 def test_shards_blocks_and_order_of_arrival_do_not_show(name, make_task, budget):
     task = make_task()
@@ -145,6 +148,7 @@ def test_shards_blocks_and_order_of_arrival_do_not_show(name, make_task, budget)
         assert run(name, task, budget, shards=shards, block=block, order=order) == expected
 
 
+@pytest.mark.on_real_devices
 def test_a_longer_reach_does_not_show(name, make_task):
     task = make_task()
     assert run(name, task, 10, shards=4, reach=10) == run(name, task, 10, shards=2, reach=100)
@@ -162,6 +166,7 @@ def test_keeping_parts_then_their_merge_loses_nothing(name, make_task, reach, ge
     assert len(chosen[0]) == min(reach, 200)
 
 
+@pytest.mark.on_real_devices
 @pytest.mark.parametrize("budget", [1, 7, 199, 200, 500])
 def test_queries_are_distinct_and_as_many_as_can_be(name, make_task, budget):
     choice = run(name, make_task(), budget)
@@ -178,6 +183,7 @@ def test_select_returns_positions_and_not_rows(name, make_task, generator):
     assert sorted(found.tolist()) == pool.positions_n.tolist()
 
 
+@pytest.mark.on_real_devices
 def test_the_same_seed_asks_the_same_and_no_global_state_is_touched(name, make_task):
     task = make_task()
     torch.manual_seed(1)

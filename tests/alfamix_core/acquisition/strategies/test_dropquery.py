@@ -12,12 +12,12 @@ def state(make_task, **parameters):
     return strategies.load("dropquery", parameters).prepare(task.labelled, task.head, 3)
 
 
-def scores(counts, D=4):
+def scores(device, counts, D=4):
     """Rows with so many flips each: 0, 1, 2 … in position order."""
     flips = torch.tensor([float(f) for f, count in enumerate(counts) for _ in range(count)])
     flips = flips[torch.randperm(len(flips), generator=torch.Generator().manual_seed(5))]
     embeddings = torch.randn(len(flips), D, generator=torch.Generator().manual_seed(1))
-    return Scores(torch.arange(len(flips)), flips, {"embeddings": embeddings})
+    return Scores(torch.arange(len(flips), device=device), flips.to(device), {"embeddings": embeddings.to(device)})
 
 
 def test_a_score_counts_the_passes_that_flip_one_by_one(make_task):
@@ -51,11 +51,11 @@ def test_zero_embeddings_never_flip(build, make_task):
     assert strategy.score(still.pool, prepared).scores_n.tolist() == [0] * 50
 
 
-def test_enough_that_most_passes_flip_leave_the_others_out(make_task, generator):
+def test_enough_that_most_passes_flip_leave_the_others_out(make_task, generator, device):
     """B = 2: 50 rows with two flips or more are enough, 49 are not."""
     prepared = state(make_task)
     for most, candidates in ((50, 50), (49, 79)):
-        found = scores([20, 30, most - 10, 10])
+        found = scores(device, [20, 30, most - 10, 10])
         assert dropquery.summary(found, prepared, 2) == {"candidates": candidates}
         assert len(dropquery.keep(found, prepared, 2)) == candidates
         chosen = dropquery.select(found, prepared, 2, generator())
@@ -63,8 +63,8 @@ def test_enough_that_most_passes_flip_leave_the_others_out(make_task, generator)
         assert (found.scores_n[chosen] >= (2 if most == 50 else 1)).all()
 
 
-def test_too_few_candidates_are_all_asked_and_then_the_smallest_numbers(make_task, generator):
-    prepared, found = state(make_task), scores([20, 3, 1, 1])
+def test_too_few_candidates_are_all_asked_and_then_the_smallest_numbers(make_task, generator, device):
+    prepared, found = state(make_task), scores(device, [20, 3, 1, 1])
     chosen = dropquery.select(found, prepared, 8, generator())
     assert found.scores_n[chosen].tolist() == [3, 2, 1, 1, 1, 0, 0, 0]
     numbers = noise.uniform(noise.fold(3, noise.FLIPS_FILL), found.positions_n)
@@ -72,8 +72,8 @@ def test_too_few_candidates_are_all_asked_and_then_the_smallest_numbers(make_tas
     assert chosen[5:].tolist() == rest[:3]
 
 
-def test_max_candidates_bounds_what_is_kept(make_task):
-    prepared, found = state(make_task, max_candidates=30), scores([20, 300, 100, 10])
+def test_max_candidates_bounds_what_is_kept(make_task, device):
+    prepared, found = state(make_task, max_candidates=30), scores(device, [20, 300, 100, 10])
     kept = dropquery.keep(found, prepared, 2)
     assert len(kept) == 30
     assert (kept.scores_n >= 2).all()

@@ -6,11 +6,11 @@ from alfamix_core.acquisition.strategies.gcnal import Adjacency, graph_features
 from alfamix_core.errors import InputError
 
 
-def test_the_graph_of_three_by_hand():
+def test_the_graph_of_three_by_hand(device):
     """(1,0), (1,0), (.6,.8): sums of similarities 1.6, 1.6 and 1.2."""
-    graph = Adjacency.of(torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 4.0]], dtype=torch.float64))
+    graph = Adjacency.of(torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 4.0]], dtype=torch.float64, device=device))
     assert graph.degrees_n1[:, 0].tolist() == pytest.approx([1.6, 1.6, 1.2])
-    full = graph @ torch.eye(3, dtype=torch.float64)
+    full = graph @ torch.eye(3, dtype=torch.float64, device=device)
     expected = [1, 0.625, 0.5, 0.625, 1, 0.5, 0.375, 0.375, 1]
     assert full.flatten().tolist() == pytest.approx(expected)
 

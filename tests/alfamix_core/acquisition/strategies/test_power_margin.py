@@ -14,17 +14,17 @@ def scored(task, seed=0, **parameters):
     return strategy.score(task.pool, strategy.prepare(task.labelled, task.head, seed)).scores_n
 
 
-def test_three_classes_by_hand():
+def test_three_classes_by_hand(device):
     """Probabilities .7, .2, .1: ln (.2 + .3); with a Gumbel number of .3 the score is -.3931."""
-    found = log_margins(torch.tensor([[0.7, 0.2, 0.1]]).double().log())
+    found = log_margins(torch.tensor([[0.7, 0.2, 0.1]], device=device).double().log())
     assert found.tolist() == pytest.approx([math.log(0.5)])
     assert float(found) + 0.3 == pytest.approx(-0.3931, abs=5e-5)
     assert math.log(0.9) - 1 == pytest.approx(-1.1054, abs=5e-5)
 
 
-def test_confident_samples_keep_their_digits():
+def test_confident_samples_keep_their_digits(device):
     """Two classes at logits (0, -800): p_(2) twice, whose exponential is 0 in any precision."""
-    found = log_margins(torch.tensor([[0.0, -800.0]]).double().log_softmax(dim=1))
+    found = log_margins(torch.tensor([[0.0, -800.0]], device=device).double().log_softmax(dim=1))
     assert found.tolist() == pytest.approx([math.log(2) - 800])
 
 
@@ -44,6 +44,7 @@ def test_without_power_it_is_the_noise_and_with_much_it_is_margin(make_task):
     assert torch.equal(scored(task, beta=1e6).argsort()[-20:], margins.argsort()[-20:])
 
 
+@pytest.mark.on_real_devices
 def test_samples_are_drawn_in_proportion_to_the_power_of_their_margin(make_task):
     """Two samples, 1 - margin .9 and .3: the first wins in three of four draws."""
     task = make_task(N=2)

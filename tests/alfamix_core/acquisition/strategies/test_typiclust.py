@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from alfamix_core.acquisition import strategies
+from alfamix_core.acquisition.rows import Rows
 from alfamix_core.acquisition.strategies.typiclust import typicalities
 from alfamix_core.acquisition.types import LinearHead
 from alfamix_core.errors import InputError
@@ -32,11 +33,16 @@ def test_typicality_by_hand(device):
     assert (1 / found).tolist() == pytest.approx([1.50001, 1.00001, 1.50001, 8.50001])
 
 
-def test_typicality_of_many_rows_is_that_of_all_pairs():
-    rows = torch.randn(1500, 4, generator=torch.Generator().manual_seed(0)).double()
+@pytest.mark.parametrize(("count", "neighbours"), [(1025, 20), (2500, 20), (2500, 1249)])
+def test_typicality_of_many_rows_is_that_of_all_pairs(device, count, neighbours):
+    """In several blocks; of all rows, or of some in another order."""
+    rows = torch.randn(count, 4, generator=torch.Generator().manual_seed(0)).double().to(device)
     pairs = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
-    expected = pairs.fill_diagonal_(torch.inf).topk(20, largest=False).values.mean(dim=1)
-    torch.testing.assert_close(1 / typicalities(rows, 20) - 1e-5, expected)
+    expected = pairs.fill_diagonal_(torch.inf).topk(neighbours, largest=False).values.mean(dim=1)
+    torch.testing.assert_close(1 / typicalities(rows, neighbours) - 1e-5, expected)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1)).to(device)
+    some = Rows((rows[: count // 3], rows[count // 3 :]), order)
+    torch.testing.assert_close(1 / typicalities(some, neighbours) - 1e-5, expected[order])
 
 
 def test_the_middle_of_the_largest_cluster_comes_first(build):

@@ -84,18 +84,18 @@ def test_a_permuted_pool_gives_the_same_samples(make_task):
     )
 
 
-def test_of_copies_one_is_asked_and_the_others_come_last():
-    rows = torch.eye(4, dtype=torch.float64).repeat_interleave(3, dim=0)
-    found = herd(rows, torch.ones(12, dtype=torch.float64), rows[:0], 0.1, 12).tolist()
+def test_of_copies_one_is_asked_and_the_others_come_last(device):
+    rows = torch.eye(4, dtype=torch.float64, device=device).repeat_interleave(3, dim=0)
+    found = herd(rows, torch.ones(12, dtype=torch.float64, device=device), rows[:0], 0.1, 12).tolist()
     assert found[:4] == [0, 3, 6, 9]
     assert sorted(found) == list(range(12))
 
 
-def test_the_width_is_the_smallest_distance_that_is_not_zero():
-    assert bandwidth(line(3, 0, 3, 5, 0)) == pytest.approx(2)
-    assert bandwidth(line(3, 3)) == bandwidth(line(3)) == bandwidth(line(3)[:0]) == 1.0
+def test_the_width_is_the_smallest_distance_that_is_not_zero(device):
+    assert bandwidth(line(3, 0, 3, 5, 0).to(device)) == pytest.approx(2)
+    assert all(bandwidth(rows.to(device)) == 1 for rows in (line(3, 3), line(3), line(3)[:0]))
     many = torch.randn(600, 3, generator=torch.Generator().manual_seed(0)).double()
-    assert bandwidth(many) == pytest.approx(float(torch.pdist(many).min()))
+    assert bandwidth(many.to(device)) == pytest.approx(float(torch.pdist(many).min()))
 
 
 def test_without_labels_every_sample_weighs_the_same(make_task):
