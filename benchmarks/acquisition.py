@@ -4,10 +4,11 @@
     python benchmarks/acquisition.py alfamix kmeans       two rows at the sizes of the docs
     python benchmarks/acquisition.py --json table.json    every row, and the table as JSON
 
-Peak memory is the growth of RssAnon, the process's own pages without files that are mapped, from just before a call to
-its highest value within it, read by a thread every few milliseconds. tracemalloc knows nothing of torch's memory, and
-the kernel's high-water mark counts pages of mapped files. What a call needs for less than a few milliseconds can be
-missed.
+Peak memory is the growth of RssAnon, the process's own pages without files that are mapped, from just before a first
+call to its highest value within it, read by a thread every few milliseconds. tracemalloc knows nothing of torch's
+memory, and the kernel's high-water mark counts pages of mapped files. What a call needs for less than a few
+milliseconds can be missed. To see all of a call's growth, freed memory is handed back to the system before it, and the
+call pays for every page anew; so calls of less than a second are timed apart from it, without the thread.
 """
 
 import argparse
@@ -31,7 +32,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: both sides' threads wait without spinning
+from alfamix_core.learning.threads import WAITING
+
+os.environ.update(WAITING | os.environ)  # before torch: both sides' threads wait as ours do in production
 
 import torch
 from torch import Tensor
@@ -67,7 +70,7 @@ class Line:
         size: what was computed on.
         side: whose code.
         seconds: median over the repeats; a first call of less than a second does not count.
-        cpu_seconds: the processor's time in the first call, all threads together: steadier on a busy machine.
+        cpu_seconds: likewise of the processor's time, all threads together: steadier on a busy machine.
         peak_mb: growth of RssAnon during the first call, in MiB.
         ratio: seconds beside the first line of the same row and size, which is ours.
         note: whatever else was measured, and what limits the comparison.
@@ -99,16 +102,16 @@ class Bench:
 
     def measure(self, row: str, size: str, side: str, call: Callable[[], T], note: Callable[[T], str] | str = "") -> T:
         """Run one side, print its line, and return what the first call returned."""
-        result, seconds, cpu, peak = _timed(call)
+        result, times, peak = _watched(call)
         # a short first call also pays for threads, plans and pages that later ones find ready
-        times = [seconds] if seconds > 1 else []
-        while not times or (len(times) < self.repeats and sum(times) < 10):
-            times.append(_timed(call)[1])
+        runs = [times] if times[0] > 1 else []
+        while not runs or (len(runs) < self.repeats and sum(seconds for seconds, _ in runs) < 10):
+            runs.append(_timed(call)[1])
+        seconds, cpu = (statistics.median(values) for values in zip(*runs, strict=True))
         first = next((line.seconds for line in self.lines if (line.row, line.size) == (row, size)), None)
-        median = statistics.median(times)
-        ratio = 1.0 if first is None else median / first
+        ratio = 1.0 if first is None else seconds / first
         words = note if isinstance(note, str) else note(result)
-        self.add(Line(row, size, side, median, cpu, peak / _MB, ratio, words))
+        self.add(Line(row, size, side, seconds, cpu, peak / _MB, ratio, words))
         return result
 
     def add(self, line: Line) -> None:
@@ -140,8 +143,15 @@ def _available() -> int:
         return next(int(line.split()[1]) for line in info if line.startswith("MemAvailable")) * 1024
 
 
-def _timed(call: Callable[[], T]) -> tuple[T, float, float, int]:
-    """Return a call's result, its seconds, its processor seconds and its peak of RssAnon above the start."""
+def _timed(call: Callable[[], T]) -> tuple[T, tuple[float, float]]:
+    """Return a call's result, and its seconds and its processor seconds."""
+    before, worked = time.perf_counter(), time.process_time()
+    result = call()
+    return result, (time.perf_counter() - before, time.process_time() - worked)
+
+
+def _watched(call: Callable[[], T]) -> tuple[T, tuple[float, float], int]:
+    """Return what ``_timed`` does, and the call's peak of RssAnon above the start."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -155,13 +165,11 @@ def _timed(call: Callable[[], T]) -> tuple[T, float, float, int]:
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    before, worked = time.perf_counter(), time.process_time()
-    result = call()
-    seconds, cpu = time.perf_counter() - before, time.process_time() - worked
+    result, times = _timed(call)
     highest = max(highest, _anonymous())
     done.set()
     watcher.join()
-    return result, seconds, cpu, highest - start
+    return result, times, highest - start
 
 
 def _module(bench: Bench, row: str, name: str) -> ModuleType | None:

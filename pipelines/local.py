@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 from alfamix_core.errors import AlfamixError
+from alfamix_core.learning.threads import WAITING
 from alfamix_core.project import lock
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import emit
@@ -45,8 +46,7 @@ def run_pipeline(project_uri: str, work: Path, force: bool = False, engine: str 
 
             runner = held.enter_context(docker.runner(open_store(project_uri), outputs, network))
         else:
-            # threads that spin while they wait take the cores that other stages need
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+            os.environ.update(WAITING | os.environ)
             # stages run in this environment, so that the image does not matter
             warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*", category=RuntimeWarning)
             runner = local.SubprocessRunner(use_venv=False)

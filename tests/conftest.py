@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from alfamix_core.learning.threads import WAITING
 from alfamix_core.storage import Store, open_store
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: on a busy machine threads that spin cost minutes
+os.environ.update(WAITING | os.environ)  # before torch
 
 _START_SECONDS = 60
 _DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # even when we are killed
