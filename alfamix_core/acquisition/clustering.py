@@ -20,8 +20,10 @@ from alfamix_core.acquisition.sketch import sketch
 
 Effort = Literal["fast", "best"]
 
-_BLOCK_NUMBERS = 1 << 22
-"""Distances in one block, about."""
+_BLOCK_NUMBERS = 1 << 20
+"""Distances in one block, about: 4 MiB, which the allocator uses again. Greater ones it may fetch anew each time."""
+_PIECE_ROWS = 1024
+"""Rows in one block of what is no product, for the same reason."""
 _SKETCH_WIDTH = 64
 _SAMPLE_PER_CLUSTER = 10
 _SMALLEST_SAMPLE = 2048
@@ -76,16 +78,14 @@ class _Rows:
         self.positions_n = positions_n
         self._block = min(max(_BLOCK_NUMBERS // count, 256), 8192)
         self._mean_D = rows_nD.mean(dim=0)
-        self._squares_n = torch.cat([(block - self._mean_D).square().sum(dim=1) for block in self._blocks()])
-
-    def _blocks(self) -> tuple[Tensor, ...]:
-        return torch.split(self.rows_nD, self._block)
+        pieces = torch.split(rows_nD, _PIECE_ROWS)
+        self._squares_n = torch.cat([(piece - self._mean_D).square().sum(dim=1) for piece in pieces])
 
     def _nearness(self, centres_BD: Tensor) -> Iterator[Tensor]:
         """Yield (‖x‖² - distance²) / 2 of blocks of rows to all centres, x a row about the mean."""
         about_BD = centres_BD - self._mean_D
         offset_B = about_BD.square().sum(dim=1) / 2 + about_BD @ self._mean_D
-        return ((block @ about_BD.T).sub_(offset_B) for block in self._blocks())
+        return ((block @ about_BD.T).sub_(offset_B) for block in torch.split(self.rows_nD, self._block))
 
     def nearest(self, centres_BD: Tensor) -> tuple[Tensor, float]:
         """Return the nearest centre of each row, ties to the lowest, and the inertia: (n,) int64, float."""
@@ -106,8 +106,8 @@ class _Rows:
 
     def distances(self, centres_BD: Tensor, owner_n: Tensor) -> Tensor:
         """Return the squared distance of each row to its centre by differences: exactly 0 where they are equal."""
-        pairs = zip(self._blocks(), torch.split(owner_n, self._block), strict=True)
-        return torch.cat([(block - centres_BD[owner]).square().sum(dim=1) for block, owner in pairs])
+        pairs = zip(torch.split(self.rows_nD, _PIECE_ROWS), torch.split(owner_n, _PIECE_ROWS), strict=True)
+        return torch.cat([(piece - centres_BD[owner]).square().sum(dim=1) for piece, owner in pairs])
 
     def means(self, owner_n: Tensor, centres_BD: Tensor) -> Tensor:
         """Return the mean of each cluster; an empty one stays where it is."""
