@@ -15,9 +15,10 @@ setup: .venv/ready  ## Make .venv with everything that the project needs
 demo: setup  ## Run five rounds on digits with ALFA-Mix, then with random, and compare
 	$(BIN)/python -m pipelines.demo
 
-test: setup  ## Run all tests, a file a core at a time
+test: setup  ## Run all tests, a file a core at a time, and alone the one that measures
 	monitoring/programs.sh
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/e2e/test_telemetry.py
+	$(BIN)/python -m pytest tests/e2e/test_telemetry.py
 
 faults: setup  ## Kill rounds, break the network and damage files, for a quarter of an hour
 	monitoring/programs.sh
