@@ -18,6 +18,7 @@ PROJECT = "project.json"
 CHAMPION = "champion.json"
 LOCK = "lock.json"
 DROPS = "drops/"
+FILES = "files/"
 LABELS = "labels/"
 ROUNDS = "rounds/"
 QUEUE = "queue/"
@@ -90,9 +91,14 @@ def decision(revision: int) -> str:
     return f"{DECISIONS}{folder(revision)}.json"
 
 
-def segment(segment_name: str) -> str:
-    """The folder of a segment of the ledger, with its slash."""
-    return f"{LEDGER}{segment_name}/"
+def table(table_name: str) -> str:
+    """The folder of a table of the ledger."""
+    return f"{LEDGER}{table_name}"
+
+
+def copied(sha256: str) -> str:
+    """A picture that was copied into the project, named by its content: one for all drops that deliver it."""
+    return f"{FILES}{sha256}"
 
 
 def model(number: int) -> str:

@@ -69,6 +69,13 @@ class Store(ABC):
         """Return the canonical absolute uri of a key."""
         return self._uri_of(valid_key(key))
 
+    def table(self, key: str) -> tuple[str, dict[str, str]]:
+        """Return where a Delta Lake table below a key is, and the options with which the library reaches it.
+
+        Credentials and endpoint are handed over as options, never through the environment.
+        """
+        return self._table(valid_key(key))
+
     def read(self, key: str) -> Stored:
         """Return the whole object and its tag.
 
@@ -245,6 +252,9 @@ class Store(ABC):
 
     @abstractmethod
     def _uri_of(self, key: str) -> str: ...
+
+    @abstractmethod
+    def _table(self, key: str) -> tuple[str, dict[str, str]]: ...
 
     @abstractmethod
     def _read(self, key: str) -> Stored: ...
