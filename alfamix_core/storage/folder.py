@@ -126,8 +126,7 @@ class FolderStore(Store):
 
     def _list(self, folder: str) -> Iterator[Entry]:
         for name, status in walk(self._root / folder):
-            if is_valid_key(folder + name):
-                yield _listed(folder + name, status)
+            yield _listed(folder + name, status)
 
     def _folders(self, folder: str) -> list[str]:
         with _explained(self._uri_of(folder)):

@@ -159,8 +159,7 @@ class S3Store(Store):
 
     def _list(self, folder: str) -> Iterator[Entry]:
         objects = list_objects(self._client(), self._bucket, self._prefix + folder)
-        entries = (replace(item, key=item.key.removeprefix(self._prefix)) for item in objects)
-        yield from (entry for entry in entries if is_valid_key(entry.key))
+        yield from (replace(item, key=item.key.removeprefix(self._prefix)) for item in objects)
 
     def _folders(self, folder: str) -> list[str]:
         client, prefix = self._client(), self._prefix + folder

@@ -173,13 +173,18 @@ class Store(ABC):
         """Return when an object was last written by the store's clock, or None where there is none."""
         return self._modified(valid_key(key))
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", odd: "list[str] | None" = None) -> Iterator[Entry]:
         """Yield the objects below a folder and its subfolders, in the order of their keys' UTF-8 bytes.
 
         Args:
             prefix: whole parts of keys, ``rounds/000012`` or ``rounds/000012/``; empty for all.
+            odd: gets the names that cannot be keys, which are left out.
         """
-        return self._list(_folder_key(prefix))
+        for entry in self._list(_folder_key(prefix)):
+            if is_valid_key(entry.key):
+                yield entry
+            elif odd is not None:
+                odd.append(entry.key)
 
     def folders(self, prefix: str = "") -> Sequence[str]:
         """Return the names of the folders directly below a folder, sorted, without looking into them.

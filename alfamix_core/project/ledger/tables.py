@@ -34,6 +34,7 @@ _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": f"interval {KEPT.days} days",
 }
+_LONGEST = 500  # letters of a foreign message
 _CHANGED = "it is not what ingest wrote; `alfamix doctor --deep` compares it with the inbox"
 
 
@@ -170,13 +171,15 @@ def explained(name: str) -> Iterator[None]:
         raise ObjectChangedError(f"{layout.table(name)} was written to by another load: {_one_line(error)}") from None
     except TableNotFoundError:
         raise
-    except (DeltaError, pa.ArrowException, OSError, duckdb.Error, ValueError) as error:
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        raise StorageError(f"{layout.LEDGER}: {_one_line(error)[:_LONGEST]}") from error
+    except (DeltaError, pa.ArrowException, OSError, duckdb.Error) as error:
         line = _one_line(error)
-        if "Generic S3 error" in line or "Generic LocalFileSystem" in line and "No such file" not in line:
-            raise StorageError(f"{layout.table(name)}: {line[:500]}") from error
-        if isinstance(error, duckdb.Error) and "Python exception" not in line and "Invalid" not in line:
-            raise  # an error in a query is ours
-        raise InputError(f"{layout.table(name)}: {line[:500]}; {_CHANGED}") from error
+        if isinstance(error, duckdb.Error) and "Python exception" not in line:
+            raise  # a query of ours is wrong
+        if "Generic S3 error" in line or "Generic HTTP" in line:
+            raise StorageError(f"{layout.table(name)}: {line[:_LONGEST]}") from error
+        raise InputError(f"{layout.table(name)}: {line[:_LONGEST]}; {_CHANGED}") from error
 
 
 def _one_line(error: Exception) -> str:
