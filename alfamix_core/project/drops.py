@@ -22,7 +22,7 @@ from alfamix_core.project.samples import Sample, Samples, add_sample, check_same
 from alfamix_core.records.corrections import Withdrawn
 from alfamix_core.records.manifest import ManifestLine, sample_id
 from alfamix_core.records.project import Project
-from alfamix_core.records.record import read_lines
+from alfamix_core.records.record import bounded_lines, read_lines
 from alfamix_core.records.round import FrozenInput
 from alfamix_core.records.segment import SAMPLES, Covered, Tables
 from alfamix_core.storage import SampleReader, Store, list_uri, normalise_folder_uri, open_store, path_of
@@ -401,7 +401,7 @@ def _source_lines(source_uri: str, progress: Callable[[int, int], None]) -> Iter
         raise InputError(f"{source_uri}: {'missing' if entry is None else 'empty file'}")
     read = 0
     with store.open(key) as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(bounded_lines(stream, source_uri.rsplit("/", 1)[-1]), start=1):
             read += len(line)
             yield line
             if not number % _TOLD:

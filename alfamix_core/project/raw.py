@@ -14,7 +14,7 @@ from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
-from alfamix_core.records.record import read_lines
+from alfamix_core.records.record import bounded_lines, read_lines
 from alfamix_core.records.round import FrozenInput, number_of
 from alfamix_core.records.segment import EVENTS, MARKED, QUESTIONS, SAMPLES, Tables
 from alfamix_core.records.stage import Quarantined
@@ -138,7 +138,7 @@ def _lines(store: Store, item: FrozenInput) -> Iterator[bytes]:
     digest = hashlib.sha256()
     try:
         with store.open(item.key) as stream:
-            for line in stream:
+            for line in bounded_lines(stream, item.key):
                 digest.update(line)
                 yield line
     except MissingObjectError:
