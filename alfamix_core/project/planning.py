@@ -2,18 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 from alfamix_core.errors import InputError, LockedError, ObjectChangedError
 from alfamix_core.project import budgets, champion, layout, lock, rounds, stopping
 from alfamix_core.project.ledger import load
-from alfamix_core.project.ledger.ledger import Ledger, loaded_ledger, open_ledger
-from alfamix_core.project.ledger.queries import scratch
-from alfamix_core.project.ledger.tables import Tables, open_tables
+from alfamix_core.project.ledger.ledger import Ledger, open_ledger
+from alfamix_core.project.ledger.tables import open_tables
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Counts, Round
@@ -117,8 +116,7 @@ def begin(
         if last is not None:
             champion.apply(store, last[0])
         _check_classes(project, last[0] if last else None)
-        tables = load_inbox(store, project, holder.run_id, now)
-        with loaded_ledger(project, now, tables) as ledger:
+        with loading(store, project, holder.run_id, now) as ledger:
             plan = _judge(store, ledger, last, force)
         if plan.decision == "idle":
             lock.release(store, holder.run_id)
@@ -132,8 +130,9 @@ def begin(
     return planned, plan
 
 
-def load_inbox(store: Store, project: Project, run_id: str, now: datetime) -> Tables:
-    """Load what is new in the inbox and what rounds committed into the ledger, exactly once.
+@contextmanager
+def loading(store: Store, project: Project, run_id: str, now: datetime) -> Iterator[Ledger]:
+    """Open the ledger after loading what is new in the inbox and what rounds committed, exactly once.
 
     Args:
         store: the project.
@@ -141,28 +140,24 @@ def load_inbox(store: Store, project: Project, run_id: str, now: datetime) -> Ta
         run_id: of the run, which holds the project's lock.
         now: the moment of the load, UTC.
 
-    Returns:
-        The tables after the load.
-
     Raises:
         LockedError: the run no longer holds the project.
-        StorageError: other loads came first again and again.
+        ObjectChangedError: other loads came first again and again.
     """
-    for _ in range(_LOADS):
-        lock.require(store, run_id, now)
-        tables = open_tables(store)
-        news = load.look(store, project, tables)
-        with scratch() as folder:
-            coming = load.pending(store, project, tables, news, now, Path(folder))
+    for attempt in range(1, _LOADS + 1):
+        with open_ledger(store, project, now) as ledger:
+            lock.require(store, run_id, now)
             try:
-                tables = load.commit(store, tables, coming)
+                ledger.commit(store)
             except ObjectChangedError:
+                if attempt == _LOADS:
+                    raise
                 continue  # it sees on the next look what the other load brought
-        for key, line, reason in load.set_aside_lines(tables, load.known_files(tables)) if coming.files else ():
-            if key in coming.files:
-                emit("set_aside", key=key, line=line, text=reason)
-        return tables
-    raise ObjectChangedError(f"{store.uri}: other loads of the ledger came first {_LOADS} times")
+            for key, line, reason in ledger.set_aside():
+                if ledger.coming is not None and key in ledger.coming.files:
+                    emit("set_aside", key=key, line=line, text=reason)
+            yield ledger
+            return
 
 
 def _nothing_new(store: Store, project: Project, last: tuple[Round, str] | None, force: bool) -> str:

@@ -23,7 +23,7 @@ from alfamix_core.records.corrections import Released, Withdrawn
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.manifest import ID_PATTERN, ManifestLine, sample_id
 from alfamix_core.records.project import Project
-from alfamix_core.records.record import read_lines
+from alfamix_core.records.record import MAX_LINE, read_lines
 from alfamix_core.records.tables import CORRECTIONS, EVENTS, SAMPLES
 from alfamix_core.storage import Store, normalise_folder_uri
 
@@ -248,11 +248,11 @@ _JSON = {
 
 
 def _object_lines(path: Path) -> int:
-    """Return how many lines a file has if each of them begins with ``{``, else 0.
+    """Return how many lines a file has if each begins with ``{`` and none is too long, else 0.
 
     No value of ours holds an object, so such a line begins one; as many rows as lines are then one row per line.
     """
-    lines, start = 0, True
+    lines, length, start = 0, 0, True
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK_BYTES):
             data = np.frombuffer(block, np.uint8)
@@ -260,8 +260,11 @@ def _object_lines(path: Path) -> int:
             begins = ends[ends < len(data)]
             if (start and block[:1] != b"{") or np.any(data[begins] != ord("{")):
                 return 0
+            lengths = np.diff(ends, prepend=-length, append=len(data))
+            if lengths.max() > MAX_LINE:
+                return 0
             lines += len(begins) + start
-            start = block.endswith(b"\n")
+            length, start = int(lengths[-1]), block.endswith(b"\n")
     return lines
 
 

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
-from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,8 +13,8 @@ import pyarrow as pa
 
 from alfamix_core.errors import InputError
 from alfamix_core.project.ledger import load
-from alfamix_core.project.ledger.load import Load, News
-from alfamix_core.project.ledger.queries import connect, register, register_rows, scratch
+from alfamix_core.project.ledger.load import KnownFile, Load, News
+from alfamix_core.project.ledger.queries import connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
@@ -37,7 +36,7 @@ class Ledger:
         now: the moment at which questions are judged to have expired, UTC.
         tables: the versions that are read.
         news: what no load has read yet; None for a round's frozen versions.
-        loaded: what of the news stands in the database all the same.
+        coming: what of the news stands in the database all the same.
     """
 
     def __init__(
@@ -47,9 +46,9 @@ class Ledger:
         now: datetime,
         tables: Tables,
         news: News | None = None,
-        loaded: Load | None = None,
+        coming: Load | None = None,
     ) -> None:
-        self.settings, self.now, self.tables, self.news, self.loaded = settings, now, tables, news, loaded
+        self.settings, self.now, self.tables, self.news, self.coming = settings, now, tables, news, coming
         self._con = con
         _state_rules(con, settings, now)
 
@@ -119,6 +118,20 @@ class Ledger:
         rows = "select sample_id, max(round) from quarantine semi join quarantined using (sample_id) group by sample_id"
         return dict(self._rows(rows))
 
+    def inbox(self) -> list[KnownFile]:
+        """Return how each inbox file was last read, in order of the keys."""
+        columns = ", ".join(KnownFile.__dataclass_fields__)
+        rows = self._rows(f"select {columns} from inbox_files order by key")
+        return [KnownFile(*row) for row in rows]
+
+    def set_aside(self) -> list[tuple[str, int, str]]:
+        """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file."""
+        return self._rows(
+            """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, sha256)
+            where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
+            group by all order by key, line"""
+        )
+
     def unknown_answers(self) -> int:
         """Count the label events about samples that no drop has delivered; they count when one does."""
         return int(self._rows("select count(*) from events anti join samples using (sample_id)")[0][0])
@@ -161,7 +174,7 @@ class Ledger:
                 with self._holding("touched", touched):
                     con.register(name, self._table(rows, []))
             _state_rules(con, self.settings, self.now)
-            before = con.execute("select sample_id, label from states where label is not null").to_arrow_table()
+            before = con.sql("select sample_id, label from states where label is not null").to_arrow_table()
         with self._holding("touched", touched), self._holding("before", before):
             return int(
                 self._rows(
@@ -195,7 +208,16 @@ class Ledger:
                 stack.enter_context(self._holding(name, table))
             return self._table(sql, [])
 
-    @cached_property
+    def commit(self, store: Store) -> None:
+        """Append what is not loaded yet to the tables; the caller holds the project's lock.
+
+        Raises:
+            ObjectChangedError: another load came first; open the ledger again.
+        """
+        if self.coming is not None and self.coming.rows:
+            self.tables = load.commit(self._con, store, self.tables, self.coming)
+
+    @property
     def versions(self) -> dict[str, int]:
         """The version of each table."""
         return self.tables.versions
@@ -206,11 +228,11 @@ class Ledger:
 
     def _table(self, sql: str, values: Sequence[object]) -> pa.Table:
         with explained("the rules"):
-            return self._con.execute(sql, list(values)).to_arrow_table()
+            return self._con.sql(sql, params=list(values)).to_arrow_table()
 
     def _reader(self, sql: str, values: Sequence[object] = ()) -> pa.RecordBatchReader:
         with explained("the rules"):
-            return self._con.execute(sql, list(values)).to_arrow_reader(_BATCH)
+            return self._con.sql(sql, params=list(values)).to_arrow_reader(_BATCH)
 
     @contextmanager
     def _holding(self, name: str, rows: object) -> Iterator[None]:
@@ -243,17 +265,20 @@ def open_ledger(store: Store, settings: Project, now: datetime) -> Iterator[Ledg
     """
     tables = open_tables(store)
     news = load.look(store, settings, tables)
-    with scratch() as folder:
-        coming = load.pending(store, settings, tables, news, now, Path(folder))
-        with _opened(tables, coming.rows, Path(folder)) as con:
-            yield Ledger(con, settings, now, tables, news, coming)
+    with scratch() as folder, connect(Path(folder)) as con:
+        register(con, tables, "_table")
+        coming = load.pending(con, store, settings, tables, news, now, Path(folder))
+        for name in SCHEMAS:
+            con.execute(f"create view {name} as select * from {name}_table union all select * from {name}_new")
+        yield Ledger(con, settings, now, tables, news, coming)
 
 
 @contextmanager
-def loaded_ledger(settings: Project, now: datetime, tables: Tables, news: News | None = None) -> Iterator[Ledger]:
+def loaded_ledger(settings: Project, now: datetime, tables: Tables) -> Iterator[Ledger]:
     """Open the ledger as the tables have it."""
-    with scratch() as folder, _opened(tables, {}, Path(folder)) as con:
-        yield Ledger(con, settings, now, tables, news)
+    with scratch() as folder, connect(Path(folder)) as con:
+        register(con, tables)
+        yield Ledger(con, settings, now, tables)
 
 
 @contextmanager
@@ -261,16 +286,6 @@ def frozen_ledger(store: Store, record: Round) -> Iterator[Ledger]:
     """Open the ledger that a round has frozen."""
     with loaded_ledger(record.settings, record.planned_at, open_tables(store, record.versions)) as ledger:
         yield ledger
-
-
-@contextmanager
-def _opened(tables: Tables, rows: Mapping[str, Path], folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with connect(folder) as con:
-        register(con, tables, "_table")
-        for name in SCHEMAS:
-            register_rows(con, rows, name, f"{name}_new")
-            con.execute(f"create view {name} as select * from {name}_table union all select * from {name}_new")
-        yield con
 
 
 def _state_rules(con: duckdb.DuckDBPyConnection, settings: Project, now: datetime) -> None:

@@ -6,7 +6,7 @@ are not loaded yet. ``commit`` appends it, ``inbox`` last. Repeating either chan
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from alfamix_core.errors import MissingObjectError, ObjectChangedError
 from alfamix_core.project import layout, objects, rounds
 from alfamix_core.project.inbox.listing import InboxFile, list_inbox
 from alfamix_core.project.inbox.reading import BLOCK, ROWS, Reading, read
-from alfamix_core.project.ledger.queries import connect, register, register_rows
+from alfamix_core.project.ledger.queries import register_rows
 from alfamix_core.project.ledger.tables import Tables, append, create_missing, explained
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
@@ -36,6 +36,7 @@ LOADED, SET_ASIDE = "loaded", "set aside"
 
 _READERS = 8  # files that are fetched at a time
 _FROM_FILES = ("samples", "events", "corrections")
+_SOURCES = (*_FROM_FILES, "questions", "quarantine")
 _FROM_ROUNDS: "dict[ObjectName, type[Question] | type[Quarantined]]" = {
     "questions": Question,
     "quarantine": Quarantined,
@@ -60,17 +61,16 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Load:
-    """What a load brings.
+    """What a load brings; its rows stand in the database as ``samples_new`` and so on.
 
     Attributes:
-        rows: parquet files of new rows by table; a table without any is missing.
-        files: the inbox files that were read, and committed rounds by the key of their record.
-        set_aside: how many of the files cannot be used.
+        rows: how many rows are new, by table; a table without any is missing.
+        files: ``loaded`` or ``set aside`` for the inbox files that were read, and for committed rounds by the key of
+            their record.
     """
 
-    rows: Mapping[str, Path] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    set_aside: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,50 +135,57 @@ def basis_of(project: Project) -> str:
     return hashlib.sha256(basis.encode()).hexdigest()[:16]
 
 
-def pending(store: Store, project: Project, tables: Tables, news: News, now: datetime, folder: Path) -> Load:
+def pending(
+    con: duckdb.DuckDBPyConnection,
+    store: Store,
+    project: Project,
+    tables: Tables,
+    news: News,
+    now: datetime,
+    folder: Path,
+) -> Load:
     """Read what is new, and work out what the tables do not have yet; writes nothing to the project.
 
     Args:
+        con: a database in which the tables stand as ``samples_table`` and so on; gets ``samples_new`` and so on.
         store: the project.
         project: its settings.
         tables: all that exist, at their newest versions.
         news: what to read.
         now: the moment of the load, UTC.
-        folder: a folder for what is written, which the caller keeps as long as the load.
+        folder: a folder for what is read.
 
     Raises:
         InputError: a table is not what ingest wrote, or a committed round's object is not what its record names.
     """
-    if not news:
-        return Load()
     with _Incoming(folder) as incoming:
         for file, reading in _read_all(store, project, news.files, folder):
             incoming.add(file, reading)
         for record in news.rounds:
             incoming.add_round(store, record)
-    with explained("a load"), connect(folder) as con:
-        register(con, tables, "_table")
-        for name in (*_FROM_FILES, *_FROM_ROUNDS):
-            register_rows(con, incoming.paths, name, f"{name}_read")
-        con.execute("create temp table parameters as select ?::timestamptz as loaded_at", [now])
-        con.execute("create temp table changed (key text)")
-        changed = [[key] for key in incoming.readings if news.known.get(key, None) is not None]
-        if changed:
-            con.executemany("insert into changed values (?)", changed)
+    with explained("inbox"):
+        for name in _SOURCES:
+            register_rows(con, f"{name}_read", name, incoming.paths.get(name))
+        con.execute("create temp table loading as select ?::timestamptz as loaded_at", [now])
+        changed = [key for key in incoming.readings if key in news.known]
+        con.execute("create temp table changed as select unnest(?::varchar[]) as key", [changed])
         con.execute(files(__package__).joinpath("load.sql").read_text(encoding="utf-8"))
-        versions = {name: handle.version() + 1 for name, handle in tables.handles.items()}
-        rows = {
-            name: path
-            for name in (*_FROM_FILES, *_FROM_ROUNDS)
-            if (path := _write_new(con, name, versions.get(name, 1), folder)) is not None
-        }
+        for name in _SOURCES:
+            con.register(f"{name}_none", SCHEMAS[name].empty_table())
+            columns = ", ".join(f'"{column.name}"' for column in SCHEMAS[name] if column.name != "load")
+            # a table of which nothing came is not read at all
+            fresh = f"{name}_fresh" if name in incoming.paths else f"{name}_none"
+            version = _next_version(tables, name)
+            con.execute(f"create temp table {name}_new as select {columns}, {version}::bigint as load from {fresh}")
         outcome = _Outcome.of(con, incoming, news.known, basis_of(project), now)
-    rows["inbox"] = folder / "inbox.parquet"
-    pq.write_table(outcome.table(versions.get("inbox", 1)), rows["inbox"])
-    return Load(rows, tuple(outcome.files), sum(state == SET_ASIDE for state in outcome.files.values()))
+        inbox = outcome.table(_next_version(tables, "inbox"))
+        con.register("inbox_rows", inbox)
+        con.execute("create temp table inbox_new as select * from inbox_rows")
+        counts = {name: con.execute(f"select count(*) from {name}_new").fetchall()[0][0] for name in SCHEMAS}
+    return Load({name: count for name, count in counts.items() if count}, outcome.files)
 
 
-def commit(store: Store, tables: Tables, load: Load) -> Tables:
+def commit(con: duckdb.DuckDBPyConnection, store: Store, tables: Tables, load: Load) -> Tables:
     """Append a load to the tables; the caller holds the project's lock.
 
     Returns:
@@ -188,11 +195,20 @@ def commit(store: Store, tables: Tables, load: Load) -> Tables:
         ObjectChangedError: another load came first; look again.
     """
     tables = create_missing(store, tables)
-    for name in SCHEMAS:
+    for name, schema in SCHEMAS.items():
         if name in load.rows:
             versions = {other: version for other, version in tables.versions.items() if other != "inbox"}
-            append(tables, name, load.rows[name], versions if name == "inbox" else None)
+            columns = ", ".join(f'"{column.name}"' for column in schema)
+            with explained(name):
+                reader = con.sql(f"select {columns} from {name}_new").to_arrow_reader(BLOCK)
+                rows = pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in reader))
+                append(tables, name, rows, versions if name == "inbox" else None)
     return tables
+
+
+def _next_version(tables: Tables, name: str) -> int:
+    handle = tables.handles.get(name)
+    return 1 if handle is None else handle.version() + 1
 
 
 def _is_news(file: InboxFile, known: KnownFile | None, basis: str) -> bool:
@@ -296,8 +312,10 @@ class _Outcome:
         new: dict[str, int] = {}
         for name in _FROM_FILES:
             new |= dict(con.execute(f"select key, count(*) from {name}_new group by key").fetchall())
-        vanished = dict(con.execute("select key, vanished from vanished").fetchall())
-        aside = con.execute("select * from other_uri order by key, line").fetchall()
+        reread = any(key in known for key in incoming.readings)
+        vanished = dict(con.execute("select key, vanished from vanished").fetchall()) if reread else {}
+        has_samples = "samples" in incoming.paths
+        aside = con.execute("select * from other_uri order by key, line").fetchall() if has_samples else []
         by_file: dict[str, int] = {}
         rows: list[dict[str, object]] = []
         shared = {"basis": basis, "loaded_at": now}
@@ -334,27 +352,3 @@ class _Outcome:
     def table(self, load: int) -> pa.Table:
         """Return the rows of ``inbox``."""
         return pa.Table.from_pylist([{**row, "load": load} for row in self.rows], schema=INBOX)
-
-
-def _write_new(con: duckdb.DuckDBPyConnection, name: str, load: int, folder: Path) -> Path | None:
-    """Write the rows of a table that a load brings; return None where there is none."""
-    path = folder / f"{name}.parquet"
-    columns = ", ".join(f'"{field.name}"' for field in SCHEMAS[name] if field.name != "load")
-    reader = con.sql(f"select {columns}, {load}::bigint as load from {name}_new").to_arrow_reader(BLOCK)
-    count = 0
-    with pq.ParquetWriter(path, SCHEMAS[name], compression="zstd") as writer:
-        for batch in reader:
-            count += batch.num_rows
-            writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMAS[name]))
-    return path if count else None
-
-
-def set_aside_lines(tables: Tables, known: Mapping[str, KnownFile]) -> Iterable[tuple[str, int, str]]:
-    """Yield (key, line, reason) of everything that is set aside now; line 0 stands for a whole file."""
-    with explained("inbox"):
-        rows = tables.dataset("inbox").to_table(columns=["key", "line", "reason", "sha256", "state"]).to_pylist()
-    for row in sorted(rows, key=lambda row: (row["key"], row["line"])):
-        current = known.get(row["key"])
-        is_current = current is not None and row["sha256"] == current.sha256
-        if is_current and row["state"] == SET_ASIDE and (row["line"] or current.state == SET_ASIDE):
-            yield row["key"], row["line"], row["reason"]

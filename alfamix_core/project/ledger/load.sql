@@ -1,5 +1,6 @@
 -- What a load brings: of the rows that the inbox's new and changed files hold (…_read) those that the tables (…_table)
--- do not have yet (…_new), and what became of each line. Parameters: loaded_at.
+-- do not have yet (…_fresh), and what became of each line. The table loading holds the moment, changed the keys of files
+-- that were read before.
 
 -- Samples: the first line with an id is the sample. The same id with the same uri again is a repetition, with another
 -- uri it is set aside.
@@ -12,10 +13,10 @@ create temp view samples_first as
     select samples_read.* from samples_read join twice using (sample_id)
     qualify row_number() over (partition by sample_id order by key, line) = 1;
 
-create temp view samples_new as
+create temp view samples_fresh as
     select samples_first.* from samples_first anti join samples_table using (sample_id);
 
-create temp table other_uri as
+create temp view other_uri as
     with suspects as (
         select samples_read.*, samples_table.uri as known_uri, samples_table.key as known_key
         from samples_read join samples_table using (sample_id)
@@ -29,7 +30,7 @@ create temp table other_uri as
     select key, line, sample_id, uri, known_uri, known_key from suspects where uri <> known_uri;
 
 -- Events: equal events are one, wherever they come from.
-create temp view events_new as
+create temp view events_fresh as
     with first as (
         select * from events_read
         qualify row_number() over (
@@ -37,9 +38,9 @@ create temp view events_new as
         ) = 1
     )
     select first.event_id, first.sample_id, first.kind, first.label, first.annotator, first.round, first.time,
-        parameters.loaded_at, first.key, first.line
+        loading.loaded_at, first.key, first.line
     from first
-    cross join parameters
+    cross join loading
     where not exists (
         select 1 from events_table as old
         where old.event_id = first.event_id and old.sample_id = first.sample_id and old.kind = first.kind
@@ -47,7 +48,7 @@ create temp view events_new as
             and old.round = first.round and old.time = first.time
     );
 
-create temp view corrections_new as
+create temp view corrections_fresh as
     with first as (
         select * from corrections_read
         qualify row_number() over (partition by kind, sample_id, round, reason, time order by key, line) = 1
@@ -60,11 +61,11 @@ create temp view corrections_new as
     );
 
 -- Questions and quarantine come from the objects of committed rounds, each round once.
-create temp view questions_new as
+create temp view questions_fresh as
     select questions_read.* from questions_read
     where not exists (select 1 from questions_table as old where old.round = questions_read.round);
 
-create temp view quarantine_new as
+create temp view quarantine_fresh as
     select quarantine_read.* from quarantine_read
     where not exists (select 1 from quarantine_table as old where old.round = quarantine_read.round);
 

@@ -1,11 +1,9 @@
 """A DuckDB connection over the ledger's tables: bounded memory, no network, times in UTC."""
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
-import pyarrow.dataset as ds
 
 from alfamix_core.project.ledger.tables import Tables
 from alfamix_core.records.tables import SCHEMAS
@@ -40,7 +38,9 @@ def register(con: duckdb.DuckDBPyConnection, tables: Tables, suffix: str = "") -
         con.register(name + suffix, tables.dataset(name))
 
 
-def register_rows(con: duckdb.DuckDBPyConnection, rows: Mapping[str, Path], name: str, alias: str) -> None:
-    """Make the rows of a parquet file readable, none where there is no file."""
-    path = rows.get(name)
-    con.register(alias, ds.dataset(path) if path is not None else ds.dataset(SCHEMAS[name].empty_table()))
+def register_rows(con: duckdb.DuckDBPyConnection, alias: str, table: str, path: Path | None) -> None:
+    """Make the rows of a parquet file readable under a name, a table's columns without rows where there is no file."""
+    if path is None:
+        con.register(alias, SCHEMAS[table].empty_table())
+    else:
+        con.execute(f"create temp view {alias} as select * from read_parquet('{path}')")

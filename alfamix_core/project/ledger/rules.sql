@@ -125,3 +125,8 @@ create view states as
         end as state
     from known
     left join open_queries using (sample_id);
+
+-- Of several readings of an inbox file the last says what became of it.
+create view inbox_files as
+    select * from inbox where line = 0
+    qualify row_number() over (partition by key order by load desc) = 1;

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from alfamix_core.errors import InputError, ObjectChangedError, StorageError
 from alfamix_core.project import layout
@@ -118,13 +117,13 @@ def create_missing(store: Store, tables: Tables) -> Tables:
     return Tables(made)
 
 
-def append(tables: Tables, name: str, rows: Path, metadata: Mapping[str, object] | None = None) -> None:
-    """Append the rows of a parquet file to a table; the handle then stands at the new version.
+def append(tables: Tables, name: str, rows: pa.RecordBatchReader, metadata: Mapping[str, object] | None = None) -> None:
+    """Append rows to a table; the handle then stands at the new version.
 
     Args:
         tables: handles that were opened before the rows were worked out.
         name: of the table.
-        rows: a parquet file with the table's columns.
+        rows: batches with the table's columns.
         metadata: a JSON value to be kept with the commit, under ``load``.
 
     Raises:
@@ -134,11 +133,10 @@ def append(tables: Tables, name: str, rows: Path, metadata: Mapping[str, object]
 
     handle = tables.handles[name]
     kept: dict[str, Any] = {} if metadata is None else {_LOAD: json.dumps(metadata)}
-    with explained(name), pq.ParquetFile(rows) as file:
-        reader = pa.RecordBatchReader.from_batches(SCHEMAS[name], file.iter_batches())
+    with explained(name):
         write_deltalake(
             handle,
-            reader,
+            rows,
             mode="append",
             commit_properties=CommitProperties(
                 custom_metadata=kept, app_transactions=[Transaction(_LOAD, handle.version() + 1)]
