@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from alfamix_core.project.samples import Sample, Samples, check_class, check_sam
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.project import Project, QueueSettings
 from alfamix_core.records.query import Question
-from alfamix_core.records.round import Counts, FrozenInput
+from alfamix_core.records.round import Counts, FrozenInput, Round
 from alfamix_core.records.segment import SAMPLES, Tables, concatenate
 from alfamix_core.storage import Store
 
@@ -217,16 +218,33 @@ def freeze(store: Store) -> tuple[FrozenInput, ...]:
         if covered.pop(key, None) is None:
             with suppress(MissingObjectError):  # its delivery goes on, or was interrupted
                 inputs.append(FrozenInput(key=key, sha256=raw.digest_of(store, key)))
-    for prefix in (layout.LABELS, layout.QUEUE, layout.QUARANTINE, layout.RELEASED, layout.WITHDRAWN):
+    for prefix in (layout.LABELS, layout.RELEASED, layout.WITHDRAWN):
         for entry in store.list(prefix):
             size = covered.pop(entry.key, None)
             if size is None:
                 inputs.append(FrozenInput(key=entry.key, sha256=raw.digest_of(store, entry.key)))
             elif size != entry.size:
                 raise InputError(f"{entry.key} is not what it was when it was first used; put it back")
+    for item in _produced(store):
+        if covered.pop(item.key, None) is None:
+            inputs.append(item)
     for key in covered:
         raise InputError(f"{key} was used before and is gone; put it back")
     return tuple(inputs)
+
+
+def _produced(store: Store) -> Iterator[FrozenInput]:
+    """Yield the questions and quarantine lists that committed rounds name."""
+    for name in store.folders(layout.ROUNDS):
+        key = layout.round_file(int(name)) if layout.is_round(name) else ""
+        if not key or store.entry(key) is None:
+            continue
+        record = Round.parse(store.read(key).data, key)
+        kinds: tuple[Literal["questions", "quarantine"], ...] = ("questions", "quarantine")
+        for kind in kinds:
+            if record.is_committed and kind in record.objects:
+                digest = record.objects[kind]
+                yield FrozenInput(key=layout.objects(record.number) + digest, sha256=digest, kind=kind)
 
 
 def derive(store: Store, project: Project, inputs: Sequence[FrozenInput], now: datetime) -> Ledger:

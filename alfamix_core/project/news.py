@@ -52,8 +52,7 @@ def new_samples(store: Store, record: Round) -> pa.Array:
         store: the project.
         record: a round; what is returned depends on what was frozen in it alone.
     """
-    before = [number for number in rounds.numbers(store) if number < record.number]
-    earlier = rounds.read(store, before[-1])[0] if before else None
+    earlier = rounds.before(store, record.number)
     drops = pa.array(sorted(new_drops(store, record.inputs, earlier)), pa.string())
     seen = {item.key for item in earlier.inputs} if earlier else set()
     fresh = [item for item in record.inputs if item.key not in seen] if len(drops) else []

@@ -40,7 +40,7 @@ def read(store: Store, project: Project, items: Sequence[FrozenInput]) -> Tables
     def rows(
         prefix: str, schema: pa.Schema, read_one: Callable[[FrozenInput], Iterator[tuple[object, ...]]]
     ) -> pa.Table:
-        found = (row for item in items if item.key.startswith(prefix) for row in read_one(item))
+        found = (row for item in items if (item.kind or item.key).startswith(prefix) for row in read_one(item))
         return table(schema, found)
 
     classes = frozenset(project.classes)
@@ -81,8 +81,8 @@ def read(store: Store, project: Project, items: Sequence[FrozenInput]) -> Tables
     return Tables(
         samples=rows(layout.DROPS, SAMPLES, samples),
         events=rows(layout.LABELS, EVENTS, events),
-        questions=rows(layout.QUEUE, QUESTIONS, questions),
-        quarantined=rows(layout.QUARANTINE, MARKED, quarantined),
+        questions=rows("questions", QUESTIONS, questions),
+        quarantined=rows("quarantine", MARKED, quarantined),
         released=rows(layout.RELEASED, MARKED, released),
         withdrawn=rows(layout.WITHDRAWN, MARKED, withdrawn),
     )
@@ -94,9 +94,8 @@ def sample_row(sample: Sample, key: str, line: int) -> tuple[object, ...]:
 
 
 def round_of(key: str) -> int:
-    """Return the round of a file such as ``quarantine/000012.jsonl``; 1 for one that a person put there."""
-    stem = key.rsplit("/", 1)[-1].removesuffix(".jsonl")
-    return min(number_of(stem), _LAST) if stem.isdecimal() and stem.isascii() else 1
+    """Return the round of an object such as ``rounds/000012/objects/<sha256>``."""
+    return min(number_of(key.removeprefix(layout.ROUNDS).split("/", 1)[0]), _LAST)
 
 
 def table(schema: pa.Schema, rows: Iterable[tuple[object, ...]]) -> pa.Table:

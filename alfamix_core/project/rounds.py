@@ -1,28 +1,35 @@
 """Rounds: when one starts, what is frozen in it, and how its record moves from state to state.
 
     planned ──> exported ──> closed
-       │ ↑
-       ↓ │ resumed
-     failed
+       │ ↑ ╲
+       ↓ │  ╲──> abandoned, by a person
+     failed ╱
 
 Only the record's swap counts; it carries the fence of the lock under which it was made, and a revision that grows.
+Whatever takes the lock signs the unfinished round again, so that the swap of a writer that was taken over fails.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from alfamix_core.errors import InputError, LockedError, MissingObjectError
+from alfamix_core.errors import InputError, LockedError, MissingObjectError, ObjectChangedError
 from alfamix_core.project import budgets, catalogue, champion, layout, lock, segments, stopping
 from alfamix_core.project.ledger import Ledger, current, derive
-from alfamix_core.records.lock import Holder
+from alfamix_core.records.lock import Holder, Lock
 from alfamix_core.records.project import Project, read_project
-from alfamix_core.records.round import Counts, FrozenInput, Outcome, Round, number_of
+from alfamix_core.records.round import Counts, FrozenInput, ObjectName, Outcome, Promotion, Round, number_of
 from alfamix_core.records.segment import Tables
 from alfamix_core.storage import Store
+
+_SHORT = timedelta(hours=1)
+"""Longest time that short work under the lock takes, if its process dies where nobody sees it."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +127,15 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
     """
     project = read_settings(store)
     last = _newest(store)
-    if last is not None and last[0].state in ("planned", "failed"):
+    if last is not None and last[0].is_unfinished:
         unfinished = last[0]
         text = f"round {unfinished.number} is unfinished and goes on"
         return Plan("resume", text, unfinished.settings, last, unfinished.inputs, unfinished.counts)
-    _check_classes(project, last[0] if last else None)
+    compared = before(store, last[0].number + 1) if last else None
+    _check_classes(project, compared)
     inputs, ledger = current(store, project, now)
     counts = ledger.counts()
-    decision, text = _decide(project, counts, last[0] if last else None, force)
+    decision, text = _decide(project, counts, compared, force)
     if decision == "plan" and budgets.are_set(project):
         reason = budgets.spent(project, list(read_all(store)), counts, now)
         decision, text = ("idle", reason) if reason else (decision, text)
@@ -136,6 +144,14 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
         decision, text = (decision, text) if advice.worth_it else ("idle", advice.text)
     waiting = frozenset(question.round for question in ledger.open_queries.values())
     return Plan(decision, text, project, last, inputs, counts, waiting, ledger.fresh)
+
+
+def before(store: Store, number: int) -> Round | None:
+    """Return the round that a round is compared with: the newest before it that was not abandoned."""
+    for earlier in reversed(numbers(store)):
+        if earlier < number and (record := read(store, earlier)[0]).state != "abandoned":
+            return record
+    return None
 
 
 def _newest(store: Store) -> tuple[Round, str] | None:
@@ -177,14 +193,17 @@ def _decide(project: Project, counts: Counts, last: Round | None, force: bool) -
     )
 
 
-def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> tuple[Round | None, Plan]:
-    """Resume or plan a round for a run, holding the lock; or do nothing but take the name of a dead run off the lock.
+def begin(
+    store: Store, holder: Holder, now: datetime, force: bool = False, fresh: bool = False
+) -> tuple[Round | None, Plan]:
+    """Resume or plan a round for a run, holding the lock; or do nothing but tidy up after a run that was killed.
 
     Args:
         store: the project.
         holder: the run, and its process where it is a local one.
         now: the current moment, UTC.
         force: see ``consider``.
+        fresh: give the round that is resumed another key, so that no cache knows it.
 
     Returns:
         The round as written, or None when idle; and the plan with its reason.
@@ -193,11 +212,13 @@ def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> t
         LockedError: another run holds the project; nothing was written.
         InputError: see ``consider``; nothing was written.
     """
-    blocked = lock.read(store)
-    reason = lock.blocked_by(blocked[0] if blocked else None, holder.run_id, now)
+    found = lock.read(store)
+    reason = lock.blocked_by(found[0] if found else None, holder.run_id, now)
     if reason:
         raise LockedError(reason)
     plan = consider(store, now, force)
+    if plan.last is not None:
+        champion.apply(store, plan.last[0])
     if plan.decision == "idle":
         lock.free_dead(store, now)
         return None, plan
@@ -206,15 +227,13 @@ def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> t
         if _newest(store) != plan.last or not segments.are_there(store, plan.inputs):
             # another run, or somebody who tidied up, has come and gone between the plan and the lock
             plan = consider(store, now, force)
+            if plan.last is not None:
+                champion.apply(store, plan.last[0])
         if plan.decision == "idle":
             lock.release(store, holder.run_id)
             return None, plan
         if plan.decision == "resume":
-            assert plan.last is not None
-            old, tag = plan.last
-            resumed = _changed(old, run_id=holder.run_id, fence=held.fence, state="planned", reason="")
-            store.swap(layout.round_file(old.number), resumed.document(), tag)
-            return resumed, plan
+            return _resume(store, plan, holder.run_id, held.fence, fresh), plan
         if plan.fresh is not None:
             plan = replace(plan, inputs=segments.merge(store, segments.compact(store, plan.inputs, plan.fresh)))
         planned = _new_round(store, plan, holder.run_id, held.fence, now)
@@ -227,6 +246,13 @@ def begin(store: Store, holder: Holder, now: datetime, force: bool = False) -> t
     return planned, plan
 
 
+def _resume(store: Store, plan: Plan, run_id: str, fence: int, fresh: bool) -> Round:
+    assert plan.last is not None
+    old, tag = plan.last
+    again = fresh and run_id != old.run_id  # a repeated ingest of one run raises it once
+    return _swap(store, old, tag, run_id=run_id, fence=fence, state="planned", reason="", fresh=old.fresh + again)
+
+
 def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime) -> Round:
     number = plan.number
     serving, _ = champion.read(store)
@@ -235,7 +261,7 @@ def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime)
         "planned_at": now.isoformat(),
         "settings": plan.project.model_dump(mode="json"),
         "inputs": [item.model_dump(mode="json") for item in plan.inputs],
-        "champion": serving.round,
+        "champion": serving.model,
     }
     return Round(
         number=number,
@@ -264,25 +290,86 @@ def _close_finished(store: Store, waiting: frozenset[int], fence: int) -> None:
     for number in numbers(store):
         record, tag = read(store, number)
         if record.state == "exported" and number not in waiting:
-            store.swap(layout.round_file(number), _changed(record, state="closed", fence=fence).document(), tag)
-            for entry in list(store.list(layout.run(number))):
-                store.delete(entry.key)
+            _swap(store, record, tag, state="closed", fence=fence)
+            _forget_run(store, number)
 
 
-def mark_exported(store: Store, number: int, run_id: str, outcome: Outcome, now: datetime) -> Round:
-    """Commit the round: its queries are now asked. Repeating it changes nothing.
+def _forget_run(store: Store, number: int) -> None:
+    for entry in list(store.list(layout.run(number))):
+        store.delete(entry.key)
+
+
+@contextmanager
+def holding(store: Store, what: str, now: datetime) -> Iterator[Lock]:
+    """Hold the project's lock for short work.
+
+    Args:
+        store: the project.
+        what: the work in one word: part of the name under which the lock is held.
+        now: the current moment, UTC.
+
+    Raises:
+        LockedError: a run, or other work, holds the project; one line says which.
+    """
+    run_id = f"{what}-{uuid.uuid4().hex[:12]}"
+    held = lock.acquire(store, lock.process(run_id, os.getpid()), now, now + _SHORT)
+    try:
+        _sign_unfinished(store, held.fence)
+        yield held
+    finally:
+        lock.release(store, run_id)
+
+
+def _sign_unfinished(store: Store, fence: int) -> None:
+    """Write the unfinished round again, so that the tag which its late run read no longer fits."""
+    while (newest := _newest(store)) is not None and newest[0].is_unfinished and newest[0].fence < fence:
+        try:
+            _swap(store, *newest, fence=fence)
+        except ObjectChangedError:
+            continue  # its run swapped it at this very moment
+
+
+def mark_exported(
+    store: Store,
+    number: int,
+    run_id: str,
+    outcome: Outcome,
+    now: datetime,
+    *,
+    objects: Mapping[ObjectName, str] | None = None,
+    promotion: Promotion | None = None,
+) -> Round:
+    """Commit the round: what it produced exists from now on, and its queries are asked. Repeating it changes nothing.
+
+    Args:
+        store: the project.
+        number: of the round.
+        run_id: of the run, which must hold the project's lock.
+        outcome: what the round came to.
+        now: the current moment, UTC.
+        objects: SHA-256 of what was written, by name.
+        promotion: what was proposed about its model.
 
     Raises:
         LockedError: the run no longer holds the project.
         ObjectChangedError: another run took the round over at this very moment.
     """
-    record, tag = read(store, number)
-    if record.state in ("exported", "closed"):
+    record, tag = read(store, number)  # before the lock is looked at: whoever takes it over changes the tag
+    if record.is_committed:
         return record
     held = lock.require(store, run_id, now)
-    exported = _changed(record, state="exported", reason="", fence=held.fence, outcome=outcome)
-    store.swap(layout.round_file(number), exported.document(), tag)
-    return exported
+    return _swap(
+        store,
+        record,
+        tag,
+        state="exported",
+        reason="",
+        fence=held.fence,
+        objects=dict(objects or {}),
+        model=promotion.model if promotion else "",
+        promotion=promotion,
+        outcome=outcome,
+    )
 
 
 def mark_failed(store: Store, number: int, run_id: str, reason: str) -> Round:
@@ -290,9 +377,35 @@ def mark_failed(store: Store, number: int, run_id: str, reason: str) -> Round:
     record, tag = read(store, number)
     if record.state != "planned" or record.run_id != run_id:
         return record
-    failed = _changed(record, state="failed", reason=reason)
-    store.swap(layout.round_file(number), failed.document(), tag)
-    return failed
+    try:
+        return _swap(store, record, tag, state="failed", reason=reason)
+    except ObjectChangedError:
+        return read(store, number)[0]  # another run took it over at this moment
+
+
+def abandon(store: Store, reason: str, now: datetime) -> Round:
+    """Close the unfinished round without a result: it asked nothing, and what came since counts for the next one.
+
+    Args:
+        store: the project.
+        reason: the person's words.
+        now: the current moment, UTC.
+
+    Raises:
+        LockedError: a run works on it.
+        InputError: no round is unfinished.
+    """
+    with holding(store, "abandon", now):
+        newest = _newest(store)
+        if newest is None or not newest[0].is_unfinished:
+            raise InputError(
+                f"round {newest[0].number} is {newest[0].state}; only an unfinished round can be abandoned"
+                if newest
+                else "there is no round to abandon"
+            )
+        abandoned = _swap(store, *newest, state="abandoned", reason=reason)
+        _forget_run(store, abandoned.number)
+    return abandoned
 
 
 def ledger_of(store: Store, record: Round) -> Ledger:
@@ -300,5 +413,8 @@ def ledger_of(store: Store, record: Round) -> Ledger:
     return derive(store, record.settings, record.inputs, record.planned_at)
 
 
-def _changed(record: Round, **fields: Any) -> Round:
-    return record.model_copy(update={**fields, "revision": record.revision + 1})
+def _swap(store: Store, record: Round, tag: str, **fields: Any) -> Round:
+    """Replace a record as it was read by one with other fields and the next revision."""
+    new = record.model_copy(update={**fields, "revision": record.revision + 1})
+    store.swap(layout.round_file(record.number), new.document(), tag)
+    return new
