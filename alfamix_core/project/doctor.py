@@ -8,20 +8,19 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from alfamix_core.errors import InputError, MissingObjectError
-from alfamix_core.project import champion, layout, lock, raw, rounds, segments
+from alfamix_core.project import champion, layout, lock, models, objects, raw, rounds, segments
 from alfamix_core.project.cleaning import left_uploads
 from alfamix_core.project.ledger import Ledger, current, derive, freeze
 from alfamix_core.records.corrections import Released
-from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE
 from alfamix_core.records.project import Project
-from alfamix_core.records.round import Failure, FrozenInput, Promotion, Round
+from alfamix_core.records.round import Failure, FrozenInput, Round
 from alfamix_core.records.segment import CARD_FILE as SEGMENT_FILE
 from alfamix_core.storage import Store
 
 _SOON = timedelta(days=3)
 _ROOTS = {
-    *(layout.PROJECT, layout.CHAMPION, layout.LOCK, layout.DROPS, layout.LABELS, layout.ROUNDS, layout.QUEUE),
-    *(layout.QUARANTINE, layout.RELEASED, layout.WITHDRAWN, layout.LEDGER, layout.MODELS, layout.FAILURES),
+    *(layout.PROJECT, layout.CHAMPION, layout.LOCK, layout.DROPS, layout.LABELS, layout.ROUNDS),
+    *(layout.RELEASED, layout.WITHDRAWN, layout.LEDGER, layout.MODELS, layout.FAILURES),
     layout.DECISIONS,
 }
 
@@ -77,7 +76,7 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
                 ledger = derive(store, project, inputs, now)
             except InputError as error:
                 found.append(Finding("inconsistent", "", str(error), "mend what the line names"))
-    found += _champion(store, records)
+    found += _champion(store, records, deep)
     found += _lock(store, records, now)
     found += _orphans(store, records, now)
     found += _segments(store, deep)
@@ -106,7 +105,7 @@ def release(store: Store, ids: Iterable[str], now: datetime) -> int:
     keys = sorted(wanted or ledger.quarantined)
     if not keys:
         return 0
-    last = max([raw.round_of(entry.key) for entry in store.list(layout.QUARANTINE)])
+    last = max(record.number for record in rounds.read_all(store) if "quarantine" in record.objects)
     data = b"".join(Released(sample_id=key, round=last, time=now).json_line() for key in keys)
     store.create_same(layout.released(f"{last:06d}-{hashlib.sha256(data).hexdigest()[:8]}"), data)
     return len(keys)
@@ -142,35 +141,30 @@ def _files(store: Store, project: Project, inputs: Iterable[FrozenInput]) -> Ite
             )
 
 
-def _champion(store: Store, records: Mapping[int, Round]) -> Iterator[Finding]:
+def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterator[Finding]:
     try:
         serving, _ = champion.read(store)
     except InputError as error:
         yield Finding("inconsistent", layout.CHAMPION, str(error), "put the file back")
         return
-    if serving.round is not None:
-        for name in (CARD_FILE, WEIGHTS_FILE):
-            key = layout.model(serving.round) + name
-            if store.entry(key) is None:
-                yield Finding(
-                    "inconsistent", key, "of the champion is missing", "put it back, or choose another: alfamix promote"
-                )
-    newest = serving.newest or serving.round or 0
-    for number, record in records.items():
-        try:
-            key = layout.promotion(number)
-            decided = Promotion.parse(store.read(key).data, key)
-        except MissingObjectError:
-            continue
-        except InputError as error:
-            yield Finding("inconsistent", key, str(error), "put the file back")
-            continue
-        if decided.promoted and number > newest and record.state in ("exported", "closed"):
-            yield Finding("inconsistent", key, "was decided and never applied", f"alfamix promote --round {number}")
-        if decided.waits and number > newest:
+    if serving.model and not models.is_there(store, serving.model):
+        yield Finding(
+            *("inconsistent", layout.model(serving.model), "of the champion is not complete"),
+            "put it back, or choose another: alfamix promote",
+        )
+    for record in records.values():
+        if deep:
+            yield from _produced(store, record)
+        if text := champion.waits(serving, record):
             yield Finding(
-                *("waiting", key, f"the model of round {number} could not be compared with the champion"),
-                f"alfamix promote --round {number}, or leave it",
+                "waiting",
+                layout.round_file(record.number),
+                text,
+                f"alfamix promote --round {record.number}, or leave it",
+            )
+        elif champion.is_due(serving, record):
+            yield Finding(
+                "overdue", layout.round_file(record.number), "its promotion is not applied yet", "run alfamix round"
             )
     for entry in store.list(layout.DECISIONS):
         stem = entry.key.rsplit("/", 1)[-1].removesuffix(".json")
@@ -178,6 +172,21 @@ def _champion(store: Store, records: Mapping[int, Round]) -> Iterator[Finding]:
             yield Finding(
                 "inconsistent", entry.key, "was decided and not applied", "repeat alfamix promote or rollback"
             )
+
+
+def _produced(store: Store, record: Round) -> Iterator[Finding]:
+    """Yield what a round names and is not what it was; reports and models of old rounds may have been cleaned."""
+    if record.model and models.is_there(store, record.model):
+        try:
+            models.verify(store, record.model)
+        except InputError as error:
+            yield Finding("inconsistent", layout.model(record.model), str(error), "put its files back")
+    for name in record.objects:
+        try:
+            objects.read(store, record, name)
+        except InputError as error:
+            if name != "report" or store.entry(objects.key_of(record, name)) is not None:
+                yield Finding("inconsistent", objects.key_of(record, name), str(error), "put the file back")
 
 
 def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
@@ -190,7 +199,7 @@ def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator
     if text := lock.left_by(held[0] if held else None, now):
         yield Finding("locked", layout.LOCK, text, "run alfamix round, or alfamix unlock")
     last = records[max(records)] if records else None
-    if last is not None and last.state in ("planned", "failed") and not alive:
+    if last is not None and last.is_unfinished and not alive:
         why = f": {last.reason}" if last.reason else ""
         yield Finding(
             "overdue", layout.round_file(last.number), f"round {last.number} is unfinished{why}", "run alfamix round"
@@ -207,14 +216,10 @@ def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Itera
             yield Finding(
                 "orphaned", key, "has no manifest: its delivery was interrupted", "deliver it again, or delete it"
             )
-    for prefix in (layout.QUEUE, layout.QUARANTINE):
-        for entry in store.list(prefix):
-            stem = entry.key.rsplit("/", 1)[-1].removesuffix(".jsonl")
-            if not stem.isdecimal() or int(stem) not in records:
-                yield Finding("orphaned", entry.key, "is of no round", "move it away")
+    named = {record.model for record in records.values()}
     for name in store.folders(layout.MODELS):
-        if not name.isdecimal() or int(name) not in records:
-            yield Finding("orphaned", f"{layout.MODELS}{name}/", "is the model of no round", "move it away")
+        if name not in named and not any(record.is_unfinished for record in records.values()):
+            yield Finding("orphaned", layout.model(name), "is named by no round", "alfamix clean")
     for number, record in records.items():
         if record.state == "closed" and any(True for _ in store.list(layout.run(number))):
             yield Finding("orphaned", layout.run(number), "is left of a closed round", "alfamix clean")
@@ -265,7 +270,10 @@ def _people(project: Project, ledger: Ledger, now: datetime) -> Iterator[Finding
     soon = Counter(each.round for each in ledger.open_queries.values() if each.asked_at + lifetime - now <= _SOON)
     for number, count in sorted(soon.items()):
         yield Finding(
-            "overdue", layout.queue(number), f"{count} of its questions expire within {_SOON.days} days", "answer them"
+            "overdue",
+            layout.round_file(number),
+            f"{count} of its questions expire within {_SOON.days} days",
+            "answer them",
         )
     if counts.disputed:
         yield Finding("waiting", "", f"{counts.disputed} samples are disputed", "add a label event that decides")

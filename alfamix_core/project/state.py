@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from alfamix_core.errors import AlfamixError
-from alfamix_core.project import champion, layout, lock, rounds
+from alfamix_core.project import champion, lock, objects, rounds
 from alfamix_core.project.ledger import Ledger, current
 from alfamix_core.project.news import new_drops
 from alfamix_core.records.evaluation import Evaluation
@@ -26,7 +26,7 @@ _MOST_CLASSES = 100
 _MOST_ROUNDS = 1000
 """Rounds that are looked through for one with an outcome, or of today."""
 _DAY = timedelta(hours=24)
-_ROUND_STATES = ("planned", "failed", "lost", "exported", "closed")
+_ROUND_STATES = ("planned", "failed", "lost", "exported", "closed", "abandoned")
 _KINDS = ("label", "skip", "cannot_label", "withdraw")
 
 
@@ -119,7 +119,11 @@ def _data(
         board.set(m.SAMPLES, getattr(counts, state), state=state, split="")
     for split in ("train", "val", "test", "audit"):
         board.set(m.SAMPLES, getattr(counts, split), state="labelled", split=split)
-    waiting = [time for time in new_drops(store, inputs, known.newest).values() if time is not None]
+    waiting = [
+        time
+        for time in new_drops(store, inputs, known.newest and rounds.before(store, known.newest.number + 1)).values()
+        if time is not None
+    ]
     board.set(m.WAITING_DROPS, len(waiting))
     board.set(m.OLDEST_WAITING_DROP, max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0)
 
@@ -212,10 +216,9 @@ def _model(board: Board, store: Store, record: Round, outcome: Outcome) -> None:
     if len(outcome.labels) <= _MOST_CLASSES:
         for name, count in outcome.labels.items():
             board.set(m.CLASS_LABELS, count, **{"class": name})
-    key = layout.evaluation(record.number)
-    if store.entry(key) is None:
+    if "evaluation" not in record.objects:
         return
-    quality = Evaluation.parse(store.read(key).data, key)
+    quality = Evaluation.parse(objects.read(store, record, "evaluation"), "evaluation")
     if len(quality.per_class) <= _MOST_CLASSES:
         for each in quality.per_class:
             if each.support:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from alfamix_core.project import budgets, champion, layout, rounds, stopping
+from alfamix_core.project import budgets, champion, rounds, stopping
 from alfamix_core.project.ledger import current
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample
@@ -60,13 +60,19 @@ def round_page(
     )
 
 
-def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[CurvePoint]] | None = None) -> str:
+def project_page(
+    store: Store,
+    now: datetime,
+    campaigns: Mapping[str, Sequence[CurvePoint]] | None = None,
+    pages: Mapping[int, str] | None = None,
+) -> str:
     """Return the project's page as HTML.
 
     Args:
         store: the project.
         now: the moment at which queries are judged to have expired.
         campaigns: curves to compare, by name.
+        pages: relative address of each round's page, by number.
     """
     settings = rounds.read_settings(store)
     _, ledger = current(store, settings, now)
@@ -85,13 +91,6 @@ def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[C
             advice=tuple(f"{line[0].upper()}{line[1:]}." for line in words if line),
             label_counts={record.number: record.outcome.labels for record in records if record.outcome},
             campaigns=campaigns or {},
-            pages=_pages(store, records),
+            pages=pages or {},
         )
     )
-
-
-def _pages(store: Store, records: Sequence[Round]) -> dict[int, str]:
-    """Return where a browser finds the rounds' pages; it cannot open those on S3."""
-    if not store.uri.startswith("file:"):
-        return {}
-    return {record.number: store.uri_of(layout.report(record.number)) for record in records if record.outcome}

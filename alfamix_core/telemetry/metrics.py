@@ -61,7 +61,7 @@ def _add(metric: Metric) -> Metric:
 ROUND_STATE = _gauge(
     "round_state",
     "1 for the state of the newest round, 0 for the others: planned, failed, lost (planned, and no run works on it), "
-    "exported or closed",
+    "exported, closed or abandoned",
     "state",
 )
 ROUND_NUMBER = _gauge("round_number", "The newest round; 0 before the first")

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alfamix_core.project import layout, rounds
+from alfamix_core.project import layout, models, rounds
 from alfamix_core.project.ledger import Ledger
 from alfamix_core.project.news import new_samples
 from alfamix_core.records import snapshot
@@ -33,7 +33,7 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
         The names of the pool's shards, "0" … at least one.
 
     Raises:
-        InputError: a frozen file has changed since the round was planned.
+        InputError: a frozen file, or the champion's model, has changed since the round was planned.
     """
     watch = Stopwatch()
     store = open_store(project_uri)
@@ -75,6 +75,4 @@ def _copy_champion(store: Store, record: Round, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / layout.CHAMPION).write_bytes(record.champion.document())
     if record.champion.round is not None:
-        prefix = layout.model(record.champion.round)
-        for entry in store.list(prefix):
-            store.fetch(entry.key, folder / entry.key.removeprefix(prefix))
+        models.fetch(store, record.champion.model, folder)
