@@ -16,6 +16,7 @@ from rich.table import Table
 from alfamix_core import __version__
 from alfamix_core.errors import AlfamixError, InputError
 from alfamix_core.records.project import Project
+from alfamix_core.records.query import Question
 from alfamix_core.storage import Store, file_uri, open_store
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ queue_app = typer.Typer(help="The questions that wait for people.", no_args_is_h
 labels_app = typer.Typer(help="The answers that people gave.", no_args_is_help=True)
 schedule_app = typer.Typer(help="The recurring run on a Kubeflow API that starts rounds.", no_args_is_help=True)
 DAILY, OPERATIONS = "Daily", "Operations"
+_NAMED = 5  # set-aside files that status shows
 ENGINES = ("local", "docker", "kubeflow")
 app.add_typer(queue_app, name="queue", rich_help_panel=DAILY)
 app.add_typer(labels_app, name="labels", rich_help_panel=DAILY)
@@ -177,10 +179,10 @@ def drop(
     """Register a delivery of data. What the project knows already is left out and counted.
 
     A folder below one of the project's data prefixes is referred to in place; any other is copied into the project.
-    Samples that are withdrawn are in no pool and no training set from the next round on, for ever.
+    Samples that are withdrawn are in no pool and no training set from the next round on, permanently.
     """
-    from alfamix_core.project import drops, rounds
-    from alfamix_core.project.drops import register
+    from alfamix_core.project.inbox import corrections
+    from alfamix_core.project.inbox.deliveries import register
 
     store = _open(project)
     if withdraw:
@@ -189,9 +191,7 @@ def drop(
             lines = _read(path).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{path} must be UTF-8 text: {error.reason} at byte {error.start}") from None
-        now = datetime.now(UTC)
-        with rounds.holding(store, "withdraw", now):
-            batch, count = drops.withdraw(store, lines, reason, now, path.name)
+        batch, count = corrections.withdraw(store, lines, reason, datetime.now(UTC), path.name)
         if as_json:
             _print_json({"batch": batch, "withdrawn": count})
         else:
@@ -243,7 +243,7 @@ def round_(
 
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
-    from alfamix_core.project import lock, rounds
+    from alfamix_core.project import lock, planning, rounds
     from pipelines import watch, work_folder
 
     if engine not in ENGINES:
@@ -268,7 +268,7 @@ def round_(
             f"round {abandoned.number} is abandoned"
         )
         return
-    intended = rounds.consider(store, now, force)
+    intended = planning.consider(store, now, force)
     if plan:
         _show_plan(store, intended, reason, as_json)
         return
@@ -390,25 +390,20 @@ def answer(
     skip: Annotated[float, typer.Option(min=0, max=1, help="Share of questions that are skipped.")] = 0.0,
 ) -> None:
     """Answer the open questions from a file of known answers: for simulations."""
+    from alfamix_core.project import rounds
+    from alfamix_core.project.ledger.ledger import open_ledger
     from alfamix_core.queues import builtin
     from alfamix_core.queues import oracle as oracles
 
     store = _open(project)
-    settings, ledger = _ledger(store)
+    settings = rounds.read_settings(store)
     truth = oracles.read_truth(_read(oracle), str(oracle), settings.classes)
-    questions = list(ledger.open_queries.values())
+    with open_ledger(store, settings, datetime.now(UTC)) as ledger:
+        questions = ledger.open_queries()
     events = oracles.answer(questions, truth, settings.classes, seed=settings.seed, noise=noise, skip=skip)
     if events:
         builtin.add_answers(store, oracles.batch_name(events), events)
     out.print(f"answered {len(events)} of {len(questions)} open questions")
-
-
-def _ledger(store: Store) -> tuple[Project, Any]:
-    from alfamix_core.project import rounds
-    from alfamix_core.project.ledger import current
-
-    settings = rounds.read_settings(store)
-    return settings, current(store, settings, datetime.now(UTC))[1]
 
 
 def _read(path: Path) -> bytes:
@@ -423,10 +418,12 @@ def _read(path: Path) -> bytes:
 def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
     """Show the rounds, the labels, the accuracy, the open queries and the champion."""
     from alfamix_core.project import budgets, champion, lock, rounds, stopping
+    from alfamix_core.project.ledger.ledger import open_ledger
 
     store = _open(project)
-    settings, ledger = _ledger(store)
-    counts = ledger.counts()
+    settings = rounds.read_settings(store)
+    with open_ledger(store, settings, datetime.now(UTC)) as ledger:
+        counts, set_aside = ledger.counts(), [line for _, _, line in ledger.set_aside()]
     serving, _ = champion.read(store)
     held = lock.read(store)
     records = list(rounds.read_all(store))
@@ -443,13 +440,14 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
                 "champion": serving.model_dump(mode="json"),
                 "locked": locked,
                 "waiting": waiting,
+                "set_aside": set_aside,
                 "advice": {
                     "worth_it": advice.worth_it,
                     "reasons": advice.reasons,
                     "unknown": advice.unknown,
                     "forecast": advice.forecast.__dict__ if advice.forecast else None,
                 },
-                "rounds": [record.model_dump(mode="json", exclude={"inputs", "settings"}) for record in records],
+                "rounds": [record.model_dump(mode="json", exclude={"settings"}) for record in records],
             }
         )
         return
@@ -485,6 +483,10 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
     for line in (advice.text, advice.forecast.text if advice.forecast else "", *waiting):
         if line:
             out.print(line)
+    for line in set_aside[:_NAMED]:
+        out.print(f"set aside: {line}")
+    if len(set_aside) > _NAMED:
+        out.print(f"and {len(set_aside) - _NAMED} more are set aside; `alfamix doctor` lists them")
     if line := locked or lock.left_by(held[0] if held else None, datetime.now(UTC)):
         out.print(line)
 
@@ -519,6 +521,14 @@ def report(
     out.print(f"wrote {path.resolve()}", soft_wrap=True)
 
 
+def _open_questions(store: Store) -> list[Question]:
+    from alfamix_core.project import rounds
+    from alfamix_core.project.ledger.ledger import open_ledger
+
+    with open_ledger(store, rounds.read_settings(store), datetime.now(UTC)) as ledger:
+        return ledger.open_queries()
+
+
 @queue_app.command("export")
 @_deliberate
 def queue_export(project: ProjectArgument, to: Annotated[Path, typer.Argument(help="CSV file to write.")]) -> None:
@@ -526,14 +536,14 @@ def queue_export(project: ProjectArgument, to: Annotated[Path, typer.Argument(he
     from alfamix_core.queues.exchange import questions_csv
 
     store = _open(project)
-    _, ledger = _ledger(store)
-    text = questions_csv(ledger.open_queries.values(), store.uri + "/")
+    questions = _open_questions(store)
+    text = questions_csv(questions, store.uri + "/")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise InputError(f"{to} cannot be written: {error.strerror}") from None
-    out.print(f"wrote {len(ledger.open_queries)} open questions to {to}")
+    out.print(f"wrote {len(questions)} open questions to {to}")
 
 
 @queue_app.command("list")
@@ -541,8 +551,7 @@ def queue_export(project: ProjectArgument, to: Annotated[Path, typer.Argument(he
 def queue_list(project: ProjectArgument, as_json: JsonOption = False) -> None:
     """Show the open questions."""
     store = _open(project)
-    _, ledger = _ledger(store)
-    questions = sorted(ledger.open_queries.values(), key=lambda question: (question.round, question.rank))
+    questions = _open_questions(store)
     if as_json:
         _print_json([question.model_dump(mode="json") for question in questions])
         return
@@ -560,13 +569,15 @@ def labels_import(
     annotator: Annotated[str, typer.Option(help="Who answered, where a row does not say.")] = "import",
 ) -> None:
     """Read answers from CSV. Rows without an answer are left out; importing a file twice has no effect."""
-    from alfamix_core.project import layout
+    from alfamix_core.project import layout, rounds
+    from alfamix_core.project.ledger.ledger import open_ledger
     from alfamix_core.queues import builtin
     from alfamix_core.queues.exchange import answers_from_csv
 
     store = _open(project)
-    settings, ledger = _ledger(store)
-    batch, events = answers_from_csv(_read(source), str(source), ledger, settings.classes, annotator, datetime.now(UTC))
+    settings, now = rounds.read_settings(store), datetime.now(UTC)
+    with open_ledger(store, settings, now) as ledger:
+        batch, events = answers_from_csv(_read(source), str(source), ledger, settings.classes, annotator, now)
     if store.entry(layout.labels(batch)) is not None:
         out.print(f"no effect: {source} is imported already")
         return
@@ -853,12 +864,13 @@ def doctor(
     Exit status: 0 all is well; 1 there are findings.
     """
     from alfamix_core.project import doctor as doctors
+    from alfamix_core.project.inbox import corrections
 
     store = _open(project)
     if sample and not release:
         raise InputError("--sample: is for --release")
     if release:
-        count = doctors.release(store, sample or (), datetime.now(UTC))
+        count = corrections.release(store, sample or (), datetime.now(UTC))
         _print_json({"released": count}) if as_json else out.print(f"released {count:,} samples from the quarantine")
         return
     found = doctors.examine(store, datetime.now(UTC), deep)
@@ -885,7 +897,7 @@ def clean(
 
     Never a champion, never an open round; every round's numbers, queries and decisions stay.
     """
-    from alfamix_core.project import cleaning, rounds, segments
+    from alfamix_core.project import cleaning, rounds
 
     store = _open(project)
     rounds.read_settings(store)
@@ -894,8 +906,6 @@ def clean(
     if as_json:
         _print_json({"deleted": yes, "bytes": size, "keys": [entry.key for entry in entries]})
         return
-    if not yes and (small := segments.mergeable(store)):
-        out.print(f"would merge {len(small)} small segments of the ledger into one")
     if not yes and (uploads := cleaning.left_uploads(store, datetime.now(UTC))):
         out.print(f"would give up {len(uploads)} uploads that were never finished")
     for entry in entries:

@@ -1,13 +1,13 @@
 """What of a project may be deleted: large files of old, closed rounds, and what no record names."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from alfamix_core.project import champion, layout, lock, objects, rounds, segments
+from alfamix_core.project import champion, layout, lock, objects, rounds
+from alfamix_core.project.ledger import tables
 from alfamix_core.records.query import Question
 from alfamix_core.records.record import read_lines
 from alfamix_core.records.round import Round
-from alfamix_core.records.segment import CARD_FILE
 from alfamix_core.storage import Entry, Store, Upload
 
 _UPLOADING = timedelta(days=1)  # longer than any upload takes
@@ -15,7 +15,7 @@ _COMMITTING = timedelta(days=1)  # longer than any run takes from an object to t
 
 
 def clean(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
-    """Merge small segments of the ledger, delete what ``removable`` names, give up uploads that nobody continues.
+    """Compact the ledger, delete what ``removable`` names, give up uploads that nobody continues.
 
     Args:
         store: the project.
@@ -30,10 +30,10 @@ def clean(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
     """
     with rounds.holding(store, "clean", now) as held:
         assert held.holder is not None
-        if not _frozen(rounds.read_all(store)):
-            segments.merge(store, segments.mergeable(store))
+        unfinished = [now - record.planned_at for record in rounds.read_all(store) if record.is_unfinished]
+        tables.tidy(tables.open_tables(store), max([tables.KEPT, *(2 * age for age in unfinished)]))
         entries = removable(store, keep_rounds, now)
-        for entry in sorted(entries, key=lambda entry: not entry.key.endswith(CARD_FILE)):
+        for entry in entries:
             lock.require(store, held.holder.run_id, now)  # it may have slept past its deadline
             store.delete(entry.key)
         for upload in left_uploads(store, now):
@@ -52,8 +52,7 @@ def removable(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
     Of closed rounds before the newest ``keep_rounds``: report, thumbnails and model. Never the model of the champion,
     of the one before it, or of a champion that an open round was planned with; nothing of an open round. Besides:
     what closed and abandoned rounds left of their runs, objects and models that no record names and that are older
-    than a day, segments of the ledger that stand for nothing and that no unfinished round has frozen, and failures of
-    runs that had no round.
+    than a day, and failures of runs that had no round.
 
     Args:
         store: the project.
@@ -69,11 +68,6 @@ def removable(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
             found += store.list(layout.run(record.number))
         found += _objects(store, record, now, whole=record.number in kept)
     found += _models(store, records, kept, now)
-    used, frozen = segments.usable(store), _frozen(records)
-    for name in store.folders(layout.LEDGER):
-        folder = layout.segment(name)
-        if name not in used and folder + CARD_FILE not in frozen:
-            found += store.list(folder)
     found += store.list(layout.FAILURES)
     return found
 
@@ -114,8 +108,3 @@ def _is_old(store: Store, entry: Entry, now: datetime) -> bool:
     """Whether no run can be about to name an object any more."""
     written = store.modified(entry.key)
     return written is not None and written < now - _COMMITTING
-
-
-def _frozen(records: Iterable[Round]) -> set[str]:
-    """Return the inputs of unfinished rounds."""
-    return {item.key for record in records if record.is_unfinished for item in record.inputs}

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from alfamix_core.project import budgets, champion, rounds, stopping
-from alfamix_core.project.ledger import current
+from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.round import Outcome, Round
@@ -75,10 +75,10 @@ def project_page(
         pages: relative address of each round's page, by number.
     """
     settings = rounds.read_settings(store)
-    _, ledger = current(store, settings, now)
+    with open_ledger(store, settings, now) as ledger:
+        counts = ledger.counts()
     records = tuple(rounds.read_all(store))
     serving, _ = champion.read(store)
-    counts = ledger.counts()
     advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
     words = (advice.text, advice.forecast.text if advice.forecast else "")
     return project_report.render(
@@ -87,7 +87,7 @@ def project_page(
             rounds=records,
             champion=serving,
             counts=counts,
-            open_queries=len(ledger.open_queries),
+            open_queries=counts.queried,
             advice=tuple(f"{line[0].upper()}{line[1:]}." for line in words if line),
             label_counts={record.number: record.outcome.labels for record in records if record.outcome},
             campaigns=campaigns or {},

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from alfamix_core.project.drops import withdraw
 
 from alfamix_core.errors import InputError, LockedError
 from alfamix_core.project import champion, choice, cleaning, doctor, layout, lock, models, objects, rounds, segments
-from alfamix_core.project.drops import withdraw
 from alfamix_core.project.ledger import derive, freeze
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Failure, Outcome, Promotion

@@ -4,12 +4,12 @@ import itertools
 from datetime import timedelta
 
 import pytest
+from alfamix_core.project.consensus import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout
-from alfamix_core.project.consensus import Verdict
 from alfamix_core.project.ledger import Ledger, Sample, derive, freeze
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts

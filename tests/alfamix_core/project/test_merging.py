@@ -5,13 +5,13 @@ import threading
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from alfamix_core.project.drops import register
+from alfamix_core.records.segment import CARD_FILE
 
 from alfamix_core.errors import InputError, LockedError
 from alfamix_core.project import cleaning, layout, lock, raw, rounds, segments
-from alfamix_core.project.drops import register
 from alfamix_core.project.ledger import current, derive, freeze
 from alfamix_core.records.manifest import ManifestLine
-from alfamix_core.records.segment import CARD_FILE
 from alfamix_core.storage import Store, open_store
 
 

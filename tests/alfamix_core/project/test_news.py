@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime
 
+from alfamix_core.project.news import new_drops, new_samples
+
 from alfamix_core.project import lock, rounds
 from alfamix_core.project.ledger import freeze
-from alfamix_core.project.news import new_drops, new_samples
 from alfamix_core.records.round import Outcome
 
 

@@ -8,19 +8,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alfamix_core.project.samples import Sample
+from alfamix_core.records.segment import CARD_FILE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import consensus, layout, objects, rounds, segments
 from alfamix_core.project.ledger import audit_place, derive, freeze
-from alfamix_core.project.samples import Sample
 from alfamix_core.records.corrections import Released, Withdrawn
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
-from alfamix_core.records.segment import CARD_FILE
 from alfamix_core.records.stage import Quarantined
 from alfamix_core.storage import open_store
 from tests.alfamix_core.project.conftest import commit

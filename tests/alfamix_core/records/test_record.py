@@ -11,6 +11,7 @@ import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
+from alfamix_core.records.segment import Covered, SegmentCard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,7 +40,6 @@ from alfamix_core.records.round import (
     StageTotal,
     Totals,
 )
-from alfamix_core.records.segment import Covered, SegmentCard
 from alfamix_core.records.selection import PlacedSample, Selection
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 
