@@ -1,8 +1,9 @@
 """Watch a project for new drops and label batches, and start a run when there are some.
 
 It only starts runs; ``ingest`` decides whether one becomes a round, and what this asks beforehand
-(``planning.consider``, which writes nothing) only spares useless runs. All that it knows it can find again in the project: after a restart it
-asks the project once, and goes on. So nothing is lost when it dies, and an event is a hint and no more.
+(``planning.consider``, which writes nothing) only spares useless runs. All that it knows it can find again in the
+project: after a restart it asks the project once, and continues. So nothing is lost when it dies, and an event is a
+hint and no more.
 
 Told to stop, it leaves a local run alone: that has a session of its own, commits by itself, and may take longer than
 any grace period; the next trigger sees its lock and waits for it. Where the run dies too, as in a pod that ends, the
@@ -185,7 +186,7 @@ class Trigger:
                 self._say("malformed", f"a message is skipped: {' '.join(str(error).split())[:200]}")
                 continue
             self._metrics.message("relevant" if keys else "elsewhere")
-            if keys - {key for key, _ in self._known}:
+            if keys:
                 self._hinted, self._next_look = True, 0.0
         if got:
             messages.delete([receipt for _, receipt in got])
