@@ -23,7 +23,7 @@ MODEL = "ab" * 32
 WEBP = bytes.fromhex("524946461a000000574542505650384c0d0000002f00000010071011118888fe0700")
 
 
-def artifacts(folder, chosen, bad=(), seconds=1.5):
+def artifacts(folder, chosen, bad=(), seconds=1.5, model=MODEL):
     """Write what select and evaluate hand to export."""
     queries, measured = folder / "queries", folder / "evaluation"
     (queries / selection.THUMBNAILS).mkdir(parents=True)
@@ -33,7 +33,7 @@ def artifacts(folder, chosen, bad=(), seconds=1.5):
     (queries / selection.SELECTION_FILE).write_bytes(account.document())
     for sample in chosen[:1]:
         (queries / selection.THUMBNAILS / f"{sample.sample_id}.webp").write_bytes(WEBP)
-    promotion = Promotion(promoted=True, reason="the first trained model", model=MODEL, metrics={})
+    promotion = Promotion(promoted=True, reason="the first trained model", model=model, metrics={})
     quality = Evaluation(classes=("cat", "dog"), metrics={}, promotion=promotion)
     (measured / evaluation.FILE).write_bytes(quality.document())
     train = StageRun(stage="train", seconds=2.0)
