@@ -29,7 +29,7 @@ def asked_of(birds, record):
         return {question.sample_id: question for question in ledger.open_queries()}, ledger.counts()
 
 
-def artifacts(folder, chosen, bad=(), seconds=1.5):
+def artifacts(folder, chosen, bad=(), seconds=1.5, model=MODEL):
     """Write what select and evaluate hand to export."""
     queries, measured = folder / "queries", folder / "evaluation"
     (queries / selection.THUMBNAILS).mkdir(parents=True)
@@ -39,7 +39,7 @@ def artifacts(folder, chosen, bad=(), seconds=1.5):
     (queries / selection.SELECTION_FILE).write_bytes(account.document())
     for sample in chosen[:1]:
         (queries / selection.THUMBNAILS / f"{sample.sample_id}.webp").write_bytes(WEBP)
-    promotion = Promotion(promoted=True, reason="the first trained model", model=MODEL, metrics={})
+    promotion = Promotion(promoted=True, reason="the first trained model", model=model, metrics={})
     quality = Evaluation(classes=("cat", "dog"), metrics={}, promotion=promotion)
     (measured / evaluation.FILE).write_bytes(quality.document())
     train = StageRun(stage="train", seconds=2.0)
