@@ -89,18 +89,17 @@ class S3Store(Store):
             raise self._changed(key)
         return new
 
-    def _create_from(self, key: str, path: Path) -> str:
+    def _create_from(self, key: str, source: BinaryIO) -> str:
         try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                size = stream.tell()
-                # of a large file, see first whether it is there, so that a repetition costs nothing
-                if size < _PART_BYTES or (head := self._head(key)) is None:
-                    if self._upload(key, stream, digest, size):
-                        return digest
-                    head = self._head(key)
+            digest = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]  # any file is one
+            size = source.tell()
+            # of a large file, see first whether it is there, so that a repetition costs nothing
+            if size < _PART_BYTES or (head := self._head(key)) is None:
+                if self._upload(key, source, digest, size):
+                    return digest
+                head = self._head(key)
         except OSError as error:
-            raise StorageError(f"{path}: {error.strerror or one_line(error)}") from error
+            raise StorageError(f"{self._uri_of(key)}: its source: {error.strerror or one_line(error)}") from error
         if head is None:
             raise StorageError(f"{self._uri_of(key)} was removed while it was written")
         if head["ContentLength"] != size or (head["Metadata"].get(SHA256) or self._digest(key)) != digest:

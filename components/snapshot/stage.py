@@ -42,6 +42,7 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     folder = Path(snapshot_path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / snapshot.ROUND_FILE).write_bytes(record.document())
+    (folder / snapshot.PROJECT_URI_FILE).write_text(store.uri, "utf-8")
     pool = _pool(ledger, new_samples(store, record))
     snapshot.write(folder / snapshot.POOL_FILE, snapshot.POOL, pool)
     labelled = ledger.labelled(record.settings.classes)
