@@ -278,7 +278,7 @@ def round_(
     folder = work_folder.of_round(root, intended.number)
     if fresh:
         work_folder.forget(folder)
-    log = root / "logs" / f"round-{intended.number:06d}-{now:%Y%m%dT%H%M%S}.log"
+    log = work_folder.new_log(root, intended.number, now)
     if not as_json:
         budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
         out.print(

@@ -119,8 +119,7 @@ class Run:
 def start(
     project_uri: str, work: Path, log: Path, force: bool, engine: str = "local", network: str = ""
 ) -> subprocess.Popen[bytes]:
-    """Start one local run in a process group of its own, its output in the log file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Start one local run in a process group of its own, its output in the log file, see ``work_folder.new_log``."""
     command = [sys.executable, "-m", "pipelines.local", project_uri, str(work), *(["--force"] if force else [])]
     command += ["--engine", engine, "--network", network]
     with log.open("wb") as out:
