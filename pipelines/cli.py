@@ -124,6 +124,7 @@ def init(
 
     Everything is in one file, project.json, which you may edit at any time; a round uses the copy it was planned with.
     """
+    from alfamix_core.project.clock import check_clock
     from alfamix_core.project.initialise import initialise
 
     store = _open(project)
@@ -138,7 +139,9 @@ def init(
     }
     for text in setting or ():
         _set(fields, text)
-    initialise(store, Project.parse(json.dumps(fields), "the project"))
+    settings = Project.parse(json.dumps(fields), "the project")
+    check_clock(store, datetime.now(UTC))
+    initialise(store, settings)
     out.print(f"made the project {store.uri}")
 
 

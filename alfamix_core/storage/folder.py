@@ -160,6 +160,9 @@ class FolderStore(Store):
                 except OSError:  # not empty, or someone was faster: either way it is not ours to remove
                     break
 
+    def clock(self) -> None:
+        """Return None: the folder's clock is that of this machine."""
+
     def unfinished_uploads(self) -> Sequence[Upload]:
         """Return none: a large file has no name before it is complete, and the next writer sweeps what is left."""
         return ()

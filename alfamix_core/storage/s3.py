@@ -14,7 +14,8 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -168,6 +169,17 @@ class S3Store(Store):
         client = self._client()
         with explained(self._uri_of(key), client):
             client.delete_object(**self._place(key))
+
+    def clock(self) -> datetime | None:
+        """Return the time of an answer, as its Date header says; None where it has none that can be read."""
+        client = self._client()
+        with explained(self.uri, client):
+            answer = client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        try:
+            told = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        except (KeyError, ValueError):
+            return None
+        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
 
     def unfinished_uploads(self) -> list[Upload]:
         """Return the uploads below the prefix that were begun and not finished; none where they cannot be listed."""

@@ -206,6 +206,10 @@ class Store(ABC):
     def abort_upload(self, upload: Upload) -> None:
         """Remove what an unfinished upload has left; it is no error when it is gone, or was finished."""
 
+    @abstractmethod
+    def clock(self) -> datetime | None:
+        """Return the time by the store's clock, to the second; None where it has none of its own, or does not say."""
+
     def check_conditional_writes(self) -> None:
         """Try out on an object of its own whether the store keeps the promises of ``create`` and ``swap``.
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from alfamix_core.errors import LockedError
 from alfamix_core.project import rounds
+from alfamix_core.project.clock import check_clock
 from alfamix_core.records.lock import Holder
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import emit
@@ -20,11 +21,14 @@ def run(project_uri: str, holder: Holder, force: bool = False) -> str:
         force: plan a round even if too little is new.
 
     Raises:
-        InputError: project.json, a manifest, label batch or queue cannot be used; nothing was written.
+        InputError: project.json, a manifest, label batch or queue cannot be used, or the clock is wrong; nothing was
+            written.
     """
     store = open_store(project_uri)
+    now = datetime.now(UTC)
+    check_clock(store, now)
     try:
-        record, plan = rounds.begin(store, holder, datetime.now(UTC), force)
+        record, plan = rounds.begin(store, holder, now, force)
     except LockedError as error:
         emit("round", number=0, state="refused", text=str(error))
         return IDLE
