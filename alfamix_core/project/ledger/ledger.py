@@ -146,11 +146,17 @@ class Ledger:
         return [KnownFile(*row) for row in rows]
 
     def set_aside(self) -> list[tuple[str, int, str]]:
-        """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file."""
+        """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file.
+
+        A file that was deleted is no longer named.
+        """
+        gone = list(self.news.gone) if self.news else []
         return self._rows(
-            """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, sha256)
+            """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
-            group by all order by key, line"""
+                and not list_contains(?::varchar[], key)
+            group by all order by key, line""",
+            [gone],
         )
 
     def unknown_answers(self) -> int:
