@@ -197,7 +197,7 @@ class Ledger:
     def new_labels(self, earlier: Mapping[str, int]) -> int:
         """Count the samples that have a label now, and had none or another one at those versions."""
         touched = self._table(_TOUCHED, _touched_since(earlier))
-        with scratch() as folder, explained("the rules"), connect(Path(folder)) as con:
+        with scratch() as folder, explained(), connect(Path(folder)) as con:
             for name in SCHEMAS:
                 version = earlier.get(name, -1)
                 rows = f"select * from {name} where load <= {version}"
@@ -256,22 +256,22 @@ class Ledger:
 
     def _materialise(self) -> None:
         """Work the states out once, for what asks for them several times."""
-        with explained("the rules"):
+        with explained():
             self._con.execute(
                 """create temp table if not exists state_rows as
                 select sample_id, uri, "group", split, state, label, label_round, load from states"""
             )
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with explained("the rules"):
+        with explained():
             return self._con.execute(sql, list(values)).fetchall()
 
     def _table(self, sql: str, values: Sequence[object]) -> pa.Table:
-        with explained("the rules"):
+        with explained():
             return self._con.sql(sql, params=list(values)).to_arrow_table()
 
     def _reader(self, sql: str, values: Sequence[object] = ()) -> pa.RecordBatchReader:
-        with explained("the rules"):
+        with explained():
             return self._con.sql(sql, params=list(values)).to_arrow_reader(_BATCH)
 
     @contextmanager
