@@ -14,7 +14,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -131,7 +131,9 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
         unfinished = last[0]
         text = f"round {unfinished.number} is unfinished and goes on"
         return Plan("resume", text, unfinished.settings, last, unfinished.inputs, unfinished.counts)
-    compared = before(store, last[0].number + 1) if last else None
+    compared = last[0] if last is not None else None
+    if compared is not None and compared.state == "abandoned":
+        compared = before(store, compared.number)
     _check_classes(project, compared)
     inputs, ledger = current(store, project, now)
     counts = ledger.counts()
@@ -217,23 +219,21 @@ def begin(
     if reason:
         raise LockedError(reason)
     plan = consider(store, now, force)
-    if plan.last is not None:
-        champion.apply(store, plan.last[0])
     if plan.decision == "idle":
-        lock.free_dead(store, now)
+        tidy(store, plan, now)
         return None, plan
     held = lock.acquire(store, holder, now, now + timedelta(hours=plan.project.round.max_hours))
     try:
         if _newest(store) != plan.last or not segments.are_there(store, plan.inputs):
             # another run, or somebody who tidied up, has come and gone between the plan and the lock
             plan = consider(store, now, force)
-            if plan.last is not None:
-                champion.apply(store, plan.last[0])
         if plan.decision == "idle":
             lock.release(store, holder.run_id)
             return None, plan
         if plan.decision == "resume":
             return _resume(store, plan, holder.run_id, held.fence, fresh), plan
+        if plan.last is not None:
+            champion.apply(store, plan.last[0])  # its run was killed after the commit
         if plan.fresh is not None:
             plan = replace(plan, inputs=segments.merge(store, segments.compact(store, plan.inputs, plan.fresh)))
         planned = _new_round(store, plan, holder.run_id, held.fence, now)
@@ -244,6 +244,13 @@ def begin(
     segments.delete(store, segments.superseded(store))
     _close_finished(store, plan.waiting, held.fence)
     return planned, plan
+
+
+def tidy(store: Store, plan: Plan, now: datetime) -> None:
+    """Finish what a run left that was killed after its commit: its promotion, and its name on the lock."""
+    if plan.last is not None:
+        champion.apply(store, plan.last[0])
+    lock.free_dead(store, now)
 
 
 def _resume(store: Store, plan: Plan, run_id: str, fence: int, fresh: bool) -> Round:
@@ -318,6 +325,15 @@ def holding(store: Store, what: str, now: datetime) -> Iterator[Lock]:
         yield held
     finally:
         lock.release(store, run_id)
+
+
+def unlock(store: Store, now: datetime) -> Lock | None:
+    """Take the lock from its holder, which cannot commit any more; return what was held, or None."""
+    held = lock.unlock(store)
+    if held is not None:
+        with suppress(LockedError), holding(store, "unlock", now):
+            pass
+    return held
 
 
 def _sign_unfinished(store: Store, fence: int) -> None:

@@ -27,8 +27,12 @@ def test_of_the_first_round_everything_is_new_and_then_what_came_since(made_anyw
     made.drop("c", "r")
     second = begin(made, holder, "run-2")
     assert sorted(new_samples(made.store, second).to_pylist()) == ["p", "q", "r"]
+    made.drop("d", "s")
+    rounds.begin(made.store, holder("run-x"), datetime.now(UTC), force=True)
+    lock.release(made.store, "run-x")
+    rounds.abandon(made.store, "it never ran", datetime.now(UTC))
     third = begin(made, holder, "run-3")
-    assert new_samples(made.store, third).to_pylist() == []
+    assert new_samples(made.store, third).to_pylist() == ["s"], "an abandoned round has seen nothing"
     assert sorted(new_samples(made.store, first).to_pylist()) == ["x", "y"], "a round's news never change"
     assert sorted(new_samples(made.store, second).to_pylist()) == ["p", "q", "r"]
 
