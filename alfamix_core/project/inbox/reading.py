@@ -224,7 +224,7 @@ class FileReader:
             _short(batch["annotator"], 200),
             pc.and_(pc.greater_equal(asked, 0), pc.less(asked, 2**31)),
             pc.fill_null(pc.match_substring_regex(batch["time"], _TIME), False),
-            pc.not_equal(pc.utf8_slice_codeunits(batch["time"], 0, 4), "0000"),
+            pc.invert(pc.is_in(pc.utf8_slice_codeunits(batch["time"], 0, 4), pa.array(["0000", "0001", "9999"]))),
         ]
         if not _all(right):
             return None
