@@ -281,7 +281,7 @@ def round_(
         _show_plan(store, intended, reason, as_json)
         return
     if intended.decision == "idle":
-        rounds.tidy(store, intended, now)
+        planning.finish_killed(store, intended.last, now)
         _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
         return
     if engine == "kubeflow":

@@ -75,8 +75,10 @@ def _shorten(value: object) -> str:
 
 
 def _written_out(value: object) -> object:
-    """Refuse a moment that is a number, or text that could be one."""
-    if not isinstance(value, datetime) and not (isinstance(value, str) and _MOMENT.fullmatch(value)):
+    """Read a moment; refuse a number, and text that could be one."""
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        return datetime.fromisoformat(value)  # its error says which part is out of range
+    if not isinstance(value, datetime):
         raise ValueError("must be a date and time with its time zone, such as 2026-03-01T12:00:00Z")
     return value
 
@@ -89,7 +91,7 @@ def _within_utc(value: datetime) -> datetime:
     return value
 
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_within_utc)]
 """A moment in a file that people and tools deliver: written out, with its time zone."""
 
