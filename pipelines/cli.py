@@ -254,7 +254,7 @@ def round_(
 
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
-    from alfamix_core.project import lock, planning, rounds
+    from alfamix_core.project import lock, planning
     from pipelines import watch, work_folder
 
     if engine not in ENGINES:
