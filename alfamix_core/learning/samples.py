@@ -1,4 +1,4 @@
-"""The samples of a snapshot's table, as images to be read under the project's limits."""
+"""Images of the samples in a snapshot's table, read within the project's limits."""
 
 import pyarrow as pa
 
@@ -10,7 +10,7 @@ _CACHE_BYTES = 1 << 30
 
 
 def reader(settings: Project) -> SampleReader:
-    """Return what a project's files are read with."""
+    """Return the reader of a project's files."""
     return SampleReader(settings.limits.max_file_bytes)
 
 
@@ -18,9 +18,9 @@ def images(rows: pa.Table, settings: Project, *, keep: bool = False) -> SampleIm
     """Return the images of a table with the columns sample_id and uri.
 
     Args:
-        rows: of a snapshot's pool or labelled samples.
-        settings: of the project.
-        keep: hold decoded images in memory for further passes, up to 1 GiB.
+        rows: rows of a snapshot's pool or labelled samples.
+        settings: settings of the project.
+        keep: whether to keep decoded images in memory for further passes, if they fit into 1 GiB.
     """
     return SampleImages(
         reader(settings),
