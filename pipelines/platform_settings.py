@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from alfamix_core.errors import InputError
 from alfamix_core.records import settings_table
 from alfamix_core.records.record import Record
+from alfamix_core.storage import access
 from components import images
 
 ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
@@ -23,6 +24,11 @@ ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
 
 LOADING = ("train", "evaluate", "embed")
 """The stages that read images with worker processes, which hand them over in /dev/shm."""
+
+_OF_THE_LAUNCHER = {
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"),
+}
 
 _PREFETCHED = 2  # batches a worker keeps ready, as torch's DataLoader has it, beside the one it works on
 _CHANNELS = 3
@@ -51,6 +57,15 @@ def _like(pattern: str, what: str) -> AfterValidator:
 
     return AfterValidator(check)
 
+
+def _is_user(value: int | str) -> int | str:
+    if value == PLATFORM or (isinstance(value, int) and 0 < value < 2**31):
+        return value
+    raise ValueError(f'must be the number of a user other than root, or "{PLATFORM}"')
+
+
+PLATFORM = "platform"
+"""As user: whatever user the cluster gives a container, such as one from the range of an OpenShift project."""
 
 _NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
@@ -125,8 +140,13 @@ class StorageSettings(Record):
     secret: NameOrNone = Field(
         "alfamix-s3", description='Secret with the credentials, if there is one; "": the pod\'s own identity'
     )
-    access_key: str = Field("AWS_ACCESS_KEY_ID", min_length=1, description="key of the Secret that has the access key")
-    secret_key: str = Field("AWS_SECRET_ACCESS_KEY", min_length=1, description="key of the Secret that has the secret")
+    access_key: str = Field(access.ACCESS_KEY_ID, min_length=1, description="key of the Secret that has the access key")
+    secret_key: str = Field(access.SECRET_ACCESS_KEY, min_length=1, description="key of the Secret that has the secret")
+    session_token: str = Field(
+        access.SESSION_TOKEN,
+        min_length=1,
+        description="key of the Secret that has the token of temporary credentials, if there is one",
+    )
     endpoint_url: Annotated[str, _like(r"(https?://\S+)?", 'an http:// or https:// address, or ""')] = Field(
         "", description='of a store other than AWS; "": AWS'
     )
@@ -145,18 +165,25 @@ class LoaderSettings(Record):
 
 
 class RetrySettings(Record):
-    """How long a failed attempt waits for the next."""
+    """How long a failed attempt waits for the next, inside a stage and for Argo."""
 
-    backoff_seconds: int = Field(30, ge=1, le=3600, description="before the second attempt")
-    backoff_factor: float = Field(2.0, ge=1, le=10, description="by which each further wait is longer")
+    backoff_seconds: int = Field(30, ge=1, le=3600, description="wait before the second attempt, in seconds")
+    backoff_factor: int = Field(
+        2, ge=1, le=10, description="factor by which each further wait is longer; whole, for Argo reads no other"
+    )
 
 
 class StageSettings(Record):
     """Where one stage runs, for how long, and how often again."""
 
     resources: Literal["small", "cpu", "gpu", "train"] = Field(description="class")
-    hours: float = Field(gt=0, le=720, description="that one attempt may take; the pod is killed then")
-    retries: int = Field(2, ge=0, le=10, description="further attempts after a failure")
+    hours: float = Field(gt=0, le=720, description="time limit of one pod, in hours; it is killed then")
+    retries: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="further attempts inside the pod after a storage error, and further pods for lost ones",
+    )
 
 
 class StagesSettings(Record):
@@ -192,7 +219,11 @@ class PlatformSettings(Record):
         le=720,
         description="after which a whole run is killed; more than the round.max_hours of every project",
     )
-    user: int = Field(65_532, ge=1, le=2**31 - 1, description="numeric user and group of every container, never root")
+    user: Annotated[int | str, AfterValidator(_is_user)] = Field(
+        65_532,
+        description='numeric user and group of every container, never root; "platform": chosen by the cluster, as '
+        "OpenShift wants it",
+    )
     tmp_size: Memory = Field("10Gi", description="of /tmp, on the node's disk")
     accelerator: str = Field("nvidia.com/gpu", min_length=1, description="resource that a GPU is requested by")
     service_account: NameOrNone = Field(
@@ -228,14 +259,14 @@ class PlatformSettings(Record):
         """Return the image of a stage: by digest where one is given, else by the version's tag."""
         return self.images.digests.get(name) or f"{self.images.registry}/alfamix-{name}:{images.TAG}"
 
-    def retry_seconds(self, name: str) -> int:
-        """Return the time from a stage's start in which Argo may still begin another attempt: all of them, and waits.
+    @property
+    def run_seconds(self) -> int:
+        """Return the time limit of a whole run, in seconds.
 
-        Were it shorter than one attempt may take, a long attempt that fails would be the last.
+        It is also how long Argo may begin further attempts at a stage: it counts from the creation of the first pod,
+        so that anything shorter would be spent by a pod that waits for a GPU.
         """
-        stage = self.stage(name)
-        waits = sum(self.retry.backoff_seconds * self.retry.backoff_factor**attempt for attempt in range(stage.retries))
-        return math.ceil((stage.retries + 1) * stage.hours * 3600 + waits)
+        return math.ceil(self.run_hours * 3600)
 
     def shared_memory(self, name: str) -> int:
         """Return the size of /dev/shm in a stage's pod, MiB; 0 when it needs no more than a container has.
@@ -276,9 +307,16 @@ class PlatformSettings(Record):
 
     @model_validator(mode="after")
     def _nothing_is_set_twice(self) -> Self:
-        ours = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_CA_BUNDLE"}
-        for name in sorted(ours & set(self.environment)):
-            raise ValueError(f"environment may not set {name}: the storage settings do")
+        for name in sorted(self.environment):
+            if name.startswith(access.PREFIX):
+                raise ValueError(f"environment may not set {name}: the storage settings do")
+            if name.startswith("ALFAMIX_STAGE_"):
+                raise ValueError(f"environment may not set {name}: the retry and stages settings do")
+            if name in _OF_THE_LAUNCHER:
+                raise ValueError(
+                    f"environment may not set {name}: Kubeflow's launcher would read it for its own artifacts; use the "
+                    "storage settings"
+                )
         for key in sorted(RESERVED_LABELS & set(self.labels)):
             raise ValueError(f'labels may not set "{key}": every pod has its own')
         return self

@@ -24,9 +24,19 @@ def embed(
         model: of this round.
         features: parts with positions, embeddings and logits.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("embed", project_uri, key, shard):
+    def work():
         from components.embed import stage
 
         stage.run(shard=shard, snapshot_path=snapshot.path, model_path=model.path, features_path=features.path)
+
+    run_stage(
+        "embed",
+        work,
+        project_uri,
+        key,
+        shard,
+        inputs={"snapshot": snapshot.path, "model": model.path},
+        outputs=[features.path],
+    )

@@ -30,9 +30,9 @@ def evaluate(
         metrics: the figures, for Kubeflow's page.
         confusion: the confusion matrix, for Kubeflow's page.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("evaluate", project_uri, key, run_id=run_id):
+    def work():
         from components.evaluate import stage
 
         found = stage.run(
@@ -48,3 +48,13 @@ def evaluate(
             metrics.log_metric(name, value)
         if found.confusion:
             confusion.log_confusion_matrix(list(found.classes), [list(row) for row in found.confusion])
+
+    run_stage(
+        "evaluate",
+        work,
+        project_uri,
+        key,
+        run_id=run_id,
+        inputs={"snapshot": snapshot.path, "champion": champion.path, "model": model.path},
+        outputs=[evaluation.path],
+    )

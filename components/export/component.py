@@ -26,9 +26,9 @@ def export(
         evaluation: of the round's model.
         report: the round's page.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("export", project_uri, key, run_id=run_id):
+    def work():
         from components.export import stage
 
         stage.run(
@@ -40,3 +40,13 @@ def export(
             evaluation_path=evaluation.path,
             report_path=report.path,
         )
+
+    run_stage(
+        "export",
+        work,
+        project_uri,
+        key,
+        run_id=run_id,
+        inputs={"snapshot": snapshot.path, "queries": queries.path, "evaluation": evaluation.path},
+        outputs=[report.path],
+    )

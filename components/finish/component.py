@@ -16,9 +16,11 @@ def finish(project_uri: str, run_id: str) -> str:
     Returns:
         exported, failed, lost or idle, as the project's files say.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("finish", project_uri, run_id=run_id):
+    def work() -> str:
         from components.finish import stage
 
         return stage.run(project_uri=project_uri, run_id=run_id)
+
+    return run_stage("finish", work, project_uri, run_id=run_id)

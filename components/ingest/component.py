@@ -17,10 +17,12 @@ def ingest(project_uri: str, run_id: str, force: bool) -> str:
     Returns:
         The round's key, such as 000012-4be81f0c22aa, or "idle".
     """
-    from alfamix_core.project.failures import reported
     from alfamix_core.project.lock import driver
+    from alfamix_core.project.stages import run_stage
 
-    with reported("ingest", project_uri, run_id=run_id):
+    def work() -> str:
         from components.ingest import stage
 
         return stage.run(project_uri=project_uri, holder=driver(run_id), force=force)
+
+    return run_stage("ingest", work, project_uri, run_id=run_id)

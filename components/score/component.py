@@ -28,9 +28,9 @@ def score(
         features: of the shard.
         scores: positions, scores and the strategy's rows.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("score", project_uri, key, shard):
+    def work():
         from components.score import stage
 
         stage.run(
@@ -41,3 +41,13 @@ def score(
             features_path=features.path,
             scores_path=scores.path,
         )
+
+    run_stage(
+        "score",
+        work,
+        project_uri,
+        key,
+        shard,
+        inputs={"snapshot": snapshot.path, "model": model.path, "labelled": labelled.path, "features": features.path},
+        outputs=[scores.path],
+    )

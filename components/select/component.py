@@ -28,9 +28,9 @@ def select(
         scores: of every shard, in any order.
         queries: queries.jsonl, their thumbnails, and what the report shows.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("select", project_uri, key):
+    def work():
         from components.select import stage
 
         stage.run(
@@ -40,3 +40,17 @@ def select(
             scores_paths=[part.path for part in scores],
             queries_path=queries.path,
         )
+
+    run_stage(
+        "select",
+        work,
+        project_uri,
+        key,
+        inputs={
+            "snapshot": snapshot.path,
+            "model": model.path,
+            "labelled": labelled.path,
+            "scores": [part.path for part in scores],
+        },
+        outputs=[queries.path],
+    )

@@ -22,9 +22,11 @@ def snapshot(
     Returns:
         The names of the pool's shards.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("snapshot", project_uri, key):
+    def work():
         from components.snapshot import stage
 
         return stage.run(project_uri=project_uri, key=key, snapshot_path=snapshot.path, champion_path=champion.path)
+
+    return run_stage("snapshot", work, project_uri, key, outputs=[snapshot.path, champion.path])

@@ -24,9 +24,9 @@ def train(
         model: model.json and model.safetensors.
         labelled: embeddings, logits and labels of the training samples.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("train", project_uri, key):
+    def work():
         from components.train import stage
 
         stage.run(
@@ -36,3 +36,12 @@ def train(
             model_path=model.path,
             labelled_path=labelled.path,
         )
+
+    run_stage(
+        "train",
+        work,
+        project_uri,
+        key,
+        inputs={"snapshot": snapshot.path, "champion": champion.path},
+        outputs=[model.path, labelled.path],
+    )

@@ -151,13 +151,13 @@ def test_the_settings_are_settings(objects: Objects, tmp_path: Path):
     data = {key: value for each in of_kind(objects, "ConfigMap") for key, value in each["data"].items()}
     (tmp_path / "platform.toml").write_text(data.pop("platform.toml"), "utf-8")
     settings = platform_settings.read(tmp_path / "platform.toml")
-    assert settings.storage.endpoint_url == data.get("AWS_ENDPOINT_URL", "")
-    assert settings.storage.region == data.get("AWS_REGION", "")
+    assert settings.storage.endpoint_url == data.get("ALFAMIX_S3_ENDPOINT_URL", "")
+    assert settings.storage.region == data.get("ALFAMIX_S3_REGION", "")
     assert data["ALFAMIX_PROJECT"].startswith("s3://")
     assert data[platform_settings.ENVIRONMENT] == "/etc/alfamix/platform.toml"
     assert data[kubeflow.ENDPOINT].startswith("http://")
     known = {"ALFAMIX_PROJECT", platform_settings.ENVIRONMENT, kubeflow.ENDPOINT}
-    assert set(data) <= known | {"KF_PIPELINES_UI_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_REGION"}
+    assert set(data) <= known | {"KF_PIPELINES_UI_ENDPOINT", "ALFAMIX_S3_ENDPOINT_URL", "ALFAMIX_S3_REGION"}
 
 
 def test_the_settings_file_is_where_the_pod_looks_for_it(objects: Objects):
