@@ -49,6 +49,11 @@ def whole_run(settings: PlatformSettings | None) -> dsl.PipelineConfig:
     return dsl.PipelineConfig(active_deadline_seconds=None if settings is None else settings.run_seconds)
 
 
+def shards_at_once(settings: PlatformSettings | None) -> int | None:
+    """Return how many shards are worked on at a time; None locally, where the runner decides."""
+    return None if settings is None else settings.shards_at_once
+
+
 def _size(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> None:
     """Say what the pod needs, and on which nodes it may run."""
     resources = settings.resources_of(stage)

@@ -224,6 +224,9 @@ class PlatformSettings(Record):
         description='numeric user and group of every container, never root; "platform": chosen by the cluster, as '
         "OpenShift wants it",
     )
+    shards_at_once: int = Field(
+        16, ge=1, le=256, description="shards that are worked on at a time, whatever round.max_shards says"
+    )
     tmp_size: Memory = Field("10Gi", description="of /tmp, on the node's disk")
     accelerator: str = Field("nvidia.com/gpu", min_length=1, description="resource that a GPU is requested by")
     service_account: NameOrNone = Field(

@@ -116,7 +116,7 @@ class Round(Record):
     settings: Project
     champion: Champion = Field(description="as it was when the round was planned: what a warm start begins from")
     counts: Counts
-    shards: int = Field(ge=1, le=16)
+    shards: int = Field(ge=1, le=256)
     digest: str = Field(description="of inputs, settings and seed: what the snapshot is a function of")
     outcome: Outcome | None = None
 

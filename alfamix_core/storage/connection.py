@@ -37,6 +37,8 @@ SHA256 = "sha256"  # of the metadata: what whoever reads the object to its end v
 _ATTEMPTS = 5  # unless AWS_MAX_ATTEMPTS or the profile says otherwise; about 10 s of waiting in all
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60  # without a byte
+LONGEST_CALL = _ATTEMPTS * (_CONNECT_SECONDS + _READ_SECONDS) + 2**_ATTEMPTS
+"""Seconds that one call of a store that accepts and never answers takes at most, with boto3's waits."""
 _AMAZON = re.compile(r"\.amazonaws\.com(\.cn)?$|\.amazonaws\.eu$")
 
 # what a person must set right, by the error codes of S3

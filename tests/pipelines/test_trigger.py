@@ -50,6 +50,9 @@ class QuickRounds:
         lock.release(self.store, run_id)
         return run_id
 
+    def stale(self):
+        return 0
+
     def busy(self):
         return self.under_way
 
