@@ -37,9 +37,9 @@ check: setup  ## Lint, check formats and types
 compile: setup  ## Write the pipeline for a Kubeflow cluster to pipelines/round.yaml
 	$(BIN)/python -m pipelines.compile
 
-package: setup  ## Write it to dist/ with the images of DIGESTS=file, and of SETTINGS=file the platform's settings
+package: setup  ## Write it to dist/ with images of DIGESTS=file, SETTINGS=file, and pin them in KUSTOMIZE=folder
 	$(BIN)/python -m pipelines.compile --digests $(or $(DIGESTS),$(error make package DIGESTS=file: the images by digest)) \
-		$(if $(SETTINGS),--settings $(SETTINGS))
+		$(if $(SETTINGS),--settings $(SETTINGS)) $(if $(KUSTOMIZE),--kustomize $(KUSTOMIZE))
 
 deploy-check: setup  ## Render deploy/ and check it against the Kubernetes schemas
 	$(BIN)/python -m pytest tests/deploy

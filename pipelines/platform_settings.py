@@ -378,11 +378,30 @@ def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
 
     Args:
         settings: what else holds.
-        path: a file with a line for each component, ``component image@sha256:…``; a line for the trigger, blank lines
-            and lines that begin with # are left out.
+        path: see ``read_digests``; a line for the trigger is not needed.
 
     Raises:
         InputError: a line that is not such, a component named twice or not at all.
+    """
+    found = read_digests(path)
+    missing = [name for name in images.COMPONENTS if name not in found]
+    if missing:
+        raise InputError(f"{path}: no line for {', '.join(missing)}")
+    found.pop(images.TRIGGER, None)
+    fields = settings.model_dump(mode="json")
+    fields["images"]["digests"] = found
+    return PlatformSettings.parse(json.dumps(fields), str(path))
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """Return the images by digest of a file, by component.
+
+    Args:
+        path: file with lines ``component image@sha256:…``, one for each component or the trigger; blank lines and
+            lines that begin with # are left out.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not such or names a component for the second time.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -402,13 +421,7 @@ def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
         if name in found:
             raise InputError(f'{path} line {number}: "{name}" is named twice')
         found[name] = rest[0]
-    missing = [name for name in images.COMPONENTS if name not in found]
-    if missing:
-        raise InputError(f"{path}: no line for {', '.join(missing)}")
-    found.pop(images.TRIGGER, None)
-    fields = settings.model_dump(mode="json")
-    fields["images"]["digests"] = found
-    return PlatformSettings.parse(json.dumps(fields), str(path))
+    return found
 
 
 def markdown() -> str:

@@ -12,7 +12,9 @@ import pytest
 import typer
 
 from alfamix_core import __version__
+from alfamix_core.errors import InputError
 from pipelines import cli, kubeflow, platform_settings
+from pipelines.compile import write_component
 from tests.deploy.pod_monitor import PodMonitor
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -173,6 +175,24 @@ def test_disk_is_asked_for_by_a_limit_range(render: Render, tmp_path: Path):
     kubernetes_validate.validate(found, VERSIONS[0], strict=True)
     (limit,) = found["spec"]["limits"]
     assert set(limit["default"]) == set(limit["defaultRequest"]) == {"ephemeral-storage"}
+
+
+def test_an_image_by_digest_replaces_the_tag(render: Render, tmp_path: Path):
+    digest = "sha256:" + "0123456789abcdef" * 4
+    (tmp_path / "digests").write_text(f"trigger r.example.org:5000/x/alfamix-trigger@{digest}\n", "utf-8")
+    write_component(tmp_path / "images", tmp_path / "digests")
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative(tmp_path, "examples/cron-job")],
+        "components": ["images"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay), "utf-8")
+    found = {each["image"] for template in pods(render(tmp_path)) for each in template["spec"]["containers"]}
+    assert found == {f"r.example.org:5000/x/alfamix-trigger@{digest}"}
+    (tmp_path / "digests").write_text("trigger r.example.org/alfamix-trigger:1\n", "utf-8")
+    with pytest.raises(InputError, match='must have a line "trigger image@sha256:…"'):
+        write_component(tmp_path / "images", tmp_path / "digests")
 
 
 def relative(folder: Path, name: str) -> str:
