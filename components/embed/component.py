@@ -17,12 +17,14 @@ def embed(
     """Compute the columns that the strategy needs for one shard of the pool.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        shard: its name.
-        snapshot: the round's frozen world.
-        model: of this round.
-        features: parts with positions, embeddings and logits.
+        project_uri: URI of the project.
+        key: Key of the round.
+        shard: Name of the shard.
+        snapshot: Frozen world of the round.
+        model: Model of this round.
+
+    Returns:
+        features: Parts with positions, embeddings and logits.
     """
     from alfamix_core.project.stages import run_stage
 

@@ -16,19 +16,23 @@ def evaluate(
     evaluation: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    mistakes: dsl.Output[dsl.Markdown],
 ):
     """Measure the round's model on the test split, and promote it if it passes the gate.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        run_id: of this pipeline run.
-        snapshot: the round's frozen world.
-        champion: what the model is compared with.
-        model: of this round.
-        evaluation: evaluation.json: metrics of both models and the decision.
-        metrics: the figures, for Kubeflow's page.
-        confusion: the confusion matrix, for Kubeflow's page.
+        project_uri: URI of the project.
+        key: Key of the round.
+        run_id: ID of this pipeline run.
+        snapshot: Frozen world of the round.
+        champion: Model that the new one is compared with.
+        model: Model of this round.
+
+    Returns:
+        evaluation: evaluation.json: metrics of both models, the whole confusion matrix and the decision.
+        metrics: Figures for Kubeflow's page.
+        confusion: Confusion matrix for Kubeflow's page; empty for 100 classes and more.
+        mistakes: Most frequent mistakes, as a table for Kubeflow's page.
     """
     from alfamix_core.project.stages import run_stage
 
@@ -43,10 +47,11 @@ def evaluate(
             champion_path=champion.path,
             model_path=model.path,
             evaluation_path=evaluation.path,
+            mistakes_path=mistakes.path,
         )
         for name, value in found.metrics.items():
             metrics.log_metric(name, value)
-        if found.confusion:
+        if 0 < len(found.confusion) < stage.MANY_CLASSES:
             confusion.log_confusion_matrix(list(found.classes), [list(row) for row in found.confusion])
 
     run_stage(
@@ -56,5 +61,5 @@ def evaluate(
         key,
         run_id=run_id,
         inputs={"snapshot": snapshot.path, "champion": champion.path, "model": model.path},
-        outputs=[evaluation.path],
+        outputs=[evaluation.path, mistakes.path],
     )

@@ -18,13 +18,15 @@ def export(
     """Send the queries to the labelling queue, write the report, and commit the round.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        run_id: of this pipeline run.
-        snapshot: the round's frozen world.
-        queries: what was chosen.
-        evaluation: of the round's model.
-        report: the round's page.
+        project_uri: URI of the project.
+        key: Key of the round.
+        run_id: ID of this pipeline run.
+        snapshot: Frozen world of the round.
+        queries: Queries that were chosen.
+        evaluation: Evaluation of the round's model.
+
+    Returns:
+        report: Page of the round.
     """
     from alfamix_core.project.stages import run_stage
 

@@ -10,11 +10,11 @@ def finish(project_uri: str, run_id: str) -> str:
     """Tidy up after a run, however it ended: record a failure, release the lock.
 
     Args:
-        project_uri: of the project.
-        run_id: of this pipeline run.
+        project_uri: URI of the project.
+        run_id: ID of this pipeline run.
 
     Returns:
-        exported, failed, lost or idle, as the project's files say.
+        Output: exported, failed, lost or idle, as the project's files say.
     """
     from alfamix_core.project.stages import run_stage
 

@@ -10,12 +10,12 @@ def ingest(project_uri: str, run_id: str, force: bool) -> str:
     """Decide whether a round starts, and take the project's lock for it.
 
     Args:
-        project_uri: of the project, file:///… or s3://bucket/prefix.
-        run_id: of this pipeline run.
-        force: plan a round even if too little is new.
+        project_uri: URI of the project, file:///… or s3://bucket/prefix.
+        run_id: ID of this pipeline run.
+        force: Whether a round is planned even if too little is new.
 
     Returns:
-        The round's key, such as 000012-4be81f0c22aa, or "idle".
+        Output: Key of the round, such as 000012-4be81f0c22aa, or "idle".
     """
     from alfamix_core.project.lock import driver
     from alfamix_core.project.stages import run_stage

@@ -19,14 +19,16 @@ def score(
     """Score one shard, and keep what the whole round's choice may need of it.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        shard: its name.
-        snapshot: the round's frozen world.
-        model: of this round.
-        labelled: features of the training samples.
-        features: of the shard.
-        scores: positions, scores and the strategy's rows.
+        project_uri: URI of the project.
+        key: Key of the round.
+        shard: Name of the shard.
+        snapshot: Frozen world of the round.
+        model: Model of this round.
+        labelled: Features of the training samples.
+        features: Features of the shard.
+
+    Returns:
+        scores: Positions, scores and the strategy's rows.
     """
     from alfamix_core.project.stages import run_stage
 

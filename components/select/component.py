@@ -20,13 +20,15 @@ def select(
     """Choose the samples to be labelled in this round.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        snapshot: the round's frozen world.
-        model: of this round.
-        labelled: features of the training samples.
-        scores: of every shard, in any order.
-        queries: queries.jsonl, their thumbnails, and what the report shows.
+        project_uri: URI of the project.
+        key: Key of the round.
+        snapshot: Frozen world of the round.
+        model: Model of this round.
+        labelled: Features of the training samples.
+        scores: Scores of every shard, in any order.
+
+    Returns:
+        queries: queries.jsonl, the queries' thumbnails, and what the report shows.
     """
     from alfamix_core.project.stages import run_stage
 

@@ -17,12 +17,14 @@ def train(
     """Fit the round's model on the labelled samples, and compute their features.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        snapshot: the round's frozen world.
-        champion: what a warm start begins from.
+        project_uri: URI of the project.
+        key: Key of the round.
+        snapshot: Frozen world of the round.
+        champion: Model that a warm start begins from.
+
+    Returns:
         model: model.json and model.safetensors.
-        labelled: embeddings, logits and labels of the training samples.
+        labelled: Embeddings, logits and labels of the training samples.
     """
     from alfamix_core.project.stages import run_stage
 
