@@ -53,6 +53,9 @@ push: setup  ## Push them to REGISTRY=…, and write dist/digests.txt for `make 
 e2e-docker: setup  ## Build the images, and run rounds in containers and in processes: the same queries
 	ALFAMIX_E2E_ROUNDS=$(or $(ROUNDS),2) $(BIN)/python -m pytest -m docker
 
+e2e-cluster: setup  ## Run rounds on a Kubeflow cluster that the environment names, see docs/development.md
+	$(BIN)/python -m pytest -m cluster tests/cluster
+
 e2e-monitoring: setup  ## Watch rounds with a real Prometheus and Pushgateway: values, alerts, a restart
 	monitoring/programs.sh
 	ALFAMIX_E2E_ROUNDS=$(or $(ROUNDS),3) $(BIN)/python -m pytest -m monitoring
@@ -83,4 +86,4 @@ clean:  ## Remove the environment, caches and the demo
 	rm -rf .venv .work build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check compile package deploy-check images push e2e-docker e2e-monitoring prometheus sbom audit docs lock clean
+.PHONY: help setup demo test faults check compile package deploy-check images push e2e-cluster e2e-docker e2e-monitoring prometheus sbom audit docs lock clean

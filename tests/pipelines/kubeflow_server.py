@@ -194,6 +194,22 @@ class KubeflowServer:
         short = [{key: value for key, value in run.items() if key != "tasks"} for run in found.get("runs", ())]
         return found | ({"runs": short} if short else {})
 
+    def terminate_run(self, run_id, query, body):
+        self.runs[run_id]["state"] = "CANCELED"
+        return {}
+
+    def delete_run(self, run_id, query, body):
+        del self.runs[run_id]
+        return {}
+
+    def delete_experiment(self, experiment_id, query, body):
+        del self.experiments[experiment_id]
+        return {}
+
+    def delete_version(self, pipeline_id, version_id, query, body):
+        del self.versions[version_id]
+        return {}
+
     def create_recurring(self, query, body):
         self.check_job(body)
         if len(body["trigger"]["cron_schedule"]["cron"].split()) != 6:
@@ -231,6 +247,10 @@ ROUTES = [
     ("POST", "runs", KubeflowServer.create_run),
     ("GET", "runs", KubeflowServer.list_runs),
     ("GET", "runs/([^/]+)", KubeflowServer.get_run),
+    ("POST", "runs/([^/:]+):terminate", KubeflowServer.terminate_run),
+    ("DELETE", "runs/([^/]+)", KubeflowServer.delete_run),
+    ("DELETE", "experiments/([^/]+)", KubeflowServer.delete_experiment),
+    ("DELETE", "pipelines/([^/]+)/versions/([^/]+)", KubeflowServer.delete_version),
     ("POST", "recurringruns", KubeflowServer.create_recurring),
     ("GET", "recurringruns", KubeflowServer.list_recurring),
     ("POST", "recurringruns/([^/:]+):(enable|disable)", KubeflowServer.mode),

@@ -19,8 +19,8 @@ from alfamix_core.records.lock import Holder
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Outcome
-from alfamix_core.storage import open_store
-from pipelines import health
+from alfamix_core.storage import connection, open_store
+from pipelines import health, trigger
 from pipelines.s3_events import Messages
 from pipelines.trigger import Pace, Trigger
 
@@ -418,3 +418,9 @@ def test_a_queue_that_is_none_is_refused():
     with pytest.raises((StorageError, InputError), match=r"127\.0\.0\.1:9"):
         messages.receive(0)
     messages.close()
+
+
+def test_a_store_that_accepts_and_never_answers_does_not_make_the_process_look_hung():
+    """Five attempts of 10 s to connect and 60 s without a byte, and boto3's waits, for a listing and for a question."""
+    assert connection.LONGEST_CALL >= 5 * (10 + 60)
+    assert trigger.LONGEST_TURN >= 2 * connection.LONGEST_CALL
