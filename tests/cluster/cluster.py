@@ -1,4 +1,4 @@
-"""The cluster under test: runs by the client of Kubeflow, pods by that of Kubernetes, and what is removed at the end."""
+"""The cluster under test: runs by Kubeflow's client, pods by that of Kubernetes, and what is removed at the end."""
 
 import contextlib
 import time
