@@ -345,7 +345,7 @@ class Kubeflow:
                 if shown.get(name) != line:
                     shown[name] = line
                     show(line)
-            if not run.in_flight:
+            if self.is_over(run):
                 return run
             time.sleep(seconds)
 

@@ -88,10 +88,12 @@ Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/
 class Toleration(Record):
     """A taint of nodes that a pod tolerates."""
 
-    key: str = Field(description="of the taint")
-    operator: Literal["Exists", "Equal"] = Field("Exists", description="Equal compares the value")
-    value: str = Field("", description="for Equal")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("NoSchedule", description="of the taint")
+    key: str = Field(description="key of the taint")
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="comparison; Equal compares the value")
+    value: str = Field("", description="value of the taint, for Equal")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        "NoSchedule", description="effect of the taint"
+    )
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Self:
@@ -106,10 +108,10 @@ _GPU_TAINT = Toleration(key="nvidia.com/gpu")
 class Resources(Record):
     """A size of pod, and the nodes on which it may run."""
 
-    cpu_request: Cpu = Field(description="cores that the scheduler sets aside")
-    cpu_limit: Cpu = Field(description="cores at most")
-    memory_request: Memory = Field(description="memory that the scheduler sets aside")
-    memory_limit: Memory = Field(description="memory at most, /dev/shm included; beyond it the pod is killed")
+    cpu_request: Cpu = Field(description="cores reserved by the scheduler")
+    cpu_limit: Cpu = Field(description="maximum number of cores")
+    memory_request: Memory = Field(description="memory reserved by the scheduler")
+    memory_limit: Memory = Field(description="maximum memory, /dev/shm included; beyond it the pod is killed")
     gpus: int = Field(0, ge=0, le=64, description="GPUs of one pod; train uses all that it sees, others the first")
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="labels that a node must have")
     tolerations: tuple[Toleration, ...] = Field((), description="taints of nodes that are tolerated")
@@ -127,7 +129,9 @@ class ImageSettings(Record):
     """Where the images come from."""
 
     registry: Registry = Field(images.REGISTRY, description="registry and path; images there are named alfamix-STAGE")
-    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field("IfNotPresent", description="of all images")
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        "IfNotPresent", description="pull policy of all images"
+    )
     pull_secrets: tuple[Name, ...] = Field((), description="Secrets with logins of the registry")
     digests: dict[Literal[images.COMPONENTS], Digest] = Field(  # type: ignore[valid-type]  # a tuple of names
         default_factory=dict, description="images by digest in place of the version's tag, by stage"
@@ -148,9 +152,9 @@ class StorageSettings(Record):
         description="key of the Secret that has the token of temporary credentials, if there is one",
     )
     endpoint_url: Annotated[str, _like(r"(https?://\S+)?", 'an http:// or https:// address, or ""')] = Field(
-        "", description='of a store other than AWS; "": AWS'
+        "", description='address of a store other than AWS; "": AWS'
     )
-    region: str = Field("", description='of the bucket; "": the client\'s default')
+    region: str = Field("", description='region of the bucket; "": the client\'s default')
     ca_config_map: NameOrNone = Field(
         "", description='ConfigMap whose key ca.crt has the certificate authority of the store; "": those of the image'
     )
@@ -159,9 +163,11 @@ class StorageSettings(Record):
 class LoaderSettings(Record):
     """The greatest that any project asks of the processes that read images; /dev/shm is sized for it."""
 
-    workers: int = Field(4, ge=0, le=64, description="training.loader_workers of the projects, the greatest")
-    batch: int = Field(256, ge=1, le=65_536, description="model.embedding_batch or training.batch_size, the greater")
-    image_size: int = Field(224, ge=8, le=2048, description="image.size of the projects, the greatest, pixels")
+    workers: int = Field(4, ge=0, le=64, description="greatest training.loader_workers of the projects")
+    batch: int = Field(
+        256, ge=1, le=65_536, description="greatest model.embedding_batch or training.batch_size of the projects"
+    )
+    image_size: int = Field(224, ge=8, le=2048, description="greatest image.size of the projects, in pixels")
 
 
 class RetrySettings(Record):
@@ -176,7 +182,9 @@ class RetrySettings(Record):
 class StageSettings(Record):
     """Where one stage runs, for how long, and how often again."""
 
-    resources: Literal["small", "cpu", "gpu", "train"] = Field(description="class")
+    resources: Literal["small", "cpu", "gpu", "train"] = Field(
+        description="class of pod, defined by the section of this name"
+    )
     hours: float = Field(gt=0, le=720, description="time limit of one pod, in hours; it is killed then")
     retries: int = Field(
         2,
@@ -217,7 +225,7 @@ class PlatformSettings(Record):
         24.0,
         gt=0,
         le=720,
-        description="after which a whole run is killed; more than the round.max_hours of every project",
+        description="time limit of a whole run, in hours; more than the round.max_hours of every project",
     )
     user: Annotated[int | str, AfterValidator(_is_user)] = Field(
         65_532,
@@ -227,10 +235,13 @@ class PlatformSettings(Record):
     shards_at_once: int = Field(
         16, ge=1, le=256, description="shards that are worked on at a time, whatever round.max_shards says"
     )
-    tmp_size: Memory = Field("10Gi", description="of /tmp, on the node's disk")
-    accelerator: str = Field("nvidia.com/gpu", min_length=1, description="resource that a GPU is requested by")
+    tmp_size: Memory = Field("10Gi", description="size of /tmp, on the node's disk")
+    accelerator: str = Field(
+        "nvidia.com/gpu", min_length=1, description="name of the resource by which a GPU is requested"
+    )
     service_account: NameOrNone = Field(
-        "", description="of the runs' pods, which may bear an identity of the cloud; \"\": Kubeflow's default"
+        "",
+        description="service account of the runs' pods, which may have a cloud identity; \"\": Kubeflow's default",
     )
     labels: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, description="further labels of every pod, such as a project or a cost centre"

@@ -145,6 +145,13 @@ def test_a_canceled_run_has_ended(kubeflow, server, settings):
     assert kubeflow.follow(run_id, 0.01, print).state == "CANCELED"
 
 
+def test_waiting_ends_when_the_run_must_be_over_whatever_its_row_says(kubeflow, server, settings):
+    run_id = kubeflow.start(settings, URI)
+    server.move(run_id, "RUNNING", ingest="RUNNING")
+    server.age(run_id, 27)
+    assert kubeflow.follow(run_id, 0.01, print).state == "RUNNING"
+
+
 def test_the_token_comes_from_the_environment(server, settings, monkeypatch):
     server.token = "s3cret"
     with pytest.raises(InputError, match=r"refused the login \(HTTP 401\): set \$ALFAMIX_KUBEFLOW_TOKEN") as refused:
