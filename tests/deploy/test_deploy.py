@@ -13,6 +13,7 @@ import typer
 
 from alfamix_core import __version__
 from alfamix_core.errors import InputError
+from alfamix_core.storage import connection
 from pipelines import cli, kubeflow, platform_settings
 from pipelines.compile import write_component
 from tests.deploy.pod_monitor import PodMonitor
@@ -212,6 +213,10 @@ def test_what_serves_is_probed_where_it_listens(objects: Objects):
         assert port["name"] == "metrics"
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+        start = container["startupProbe"]
+        assert start["periodSeconds"] * start["failureThreshold"] > connection.LONGEST_CALL, (
+            "a store that never answers ends the start with a line, not the kubelet without one"
+        )
 
 
 def test_every_command_is_one_of_ours(objects: Objects):
