@@ -77,3 +77,26 @@ def accuracy_interval(confusion: Sequence[Sequence[int]]) -> tuple[float, float]
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return centre - half, centre + half
+
+
+def mistakes_page(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 50) -> str:
+    """Return the most frequent confusions as a Markdown table, for a page that shows no matrix of many classes.
+
+    Args:
+        classes: K names.
+        confusion: (K, K) counts, row = label; empty where nothing was measured.
+        most: rows at most.
+    """
+    found = mistakes(classes, confusion, most)
+    if not found:
+        return "No mistakes: either every test sample was right, or there is none.\n"
+    lines = [
+        f"The {len(found)} most frequent mistakes of {len(classes)} classes on the test split.",
+        "",
+        "| label | taken for | samples | share of the label |",
+        "|---|---|---:|---:|",
+    ]
+    for each in found:
+        names = (name.replace("|", "\\|") for name in (each.label, each.prediction))
+        lines.append(f"| {' | '.join(names)} | {each.count} | {each.share:.1%} |")
+    return "\n".join(lines) + "\n"

@@ -255,6 +255,11 @@ TRIGGER_LOOKED = _gauge(
     unit="seconds",
     source="trigger",
 )
+TRIGGER_STALE = _gauge(
+    "trigger_stale_runs",
+    "Runs that Kubeflow calls unfinished long after their time limit, and that are taken as over",
+    source="trigger",
+)
 TRIGGER_ROUND = _gauge("trigger_last_started_round", "Round of the last run that was started", source="trigger")
 
 # exporter
