@@ -65,6 +65,8 @@ _FOR_A_PERSON = {
     "501": "the store does not offer what is needed",
 }
 
+_RESOLVED_SECONDS = 60  # how long keys that were looked up for tables are used
+
 _DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 
 
@@ -282,26 +284,6 @@ def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
         raise StorageError(f"{where}: {one_line(error)}{endpoint}") from error
 
 
-def table_options(client: "S3Client") -> dict[str, str]:
-    """Return what the Delta Lake library needs to reach the store as a client does, conditional puts included."""
-    with explained("S3", client):
-        credentials = client._request_signer._credentials.get_frozen_credentials()  # type: ignore[attr-defined]
-    endpoint = client.meta.endpoint_url
-    options = {
-        "aws_access_key_id": credentials.access_key,
-        "aws_secret_access_key": credentials.secret_key,
-        "aws_region": client.meta.region_name or "us-east-1",
-        "aws_conditional_put": "etag",
-        "aws_virtual_hosted_style_request": "true" if _is_amazon(endpoint) else "false",
-        "allow_http": "true" if endpoint.startswith("http:") else "false",
-    }
-    if credentials.token:
-        options["aws_session_token"] = credentials.token
-    if not _is_amazon(endpoint):
-        options["aws_endpoint"] = endpoint
-    return options
-
-
 def code_of(error: "ClientError") -> str:
     """Return the error code of S3, or the HTTP status as text when the answer had no body."""
     return error.response.get("Error", {}).get("Code", "")
@@ -396,6 +378,34 @@ def resolved() -> Access:
         region=region or "",
         ca_bundle=ca_bundle,
     )
+
+
+def table_options() -> dict[str, str]:
+    """Return what the Delta Lake library needs to reach the store as boto3 does, conditional puts included.
+
+    That library takes a CA from SSL_CERT_FILE alone, which is set where the store has one of its own.
+    """
+    variables = tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "ALFAMIX_S3_"))))
+    found = _resolved_in(int(time.monotonic() // _RESOLVED_SECONDS), variables)
+    if found.ca_bundle:
+        os.environ["SSL_CERT_FILE"] = found.ca_bundle
+    options = {
+        "aws_access_key_id": found.access_key_id,
+        "aws_secret_access_key": found.secret_access_key,
+        "aws_session_token": found.session_token,
+        "aws_region": found.region or "us-east-1",
+        "aws_endpoint": found.endpoint_url,
+        "aws_conditional_put": "etag",
+        "aws_virtual_hosted_style_request": "false" if found.endpoint_url else "true",
+        "allow_http": "true" if found.endpoint_url.startswith("http:") else "false",
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+@functools.lru_cache(maxsize=1)
+def _resolved_in(interval: int, variables: tuple[tuple[str, str], ...]) -> Access:
+    """Resolve once in an interval and environment: keys of an identity expire, and a client costs a tenth of a second."""
+    return resolved()
 
 
 def _check_ca_bundle(path: str | None, variable: str) -> None:
