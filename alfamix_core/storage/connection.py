@@ -404,7 +404,7 @@ def table_options() -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def _resolved_in(interval: int, variables: tuple[tuple[str, str], ...]) -> Access:
-    """Resolve once in an interval and environment: keys of an identity expire, and a client costs a tenth of a second."""
+    """Resolve once in an interval: keys of an identity expire, and a client costs a tenth of a second."""
     return resolved()
 
 
