@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alfamix_core.errors import InputError, LockedError, ObjectChangedError
-from alfamix_core.project import layout, lock, planning, rounds
+from alfamix_core.project import doctor, layout, lock, planning, rounds
 from alfamix_core.records.round import Outcome
 from alfamix_core.storage import path_of
 
