@@ -255,9 +255,11 @@ def representatives(clusters: Clusters) -> Tensor:
         (m,) int64 indices of rows, ascending and distinct: one for each cluster that is not empty, ties to the
         lowest row.
     """
+    return torch.stack([rows[0] for rows in grouped(clusters) if len(rows)]).sort().values
+
+
+def grouped(clusters: Clusters) -> list[Tensor]:
+    """Return the members of each cluster, the nearest to its centre first, ties to the lowest row: (m,) int64 each."""
     by_distance_n = clusters.squares_n.sort(stable=True).indices
     grouped_n = by_distance_n[clusters.owner_n[by_distance_n].sort(stable=True).indices]
-    owners_n = clusters.owner_n[grouped_n]
-    first_n = torch.ones_like(owners_n, dtype=torch.bool)
-    first_n[1:] = owners_n[1:] != owners_n[:-1]
-    return grouped_n[first_n].sort().values
+    return list(torch.split(grouped_n, clusters.owner_n.bincount(minlength=len(clusters.centres_BD)).tolist()))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.types import Scores
 
 
@@ -59,16 +60,13 @@ def keep(scores: Scores, state: object, reach: int) -> Scores:
     return best(scores, reach)
 
 
-def select(scores: Scores, state: object, need: int, generator: torch.Generator) -> Tensor:
-    """Return the positions of the ``need`` best rows.
+def select(scores: Scores, state: object, batch: Batch, generator: torch.Generator) -> None:
+    """Offer the rows, best first.
 
     Args:
         scores: n rows, positions ascending.
         state: not read.
-        need: number of positions, >= 0.
+        batch: what they are offered to.
         generator: not read.
-
-    Returns:
-        (min(need, n),) int64 positions, best first.
     """
-    return scores.positions_n[order(scores)[:need]]
+    batch.offer_all(scores.positions_n[order(scores)])

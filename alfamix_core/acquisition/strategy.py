@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
 
@@ -40,8 +41,12 @@ class StrategyModule(Protocol):
     def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
         """Return what is needed to choose up to ``reach`` queries. Keeping parts, then their merge, loses nothing."""
 
-    def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
-        """Return min(need, n) distinct positions, best first."""
+    def select(self, scores: Scores, state: Any, batch: Batch, generator: torch.Generator) -> None:
+        """Offer samples by position, best first, until the batch is full or all were offered.
+
+        What joins counts as chosen for all that follows: as a centre, as covered, as labelled. What is refused is no
+        query and must keep no other sample away.
+        """
 
 
 def _first_bad_row(column_nX: Tensor) -> int | None:
@@ -143,9 +148,25 @@ class Strategy:
         """Return what is needed of these rows to choose up to ``reach`` queries."""
         return self.module.keep(scores, state, reach)
 
+    def fill(self, batch: Batch, scores: Scores, state: Any, generator: torch.Generator) -> None:
+        """Offer samples, best first, until the batch is full or all were offered.
+
+        Args:
+            batch: an empty one over the positions of the scores.
+            scores: the merge of what all shards sent.
+            state: from ``prepare``.
+            generator: all randomness of the choice.
+        """
+        self.module.select(scores, state, batch, generator)
+        assert not batch.missing or not bool(batch.untouched(scores.positions_n).any()), (
+            f'strategy "{self.name}" left a place free and samples without an offer'
+        )
+
     def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
-        """Return min(need, n) distinct positions, best first."""
-        return self.module.select(scores, state, need, generator)
+        """Return min(need, n) distinct positions, best first, chosen without a rule."""
+        batch = Batch(min(need, len(scores)), scores.positions_n)
+        self.fill(batch, scores, state, generator)
+        return torch.tensor(batch.taken, dtype=torch.int64, device=scores.positions_n.device)
 
     def summary(self, scores: Scores, state: Any, need: int) -> dict[str, float | int]:
         """Return the strategy's own numbers for the report; most have none."""

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from alfamix_core.acquisition import drawn_mixing, mixing, noise, ranking
 from alfamix_core.acquisition.anchors import class_means
-from alfamix_core.acquisition.clustering import Effort, kmeans, representatives
+from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.clustering import Effort
 from alfamix_core.acquisition.flips import (
     LinearFlips,
     critical_caps,
@@ -27,7 +28,7 @@ from alfamix_core.acquisition.flips import (
     grid_divergences,
     linear_flips,
 )
-from alfamix_core.acquisition.rows import unit
+from alfamix_core.acquisition.spread import offer_clusters, offer_in_rounds
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -207,45 +208,41 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     return scores if count >= len(scores) else scores.take(_order(scores, state, candidates_n)[:count].sort().values)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose among the candidates, by k-means unless told otherwise; fill a short batch as the state says.
 
     Args:
         scores: n rows, positions ascending, with the rows of ``score``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries: the chosen candidates by score (for "norm" and "symmetric_kl" by that measure), then
+            the fill; ties by position. Where candidates are refused, the schedule, and the choice among its
+            candidates, is that of the pool without them.
         generator: gives the seed of the k-means, and of a uniform choice.
-
-    Returns:
-        (min(need, n),) positions: the chosen candidates by score (for "norm" and "symmetric_kl" by that measure), then
-        the fill; ties by position.
     """
     seed = noise.draw_seed(generator)
-    kept = keep(scores, state, need)
-    if len(kept) <= need or not need:
-        order_n = _order(kept, state, _reached(kept, state, need)[1])
-        return kept.positions_n[order_n[:need]]
+    offer_in_rounds(batch, scores, lambda left: _offer_candidates(left, state, batch, seed))
+    candidates_n = _reached(scores, state, batch.need)[1]
+    batch.offer_all(scores.positions_n[_order(scores, state, candidates_n)])
+
+
+def _offer_candidates(scores: Scores, state: State, batch: Batch, seed: int) -> None:
+    """Offer a choice among the candidates, if there are more of them than queries."""
+    kept = keep(scores, state, batch.need)
+    if len(kept) <= batch.need:
+        return
+    positions_n = kept.positions_n
     if state.selection == "norm":
         norms_n = kept.column("norms") if "norms" in kept.rows else -kept.scores_n
-        return kept.positions_n[norms_n.sort(stable=True).indices[:need]]
-    if state.selection == "symmetric_kl":
-        return kept.positions_n[kept.column("divergences").sort(descending=True, stable=True).indices[:need]]
-    if state.selection == "uniform":
-        numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), kept.positions_n)
-        chosen_m = numbers_n.sort(stable=True).indices[:need]
+        batch.offer_all(positions_n[norms_n.sort(stable=True).indices])
+    elif state.selection == "symmetric_kl":
+        batch.offer_all(positions_n[kept.column("divergences").sort(descending=True, stable=True).indices])
+    elif state.selection == "uniform":
+        numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), positions_n)
+        chosen_m = numbers_n.sort(stable=True).indices[: batch.need]
+        order_n = ranking.order(kept)
+        batch.offer_all(positions_n[order_n[torch.isin(order_n, chosen_m)]])
     else:
-        rows_nD = unit(kept.rows["embeddings"])
-        chosen_m = representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))
-    chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=chosen_m.device)
-    chosen_n[chosen_m] = True
-    return kept.positions_n[_order_chosen_first(kept, state, chosen_n)[:need]]
-
-
-def _order_chosen_first(scores: Scores, state: State, chosen_n: Tensor) -> Tensor:
-    """Return the chosen candidates by score, then the others as the fill says: k-means may leave clusters empty."""
-    order_n = ranking.order(scores)
-    rest_n = order_n if state.fill == "critical_cap" else _order(scores, state, torch.zeros_like(chosen_n))
-    return torch.cat([order_n[chosen_n[order_n]], rest_n[~chosen_n[rest_n]]])
+        offer_clusters(batch, kept, ranking.order(kept), seed, state.clustering)
 
 
 def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:

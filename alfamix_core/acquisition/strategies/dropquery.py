@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import masks, noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows, products
-from alfamix_core.acquisition.clustering import Effort, kmeans, representatives
-from alfamix_core.acquisition.rows import unit
+from alfamix_core.acquisition.clustering import Effort
+from alfamix_core.acquisition.spread import offer_clusters, offer_in_rounds
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -158,32 +159,28 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     return scores if count >= len(scores) else scores.take(_order(scores, state)[:count].sort().values)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose among the candidates by k-means; fill a short batch at random, by seed and position.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries: the candidates nearest to the cluster centres, then the fill; each by flips, then by
+            the random number. Where candidates are refused, the choice is that of the pool without them.
         generator: gives the seed of the k-means.
-
-    Returns:
-        (min(need, n),) positions: the candidates nearest to the cluster centres, then the fill; each by flips, then
-        by the random number.
 
     Source:
         Gupte et al., TMLR 2024, algorithm 1; the released code fills by a draw with a global state.
     """
     seed = noise.draw_seed(generator)
-    kept = keep(scores, state, need)
-    order_n = _order(kept, state)
-    if len(kept) <= need or not need:
-        return kept.positions_n[order_n[:need]]
-    rows_nD = unit(kept.rows["embeddings"])
-    chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=order_n.device)
-    chosen_n[representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))] = True
-    first_n = chosen_n[order_n]
-    return kept.positions_n[torch.cat([order_n[first_n], order_n[~first_n]])[:need]]
+
+    def choose(left: Scores) -> None:
+        kept = keep(left, state, batch.need)
+        if len(kept) > batch.need:
+            offer_clusters(batch, kept, _order(kept, state), seed, state.clustering)
+
+    offer_in_rounds(batch, scores, choose)
+    batch.offer_all(scores.positions_n[_order(scores, state)])
 
 
 def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
 from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -155,31 +156,29 @@ def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
     return fitted_nX
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose one by one the sample farthest from the labelled and the chosen ones in the network's hidden layer.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries, best first; ties by position. Where all of the subset was offered, the choice
+            continues on the next one, with the queries among the labelled samples.
         generator: gives the seed of weights and dropout.
-
-    Returns:
-        (min(need, n),) positions, best first; ties by position.
 
     Source:
         Caramalau, Bhattarai, Kim, "Sequential graph convolutional network for active learning", CVPR 2021: CoreGCN.
     """
     seed = noise.draw_seed(generator)
-    kept = keep(scores, state, need)
-    if not len(kept) or not need:
-        return scores.positions_n[:0]
+    rest, labelled_LD = scores, state.embeddings_LD
     training_seed = noise.fold(seed, noise.GCN_TRAINING) >> 1
-    hidden_nX = graph_features(kept.column("embeddings"), state.embeddings_LD, training_seed)
-    points = Euclidean(hidden_nX)
-    pool, labelled = points.take(slice(0, len(kept))), points.take(slice(len(kept), None))
-    nearest_n = torch.full((len(kept),), torch.inf, dtype=torch.float64)
-    lower(pool, nearest_n, labelled)
-    positions_n = kept.positions_n.cpu()
-    picked_m = farthest_first(pool, nearest_n, positions_n, min(need, len(kept)), seed)
-    return kept.positions_n[picked_m.to(kept.positions_n.device)]
+    while batch.missing and len(rest):
+        kept = keep(rest, state, batch.missing)
+        rows_mD, m = kept.column("embeddings"), len(kept)
+        points = Euclidean(graph_features(rows_mD, labelled_LD, training_seed))
+        pool, nearest_m = points.take(slice(0, m)), torch.full((m,), torch.inf, dtype=torch.float64)
+        lower(pool, nearest_m, points.take(slice(m, None)))
+        positions_m = kept.positions_n.cpu()
+        picks = farthest_first(pool, nearest_m, positions_m, min(batch.missing, m), seed, batch.by_row(positions_m))
+        labelled_LD = torch.cat([labelled_LD, rows_mD[picks.to(rows_mD.device)].to(labelled_LD)])
+        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

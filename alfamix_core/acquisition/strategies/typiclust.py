@@ -15,12 +15,14 @@ Theirs takes the rows as they are, here they have length 1; it looks at 5 neighb
 half of the cluster; it has no ``max_clusters`` and no ``min_size``; and it breaks ties at random.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.clustering import Effort, kmeans
 from alfamix_core.acquisition.rows import Column, Rows, unit
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -138,27 +140,24 @@ def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
     return 1 / (means_u + 1e-5)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Visit the clusters with the fewest labelled members first, the largest first among these, and take of each the
     most typical sample, cyclically.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries in the order of the visits; where a sample is refused, the next most typical of its
+            cluster. Rows of clusters too small to be visited come last, by position.
         generator: gives the seed of the k-means.
-
-    Returns:
-        (min(need, n),) positions in the order of the visits. Rows of clusters too small to be visited come last, by
-        position.
 
     Source:
         Hacohen, Dekel, Weinshall, ICML 2022, algorithm 1.
     """  # noqa: D205
     seed = noise.draw_seed(generator)
-    n, need = len(scores), min(need, len(scores))
+    n, need, accept = len(scores), min(batch.missing, len(scores)), batch.by_row(scores.positions_n)
     if not need:
-        return scores.positions_n[:0]
+        return
     pool_nD = scores.rows["embeddings"]
     rows_mD = unit(pool_nD, state.embeddings_LD.to(pool_nD.device, pool_nD.dtype))
     # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's
@@ -175,16 +174,28 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     visited = [cluster for cluster, left_u in members.items() if sizes[cluster] >= least and len(left_u)]
     visited.sort(key=lambda cluster: (labelled_B[cluster], -sizes[cluster], int(members[cluster][0])))
 
-    chosen: list[int] = []
-    while len(chosen) < need and visited:
-        for cluster in visited[: need - len(chosen)]:
+    while batch.missing and visited:
+        for cluster in visited:
+            if not batch.missing:
+                return
             left_u = members[cluster]
             neighbours = max(1, min(state.neighbours, len(left_u) // 2))
-            best = int(typicalities(Rows((rows_mD,), left_u), neighbours).argmax()) if len(left_u) > 1 else 0
-            chosen.append(int(left_u[best]))
-            members[cluster] = torch.cat([left_u[:best], left_u[best + 1 :]])
+            typical_u = typicalities(Rows((rows_mD,), left_u), neighbours) if len(left_u) > 1 else left_u
+            offered = _until_accepted(left_u, typical_u, accept)
+            members[cluster] = left_u[~torch.isin(left_u, torch.tensor(offered, device=left_u.device))]
         visited = [cluster for cluster in visited if len(members[cluster])]
-    taken_n = torch.zeros(n, dtype=torch.bool, device=rows_mD.device)
-    picked_m = torch.tensor(chosen, dtype=torch.int64, device=rows_mD.device)
-    taken_n[picked_m] = True
-    return scores.positions_n[torch.cat([picked_m, (~taken_n).nonzero()[:, 0]])[:need]]
+    batch.offer_all(scores.positions_n)
+
+
+def _until_accepted(rows_u: Tensor, typical_u: Tensor, accept: Callable[[int], bool]) -> list[int]:
+    """Return the rows that were offered, the most typical first: all but the last of them were refused."""
+    best = int(rows_u[typical_u.argmax()])
+    if accept(best):
+        return [best]
+    offered = [best]
+    for row in rows_u[typical_u.sort(descending=True, stable=True).indices].tolist():
+        if row != best:
+            offered.append(row)
+            if accept(row):
+                break
+    return offered

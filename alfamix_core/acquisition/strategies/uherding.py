@@ -10,12 +10,14 @@ Choose it where the budget grows from a handful to many over the rounds: with fe
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import score_logits
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -131,7 +133,14 @@ def _squares(rows_aD: Tensor, rows_bD: Tensor) -> Tensor:
     return squares_ab.masked_fill_(squares_ab <= _EQUAL, 0.0)
 
 
-def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, need: int) -> Tensor:
+def herd(
+    rows_mD: Tensor,
+    weights_m: Tensor,
+    labelled_LD: Tensor,
+    width: float,
+    need: int,
+    accept: Callable[[int], bool] = lambda row: True,
+) -> Tensor:
     """Pick rows one by one, each time the one that adds most coverage.
 
     With k(i, j) = exp(-(‖x_i - x_j‖ / width)²), the coverage of a set S is Σ_j w_j max_{i in S} k(i, j). What a row
@@ -145,10 +154,11 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
         labelled_LD: (L, D) float64: what covers from the start; L may be 0.
         width: of the kernel, > 0.
         need: number of picks, <= m.
+        accept: asked once for each row that is to be picked; a row that is not accepted covers nothing.
 
     Returns:
         (need,) int64 indices of rows in the order of the picks; exact ties to the lowest row, as far as rounding shows
-        them as such.
+        them as such. Fewer if too few are accepted.
 
     Source:
         Bae, Noh, Sutherland, "Uncertainty herding: one active learning method for all label budgets", ICLR 2025,
@@ -201,6 +211,11 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
                 fresh_m[index_a] = True
                 evaluated += len(index_a)
             best = int(bounds_m.argmax())
+        if bounds_m[best] == -torch.inf:
+            break
+        if not accept(best):
+            bounds_m[best], fresh_m[best] = -torch.inf, True
+            continue
         picks.append(best)
         covered_m = torch.maximum(covered_m, kernel(everyone_m[best : best + 1], rows_mD)[0])
         bounds_m[best] = -torch.inf
@@ -209,7 +224,7 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
     return torch.tensor(picks, dtype=torch.int64, device=rows_mD.device)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Pick, one by one, the sample of the subset that adds most coverage of uncertainty.
 
     Embeddings are scaled to norm 1; the width of the kernel is the smallest distance between labelled samples that
@@ -218,18 +233,21 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries in the order of the picks; ties by position. Where all of the subset was offered, the
+            choice continues on the next one.
         generator: not read: the subset belongs to the seed of ``prepare``.
-
-    Returns:
-        (min(need, n),) positions in the order of the picks; ties by position.
 
     Source:
         Bae, Noh, Sutherland, ICLR 2025, algorithm 1 and section 4, with the subset of the released code.
     """
-    kept = keep(scores, state, need)
-    rows_mD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float64), dim=1)
-    labelled_LD = torch.nn.functional.normalize(state.embeddings_LD.to(rows_mD), dim=1)
+    rest, labelled_LD = scores, state.embeddings_LD.to(scores.positions_n.device, torch.float64)
+    labelled_LD = torch.nn.functional.normalize(labelled_LD, dim=1)
     width = bandwidth(labelled_LD)
-    picks = herd(rows_mD, kept.scores_n.to(torch.float64), labelled_LD, width, min(need, len(kept)))
-    return kept.positions_n[picks]
+    while batch.missing and len(rest):
+        kept = keep(rest, state, batch.missing)
+        rows_mD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float64), dim=1)
+        weights_m = kept.scores_n.to(torch.float64)
+        accept, count = batch.by_row(kept.positions_n), min(batch.missing, len(kept))
+        picks = herd(rows_mD, weights_m, labelled_LD, width, count, accept)
+        labelled_LD = torch.cat([labelled_LD, rows_mD[picks]])
+        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])
