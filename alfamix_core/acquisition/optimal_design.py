@@ -5,12 +5,17 @@ linear model's predictions on the pool still vary by; a row lowers it by w x'AFA
 a row, x'Ax and x'AFAx, say all of that, and one product with the rows brings them up to date after each pick.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from alfamix_core.acquisition.blocks import BLOCK_ROWS, map_rows, products
+
+_TILE = 48
+"""Of as many rows none falls into an odd tile of a matrix product, see ``blocks``."""
 
 
 def information(rows_nD: Tensor, weights_n: Tensor) -> Tensor:
@@ -30,6 +35,13 @@ def information(rows_nD: Tensor, weights_n: Tensor) -> Tensor:
 def inverse(information_DD: Tensor) -> Tensor:
     """Return the inverse, (D, D) float64, of a symmetric matrix with positive eigenvalues."""
     return torch.cholesky_inverse(torch.linalg.cholesky(information_DD))
+
+
+def _by_row(compute: Callable[[Tensor], Tensor], rows_nD: Tensor) -> Tensor:
+    """Apply a function row by row, equal rows to equal bits; few rows are not padded to a whole block."""
+    if len(rows_nD) > BLOCK_ROWS:
+        return map_rows(compute, rows_nD)
+    return compute(pad(rows_nD, (0, 0, 0, -len(rows_nD) % _TILE)))[: len(rows_nD)]
 
 
 @dataclass
@@ -62,7 +74,7 @@ class Design:
             span_b = (solved_bD * exact_bD).sum(dim=1)
             return torch.stack([span_b, (products(solved_bD, pool_DD) * solved_bD).sum(dim=1)], dim=1)
 
-        spans_n, reaches_n = map_rows(numbers, rows_nD).unbind(dim=1)
+        spans_n, reaches_n = _by_row(numbers, rows_nD).unbind(dim=1)
         return Design(rows_nD, weights_n, pool_DD, inverse_DD, spans_n.clone(), reaches_n.clone())
 
     def gains(self) -> Tensor:
@@ -83,7 +95,7 @@ class Design:
         pulled_D = self.pool_DD @ solved_D
         reached_D = self.inverse_DD @ pulled_D
         kernel_D2 = torch.stack([solved_D, reached_D], dim=1).to(self.rows_nD.dtype)
-        both_n2 = map_rows(lambda rows_bD: products(rows_bD, kernel_D2), self.rows_nD).to(torch.float64)
+        both_n2 = _by_row(lambda rows_bD: products(rows_bD, kernel_D2), self.rows_nD).to(torch.float64)
         span_n, reach_n = both_n2.unbind(dim=1)
         self.spans_n -= share * span_n.square()
         self.reaches_n += share * span_n * (share * (solved_D @ pulled_D) * span_n - 2 * reach_n)
