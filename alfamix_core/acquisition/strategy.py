@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition.batch import Batch
-from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
 _WORDS = {
@@ -49,15 +49,75 @@ class StrategyModule(Protocol):
         """
 
 
-def _first_bad_row(column_nX: Tensor) -> int | None:
-    """Return the index of the first row with a value that is not finite."""
+_LARGEST = {"embeddings": 1e15}
+"""Values up to this have products, and sums of thousands of them, within float32. Logits are only compared."""
+_SMALLEST = 1e-15
+"""Where every embedding is shorter, squares of float32 are 0."""
+
+
+def _first_bad_row(column_nX: Tensor, what: str) -> int | None:
+    """Return the index of the first row with a value that is not finite, or too large."""
     if not len(column_nX):
         return None
-    column_nX = column_nX.reshape(len(column_nX), -1)
-    # one cheap pass: a sum is finite unless a term is not, or it overflows; only such rows are looked at closely
-    suspects_m = (~column_nX.sum(dim=1, dtype=torch.float32).isfinite()).nonzero()[:, 0]
-    bad_m = suspects_m[~column_nX[suspects_m].isfinite().all(dim=1)]
+    sizes_n = torch.linalg.vector_norm(column_nX.reshape(len(column_nX), -1), ord=torch.inf, dim=1)
+    bad_m = (~(sizes_n <= _LARGEST.get(what, torch.finfo(sizes_n.dtype).max))).nonzero()[:, 0]
     return int(bad_m[0]) if len(bad_m) else None
+
+
+def _fault(row_X: Tensor) -> str:
+    """Say what is wrong with a bad row."""
+    if not bool(row_X.isfinite().all()):
+        return "has a value that is not finite"
+    return f"must have no value above {_LARGEST['embeddings']:g}, and has {float(row_X.abs().max()):.3g}"
+
+
+def _check_labelled(labelled: Labelled, columns: frozenset[str]) -> None:
+    """Refuse labelled samples that cannot be computed with.
+
+    Raises:
+        InputError: a value is not finite or too large, all embeddings are too small, a label is no class, or there are
+            not as many of one thing as of the other.
+    """
+    L, K = len(labelled), labelled.logits_LK.shape[1]
+    for what, rows in (("embeddings", labelled.embeddings_LD), ("logits", labelled.logits_LK)):
+        if len(rows) != L:
+            raise InputError(f"labelled samples: there must be as many {what} as labels, {L}, not {len(rows)}")
+        bad = _first_bad_row(rows, what) if what == "embeddings" or what in columns else None
+        if bad is not None:
+            raise InputError(f"labelled sample {bad}: {_WORDS[what]} {_fault(rows[bad])}")
+    longest = float(labelled.embeddings_LD.to(torch.float64).norm(dim=1).max()) if L else 0.0
+    if 0 < longest < _SMALLEST:
+        raise InputError(f"labelled samples: an embedding must be {_SMALLEST:g} long, the longest is {longest:.3g}")
+    wrong_m = ((labelled.labels_L < 0) | (labelled.labels_L >= K)).nonzero()[:, 0]
+    if len(wrong_m):
+        row = int(wrong_m[0])
+        raise InputError(f"labelled sample {row}: label must be a class in [0, {K}), not {int(labelled.labels_L[row])}")
+
+
+def _check_head(head: Head, labelled: Labelled) -> None:
+    """Refuse a head that does not fit the labelled samples, or gives no numbers.
+
+    Raises:
+        InputError: its sizes are not those of the embeddings and logits, or a value is not finite.
+    """
+    D, K = labelled.embeddings_LD.shape[1], labelled.logits_LK.shape[1]
+    if isinstance(head, LinearHead):
+        if tuple(head.weight_KD.shape) != (K, D) or tuple(head.bias_K.shape) != (K,):
+            shapes = f"{tuple(head.weight_KD.shape)} and {tuple(head.bias_K.shape)}"
+            raise InputError(f"head: weight and bias must have shapes {(K, D)} and {(K,)}, not {shapes}")
+        rows_KX = torch.cat([head.weight_KD, head.bias_K[:, None]], dim=1)
+        bad = _first_bad_row(rows_KX, "embeddings")
+        if bad is not None:
+            raise InputError(f"head: weight or bias of class {bad} {_fault(rows_KX[bad])}")
+        return
+    if not len(labelled):
+        return
+    with torch.no_grad():
+        logits_1K = head(labelled.embeddings_LD[:1].to(torch.float32))
+    if tuple(logits_1K.shape) != (1, K):
+        raise InputError(f"head: logits of one sample must have shape {(1, K)}, not {tuple(logits_1K.shape)}")
+    if not bool(logits_1K.isfinite().all()):
+        raise InputError("head: logits of labelled sample 0 has a value that is not finite")
 
 
 @dataclass(frozen=True)
@@ -107,13 +167,14 @@ class Strategy:
             The strategy's state.
 
         Raises:
-            InputError: no sample is labelled where labels are needed, or an embedding is not finite.
+            InputError: no sample is labelled where labels are needed, or the strategy cannot compute with these or the
+                head; the message names the sample or the class.
         """
         if self.needs_labels and not len(labelled):
             raise InputError(f'strategy "{self.name}" needs at least one labelled sample, and there is none')
-        bad = _first_bad_row(labelled.embeddings_LD)
-        if bad is not None:
-            raise InputError(f"labelled sample {bad}: embedding has a value that is not finite")
+        _check_labelled(labelled, self.columns)
+        if self.uses_head:
+            _check_head(head, labelled)
         return self.module.prepare(labelled, head, seed=seed, **self.parameters)
 
     def score(self, block: Features, state: Any) -> Scores:
@@ -133,10 +194,10 @@ class Strategy:
             column_nX = block.column(name)
             if column_nX is None:
                 raise InputError(f'strategy "{self.name}" needs the column "{name}", which was not computed')
-            bad = _first_bad_row(column_nX)
+            bad = _first_bad_row(column_nX, name)
             if bad is not None:
                 position = int(block.positions_n[bad])
-                raise InputError(f"sample at position {position}: {_WORDS[name]} has a value that is not finite")
+                raise InputError(f"sample at position {position}: {_WORDS[name]} {_fault(column_nX[bad])}")
         scores = self.module.score(block, state)
         wrong_m = (~(scores.scores_n < torch.inf)).nonzero()[:, 0]
         if len(wrong_m):

@@ -82,15 +82,23 @@ def read_card(model: Path) -> ModelCard:
     return ModelCard.parse((model / CARD_FILE).read_bytes(), CARD_FILE)
 
 
-def chooser(settings: Project, card: ModelCard) -> Strategy:
+def chooser(settings: Project, card: ModelCard, temperature: float | None = None) -> Strategy:
     """Return the strategy that chooses: the project's, or its cold start while the model is untrained.
+
+    Args:
+        settings: of the project.
+        card: of the round's model.
+        temperature: that calibrates the champion; for a strategy that takes one and was given none.
 
     Raises:
         InputError: an unknown strategy or parameter.
     """
-    if card.trained:
-        return strategies.load(settings.strategy.name, settings.strategy.parameters)
-    return strategies.load(settings.strategy.cold_start)
+    if not card.trained:
+        return strategies.load(settings.strategy.cold_start)
+    name, parameters = settings.strategy.name, settings.strategy.parameters
+    if temperature is not None and "temperature" in strategies.tunables(name):
+        parameters = {"temperature": temperature, **parameters}
+    return strategies.load(name, parameters)
 
 
 def wanted_columns(settings: Project, strategy: Strategy) -> frozenset[str]:
@@ -119,7 +127,7 @@ def load_decision(record: Round, model: Path, labelled: Path, device: torch.devi
     known = _labelled_features(labelled, size, len(settings.classes), settings.model.embedding_dtype)
     features = Labelled(known[0].to(device), known[1].to(device), known[2].to(device))
     card = read_card(model)
-    strategy = chooser(settings, card)
+    strategy = chooser(settings, card, record.champion.metrics.get("temperature"))
     return Decision(
         strategy, strategy.prepare(features, head, record.seed), features, known[3], head, device, card.trained
     )

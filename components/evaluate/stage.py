@@ -1,5 +1,6 @@
 """Measure the round's model on the test split, and promote it if it passes the gate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from alfamix_core.errors import InputError
+from alfamix_core.evaluation.calibration import fit_temperature
 from alfamix_core.evaluation.metrics import Metrics, measure
 from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
@@ -27,6 +29,7 @@ from alfamix_core.storage import Store, open_store
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _SPLITS: tuple[Literal["test", "audit"], ...] = ("test", "audit")
+_CALIBRATION = "val"  # labels that neither train the weights nor judge the model
 _NEVER = 1e4  # below every other logit, and still finite
 
 
@@ -64,10 +67,11 @@ def run(
     record = read_round(snapshot)
     settings = record.settings
     network, card = model_folder.load(model, settings)
-    splits = {name: _split(snapshot, name) for name in _SPLITS}
+    splits = {name: _split(snapshot, name) for name in (*_SPLITS, _CALIBRATION)}
     samples = {name: images(split.table, settings) for name, split in splits.items()}
-    found = {name: _predict(network, samples[name], splits[name], settings, place) for name in _SPLITS}
-    metrics = {name: predictions.measure() for name, predictions in found.items()}
+    found = {name: _predict(network, samples[name], splits[name], settings, place) for name in splits}
+    metrics = {name: found[name].measure() for name in _SPLITS}
+    temperature = _temperature([found[name] for name in (_CALIBRATION, *_SPLITS)])
     compared: Literal["test", "audit"] = "test" if metrics["test"] is not None else "audit"
     ours, theirs, agreement = metrics[compared], None, None
     if record.champion.round is not None and ours is not None:
@@ -83,6 +87,8 @@ def run(
         champion_recalls=_recalls(theirs, settings),
         split=compared,
     )
+    # frozen with the champion in the next round, whose strategy may need it
+    promotion = promotion.model_copy(update={"metrics": {**promotion.metrics, "temperature": temperature}})
     now = datetime.now(UTC)
     fence = lock.renew(store, run_id, now, now + timedelta(hours=settings.round.max_hours)).fence
     promotion = champion.record_decision(store, number, promotion)
@@ -103,6 +109,7 @@ def run(
         ),
         confusion=test.confusion if test else (),
         promotion=promotion,
+        temperature=temperature,
         epochs=card.epochs,
         stopped_because=card.stopped_because,
     )
@@ -154,6 +161,12 @@ class _Predictions:
         ours_m = self.logits_nK[torch.isin(self.index_n, other.index_n)].argmax(dim=1)
         theirs_m = other.logits_nK[torch.isin(other.index_n, self.index_n)].argmax(dim=1)
         return float((ours_m == theirs_m).double().mean()) if len(ours_m) else None
+
+
+def _temperature(found: Sequence[_Predictions]) -> float:
+    """Return the temperature that calibrates the first that has samples; 1 if none has."""
+    labelled = (predictions for predictions in found if len(predictions.labels_n))
+    return next((fit_temperature(each.logits_nK, each.labels_n) for each in labelled), 1.0)
 
 
 def _predict(

@@ -97,3 +97,9 @@ def test_a_trained_model_is_kept_whether_or_not_it_is_promoted(project: Path, tm
     store, found = run(project, tmp_path, [0.0, 1.0, 0.0], ("cat", "dog", "owl"))
     assert found.promotion.split == "test"
     assert store.entry(layout.model(1) + "model.safetensors") is not None
+
+
+def test_the_temperature_is_recorded_and_kept_with_the_champions_metrics(project: Path, tmp_path: Path):
+    """Always sure of one class, right one time in three: no temperature of the grid is high enough."""
+    _, found = run(project, tmp_path, [0.0, 0.0, 9.0], ("cat", "dog"))
+    assert found.temperature == found.promotion.metrics["temperature"] == 20.0

@@ -45,7 +45,8 @@ class State:
         caps: the schedule, ascending.
         flips: for the closed form with a linear head, else None.
         head: the head.
-        anchors_CD: (C, D) for all others, with the overall mean if some class has no label.
+        anchors_CD: for all others, (C, D) with the overall mean if some class has no label; where ratios are drawn,
+            (K, D), with the overall mean for each such class.
         farthest_only: for a head that is not linear, whether the farthest anchor alone is tried.
         alpha: how the mixing ratios come about.
         selection: how queries are chosen among more candidates than are needed.
@@ -114,13 +115,12 @@ def prepare(
         classes = head(labelled.embeddings_LD[:1].to(torch.float32)).shape[1]
     if classes < 2:
         raise InputError(f"two classes are needed to compare, the head has {classes}")
-    everywhere = len(means.classes_C) == classes
     caps = mixing.CAPS if alpha == "closed_form" else drawn_mixing.CAPS
     return State(
         caps=caps if grow else caps[:1],
         flips=linear_flips(labelled, head) if isinstance(head, LinearHead) and alpha == "closed_form" else None,
         head=head,
-        anchors_CD=means.means_CD if everywhere else torch.cat([means.means_CD, means.overall_D[None]]),
+        anchors_CD=means.for_mixing(classes, each=alpha != "closed_form"),
         farthest_only=anchors == "farthest",
         alpha=alpha,
         selection=selection,

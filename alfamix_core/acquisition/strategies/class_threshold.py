@@ -21,7 +21,6 @@ from alfamix_core.acquisition.probabilities import log_probabilities, score_logi
 from alfamix_core.acquisition.rows import Column
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = True
@@ -55,13 +54,7 @@ def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
 
     Returns:
         The state.
-
-    Raises:
-        InputError: a logit is not finite.
     """
-    bad = (~labelled.logits_LK.isfinite().all(dim=1)).nonzero()
-    if len(bad):
-        raise InputError(f"labelled sample {int(bad[0])}: logits has a value that is not finite")
     return State(labelled.logits_LK, labelled.labels_L)
 
 

@@ -8,7 +8,8 @@ Choose it on frozen features of a foundation model, with a head trained on dropp
 passes, no gradient. Where one wants a continuous measure of how near the flip is, ``alfamix`` has it.
 
 scikit-activeml's ``DropQuery`` has 5 passes by default, and only those that most passes flip are candidates, filled up
-to the batch by flips, ties anyhow; here all that any pass flips where the former are not 25 times the batch. It
+to the batch by flips, ties anyhow; here also those that fewer passes flip, as long as there are not 25 times the
+batch of them. It
 clusters the rows as they are, here they have length 1. It does not scale the features that are kept, which only shows
 where the head has a bias. Its masks come from a random state of its own, and its queries in the order of the clusters.
 """
@@ -31,7 +32,7 @@ NEEDS_LABELS = False
 USES_HEAD = True
 
 _ENOUGH = 25
-"""So many times the batch of samples that most passes flip, and the others are no candidates."""
+"""With so many times the batch of candidates, samples that fewer passes flip are none."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,14 @@ def _order(scores: Scores, state: State) -> Tensor:
 
 
 def _candidates(scores: Scores, state: State, need: int) -> int:
-    """Return how many of the best rows are candidates: those most passes flip if these are 25 times ``need``, else
-    those any pass flips.
+    """Return how many of the best rows are candidates: those that more than half of the passes flip, or one pass less,
+    and so on down to one, until they are 25 times ``need``.
     """  # noqa: D205
-    most = int((scores.scores_n > state.passes / 2).sum())
-    return most if most >= _ENOUGH * need else int((scores.scores_n > 0).sum())
+    for least in range(state.passes // 2 + 1, 0, -1):
+        candidates = int((scores.scores_n >= least).sum())
+        if candidates >= _ENOUGH * need:
+            break
+    return candidates
 
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:

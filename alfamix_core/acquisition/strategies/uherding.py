@@ -12,13 +12,15 @@ Choose it where the budget grows from a handful to many over the rounds: with fe
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.batch import Batch
-from alfamix_core.acquisition.probabilities import score_logits
+from alfamix_core.acquisition.probabilities import score_logits, without_top
+from alfamix_core.acquisition.strategies.entropy import entropies
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
@@ -31,6 +33,7 @@ _BLOCK_ROWS = 256
 _STALE_ROWS = 16
 _EQUAL = 1e-12
 """Squared distances of unit vectors up to this are rounding of 0 in float64."""
+_UNCERTAINTIES = {"margin": margins, "entropy": entropies, "least_confidence": without_top}
 
 
 @dataclass(frozen=True)
@@ -40,24 +43,37 @@ class State:
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
         temperature: logits are divided by it.
+        uncertainty: what of the probabilities is weighed.
         subset: at most so many samples are covered and chosen from.
         key: of the subset.
     """
 
     embeddings_LD: Tensor
     temperature: float
+    uncertainty: str
     subset: int
     key: int
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int, temperature: float = 1.0, subset: int = 35_000) -> State:
+def prepare(
+    labelled: Labelled,
+    head: Head,
+    *,
+    seed: int,
+    temperature: float = 1.0,
+    uncertainty: Literal["margin", "entropy", "least_confidence"] = "margin",
+    subset: int = 35_000,
+) -> State:
     """Keep the labelled embeddings.
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
         head: not read.
         seed: of the subset.
-        temperature: logits are divided by it, > 0; best the one that calibrates the model on validation samples.
+        temperature: logits are divided by it, > 0. A round takes the one that ``evaluate`` fitted for the champion, if
+            none is given.
+        uncertainty: "margin" is 1 - (p_(1) - p_(2)), the released code's; "entropy" in nats; "least_confidence" is
+            1 - p_(1).
         subset: at most so many samples are covered and chosen from, >= 1, and never fewer than the queries.
 
     Returns:
@@ -70,24 +86,25 @@ def prepare(labelled: Labelled, head: Head, *, seed: int, temperature: float = 1
         raise InputError(f'strategy "uherding": temperature must be above 0, not {temperature}')
     if subset < 1:
         raise InputError(f'strategy "uherding": subset must be at least 1, not {subset}')
-    return State(labelled.embeddings_LD, temperature, subset, noise.fold(seed, noise.HERD_SUBSET))
+    return State(labelled.embeddings_LD, temperature, uncertainty, subset, noise.fold(seed, noise.HERD_SUBSET))
 
 
 def score(block: Features, state: State) -> Scores:
-    """Score each sample by one minus its margin at the temperature; 1 for all while nothing is labelled.
+    """Score each sample by its uncertainty at the temperature; 1 for all while nothing is labelled.
 
     Args:
         block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
         state: from ``prepare``.
 
     Returns:
-        scores_n in [0, 1], the uncertainty; the choice weighs it. The row ``embeddings`` is what is covered.
+        scores_n >= 0, the uncertainty; the choice weighs it. The row ``embeddings`` is what is covered.
 
     Raises:
         InputError: there are fewer than two classes.
     """
     assert block.embeddings_nD is not None
-    scores = score_logits(block, lambda log_probs_nK: margins((log_probs_nK / state.temperature).log_softmax(dim=1)))
+    measure = _UNCERTAINTIES[state.uncertainty]
+    scores = score_logits(block, lambda log_probs_nK: measure((log_probs_nK / state.temperature).log_softmax(dim=1)))
     scores_n = scores.scores_n if len(state.embeddings_LD) else torch.ones_like(scores.scores_n)
     return Scores(block.positions_n, scores_n, {"embeddings": block.embeddings_nD})
 
