@@ -91,7 +91,8 @@ def select(
     table = _Table.read(chosen, embeddings, labels, head, probabilities, columns or {})
     asked_N = (table.labels_N < 0) & ~_excluded(exclude, len(table.labels_N))
     asked_n = asked_N.nonzero()[:, 0]
-    state = chosen.prepare(table.labelled(), table.head, seed)
+    labelled = table.labelled()
+    state = chosen.prepare(labelled, table.head or _silent(labelled), seed)
     rules: list[Constraint] = []
     reach = policy.reach(budget, sparse=groups is not None)
     scores = score_shard(chosen, table.blocks(asked_n, logits="logits" in chosen.columns), state, reach)
@@ -116,7 +117,7 @@ class _Table:
         logits: (N, K) float32 where probabilities were given, else None: they are computed from the embeddings.
         others: further columns, as they came.
         labels_N: (N,) int64 on the CPU, -1 for unknown.
-        head: what the strategy is given.
+        head: of the caller; None without any.
         classes: K; None where nothing says it.
         device: where the rows are computed with.
         in_torch: whether the caller's arrays are tensors.
@@ -126,7 +127,7 @@ class _Table:
     logits: Tensor | None
     others: Mapping[str, Array]
     labels_N: Tensor
-    head: Head
+    head: Head | None
     classes: int | None
     device: torch.device
     in_torch: bool
@@ -158,7 +159,7 @@ class _Table:
         function, names = _head(head, None if embeddings is None else embeddings.shape[1], device)
         logits = None if probabilities is None else _logarithms(_matrix(probabilities, "probabilities", N), device)
         classes = None if logits is None else logits.shape[1]
-        if head is not None and embeddings is not None:
+        if function is not None and embeddings is not None:
             classes = _check_head(function, embeddings[:1], device)
         labels_N = _numbered(labels_N, names, classes)
         others = {name: _column(others[name], name, N) for name in others}
@@ -183,7 +184,7 @@ class _Table:
         """Return the columns of some rows, whose positions are the caller's rows; the head computes logits if told."""
         embeddings_nD = None if self.embeddings is None else _floats(_rows(self.embeddings, rows_n), self.device)
         logits_nK = None if self.logits is None else self.logits[rows_n.to(self.device)]
-        if logits and logits_nK is None and embeddings_nD is not None and self.classes is not None:
+        if logits and embeddings_nD is not None and self.head is not None:
             with torch.no_grad():
                 logits_nK = self.head(embeddings_nD.to(torch.float32))
         others = {name: _floats(_rows(column, rows_n), self.device) for name, column in self.others.items()}
@@ -192,15 +193,17 @@ class _Table:
         )
 
     def labelled(self) -> Labelled:
-        """Return the rows with a class; without embeddings or logits, those are empty columns."""
+        """Return the rows with a class; what is not there is filled with what says nothing: features 1, logits 0."""
         rows_L = (self.labels_N >= 0).nonzero()[:, 0]
         features = self.features(rows_L, logits=True)
-        nothing_L0 = torch.zeros(len(rows_L), 0, device=self.device)
-        return Labelled(
-            nothing_L0 if features.embeddings_nD is None else features.embeddings_nD,
-            nothing_L0 if features.logits_nK is None else features.logits_nK,
-            self.labels_N[rows_L].to(self.device),
-        )
+        labels_L = self.labels_N[rows_L].to(self.device)
+        classes = int(labels_L.max()) + 1 if len(labels_L) else 2
+        embeddings_LD, logits_LK = features.embeddings_nD, features.logits_nK
+        if embeddings_LD is None:
+            embeddings_LD = torch.ones(len(rows_L), 1, device=self.device)
+        if logits_LK is None:
+            logits_LK = torch.zeros(len(rows_L), max(classes, 2), device=self.device)
+        return Labelled(embeddings_LD, logits_LK, labels_L)
 
     def blocks(self, rows_n: Tensor, *, logits: bool) -> Iterator[Features]:
         """Yield the features of some rows, at least one block."""
@@ -231,7 +234,7 @@ def _complete(
             raise InputError(words + f'the column "{name}": give columns={{"{name}": …}}')
 
 
-def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head, Tensor | None]:
+def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, Tensor | None]:
     """Return a head, and the classes as the caller numbers them where those are not 0 … K - 1.
 
     Raises:
@@ -239,7 +242,7 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head, Tensor 
     """
     names = None
     if head is None:
-        return _no_head, None
+        return None, None
     if hasattr(head, "coef_") and hasattr(head, "intercept_") and hasattr(head, "classes_"):
         weight, bias = np.atleast_2d(np.asarray(head.coef_)), np.atleast_1d(np.asarray(head.intercept_))
         names = _whole_numbers(head.classes_, "head: classes_")
@@ -269,8 +272,10 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head, Tensor 
     raise InputError(f"head: must be (W, b), a fitted linear classifier or a function, not {kind}")
 
 
-def _no_head(embeddings_nD: Tensor) -> Tensor:
-    raise InputError("a head is needed: (W, b), a fitted linear classifier or a function")
+def _silent(labelled: Labelled) -> LinearHead:
+    """Return a head of the right size for strategies that read none."""
+    D, K = labelled.embeddings_LD.shape[1], labelled.logits_LK.shape[1]
+    return LinearHead(labelled.embeddings_LD.new_zeros(K, D), labelled.embeddings_LD.new_zeros(K))
 
 
 def _check_head(head: Head, first: Array, device: torch.device) -> int:

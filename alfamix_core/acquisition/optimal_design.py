@@ -26,7 +26,7 @@ def information(rows_nD: Tensor, weights_n: Tensor) -> Tensor:
         weights_n: (n,) float64 >= 0.
     """
     total_DD = torch.zeros(rows_nD.shape[1], rows_nD.shape[1], dtype=torch.float64, device=rows_nD.device)
-    for rows_bD, weights_b in zip(rows_nD.split(BLOCK_ROWS), weights_n.split(BLOCK_ROWS), strict=True):
+    for rows_bD, weights_b in zip(torch.split(rows_nD, BLOCK_ROWS), torch.split(weights_n, BLOCK_ROWS), strict=True):
         exact_bD = rows_bD.to(torch.float64)
         total_DD.addmm_(exact_bD.T, exact_bD * weights_b[:, None])
     return total_DD

@@ -35,6 +35,7 @@ _READINGS = {
     "margin": Reading("margin score", 1, "One minus the gap between the two most likely classes; 1 is a tie."),
     "entropy": Reading("entropy", 1, "Of the predicted probabilities, in nats; higher is less certain."),
     "bald": Reading("disagreement", 1, "Between models sampled by dropout, in nats."),
+    "batchbald": Reading("disagreement", 1, "Between models sampled by dropout, in nats, of the sample alone."),
     "dfal": Reading("perturbation", -1, "Norm of the smallest change of the input that flips the prediction."),
 }
 

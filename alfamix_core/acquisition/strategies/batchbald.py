@@ -17,6 +17,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import noise, ranking
 from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.probabilities import NoState
 from alfamix_core.acquisition.strategies import bald
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
@@ -85,7 +86,7 @@ def score(block: Features, state: State) -> Scores:
         InputError: there are fewer than two classes.
     """
     assert block.mc_logits_nTK is not None
-    scores = bald.score(block, bald.NoState())
+    scores = bald.score(block, NoState())
     return Scores(scores.positions_n, scores.scores_n, {"mc_logits": block.mc_logits_nTK})
 
 
@@ -119,11 +120,13 @@ class Outcomes:
         """
         given_pass_a = torch.special.entr(probs_aTK).sum(dim=2).mean(dim=1)
         size = max(1, _LARGEST // (len(self.chances_C) * probs_aTK.shape[2]))
-        given_picks = [
-            torch.special.entr(self.beliefs_CT @ part_bTK).sum(dim=2) @ self.chances_C
-            for part_bTK in probs_aTK.split(size)
-        ]
-        return (torch.cat(given_picks) - given_pass_a).clamp(min=0)
+        given_picks_a = torch.cat(
+            [
+                torch.special.entr(self.beliefs_CT @ part_bTK).sum(dim=2) @ self.chances_C
+                for part_bTK in torch.split(probs_aTK, size)
+            ]
+        )
+        return torch.clamp(given_picks_a - given_pass_a, min=0)
 
     def add(self, probs_TK: Tensor) -> None:
         """Add a pick: every outcome with every class, or as many as fit, drawn by how likely they are."""
@@ -171,7 +174,8 @@ def jointly(
         Kirsch, van Amersfoort, Gal, "BatchBALD: efficient and diverse batch acquisition for deep Bayesian active
         learning", NeurIPS 2019, algorithm 1 and section 3.3.
     """
-    bounds_m, picks = outcomes.gains(probs_mTK), []
+    bounds_m = outcomes.gains(probs_mTK)
+    picks: list[int] = []
     fresh_m = torch.ones(len(probs_mTK), dtype=torch.bool)
     while len(picks) < count:
         best = int(bounds_m.argmax())

@@ -137,7 +137,7 @@ def pure_radius(rows_mD: Tensor, owner_m: Tensor, purity: float) -> float:
         The radius, inf if there is one cluster.
     """
     nearest = []
-    for rows_bD, owner_b in zip(rows_mD.split(_BLOCK_ROWS), owner_m.split(_BLOCK_ROWS), strict=True):
+    for rows_bD, owner_b in zip(torch.split(rows_mD, _BLOCK_ROWS), torch.split(owner_m, _BLOCK_ROWS), strict=True):
         others_bm = _squares(rows_bD, rows_mD).masked_fill_(owner_b[:, None] == owner_m, torch.inf)
         nearest.append(others_bm.amin(dim=1))
     nearest_m = torch.cat(nearest).sort().values
@@ -166,7 +166,7 @@ def cover(
 
     def counts(others_cD: Tensor) -> Tensor:
         """Return how many of the others lie in the ball of each row."""
-        blocks = [(_squares(rows_bD, others_cD) < limit).sum(dim=1) for rows_bD in rows_mD.split(_BLOCK_ROWS)]
+        blocks = [(_squares(rows_bD, others_cD) < limit).sum(dim=1) for rows_bD in torch.split(rows_mD, _BLOCK_ROWS)]
         return torch.cat(blocks)
 
     left_m = counts(rows_mD[~covered_m])
