@@ -543,7 +543,7 @@ def herding(bench: Bench) -> None:
 
 
 def bait(bench: Bench) -> None:
-    """bait from features to queries, beside the published steps: every trace from the matrices, n D² a pick.
+    """Bait from features to queries, beside the published steps: every trace from the matrices, n D² a pick.
 
     The other side runs for the first steps alone, on the rows of the subset.
     """
@@ -559,7 +559,7 @@ def bait(bench: Bench) -> None:
         rows_mD = rows_mD * kept.scores_n.sqrt()[:, None]
         pool_DD, steps = rows_mD.T @ rows_mD / len(rows_mD), 6
 
-        def published(rows_mD: Tensor = rows_mD, pool_DD: Tensor = pool_DD) -> list[int]:
+        def published(rows_mD: Tensor = rows_mD, pool_DD: Tensor = pool_DD, steps: int = steps) -> list[int]:
             inverse_DD, picks = torch.eye(len(pool_DD)), list[int]()
             for _ in range(steps):
                 solved_mD = rows_mD @ inverse_DD
