@@ -45,6 +45,8 @@ KMEANS_SKETCH = 26
 """Where the search for the directions of k-means' sketch begins."""
 KMEANS_SPLIT = 27
 """The rows at which k-means tries another centre, one key a try."""
+ROW_MARK = 28
+"""The factors of the marks by which copies of a row are found."""
 
 _WIDE_ROWS = 256
 """Part of the numbers' definition: changing it changes queries."""
