@@ -8,6 +8,8 @@ from torch import Tensor
 
 from alfamix_core.acquisition.rows import Column
 
+_BLOCK_ROWS = 2048
+
 
 class Constraint(Protocol):
     """Judges one sample after another; remembers those that were taken into the batch."""
@@ -74,7 +76,10 @@ class Apart:
         """
         self._embeddings_nD = embeddings_nD
         self._distance = distance
-        self._batch_mD = (embeddings_nD[:0] if labelled_LD is None else labelled_LD).to(torch.float32)
+        self._labelled_LD = labelled_LD
+        # grows by doubling, so that a query copies no other
+        self._batch_mD = embeddings_nD[:0].to(torch.float32)
+        self._taken = 0
         self.words = f"at least {distance:g} apart"
 
     def barred(self) -> None:
@@ -82,9 +87,19 @@ class Apart:
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample is far enough from all that were taken."""
-        gaps_mD = self._batch_mD - self._embeddings_nD[index : index + 1].to(torch.float32)
-        return bool((gaps_mD.norm(dim=1) >= self._distance).all())
+        row_1D = self._embeddings_nD[index : index + 1].to(torch.float32)
+        known = [self._batch_mD[: self._taken]] + ([] if self._labelled_LD is None else [self._labelled_LD])
+        blocks = (block for rows_mD in known for block in torch.split(rows_mD, _BLOCK_ROWS))
+        # differences, not products: an offset costs no digits
+        mode = "donot_use_mm_for_euclid_dist"
+        gaps = (torch.cdist(row_1D, block.to(torch.float32), compute_mode=mode) for block in blocks)
+        return all(bool((gap_1m >= self._distance).all()) for gap_1m in gaps)
 
     def take(self, index: int) -> None:
         """Keep the sample's embedding."""
-        self._batch_mD = torch.cat([self._batch_mD, self._embeddings_nD[index : index + 1].to(torch.float32)])
+        if self._taken == len(self._batch_mD):
+            longer_mD = self._batch_mD.new_empty((max(2 * self._taken, 64), self._batch_mD.shape[1]))
+            longer_mD[: self._taken] = self._batch_mD
+            self._batch_mD = longer_mD
+        self._batch_mD[self._taken] = self._embeddings_nD[index : index + 1][0].to(torch.float32)
+        self._taken += 1

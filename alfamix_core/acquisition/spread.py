@@ -36,7 +36,8 @@ def offer_clusters(batch: Batch, scores: Scores, order_n: Tensor, seed: int, eff
     Args:
         batch: takes the queries.
         scores: n candidates, n > 0, with ``embeddings``, which are scaled to length 1.
-        order_n: (n,) int64 indices of all rows: the clusters come in the order of the rows nearest to their centres.
+        order_n: (n,) int64 indices of all rows, the better first: of two at an equal distance the better counts as
+            nearer, and the clusters come in the order of the rows nearest to their centres.
         seed: of the k-means.
         effort: of the k-means.
     """
@@ -46,7 +47,7 @@ def offer_clusters(batch: Batch, scores: Scores, order_n: Tensor, seed: int, eff
     served = set(clusters.owner_n[taken_n].tolist())
     ranks_n = torch.empty_like(order_n)
     ranks_n[order_n] = torch.arange(len(order_n), device=order_n.device)
-    members = [rows for cluster, rows in enumerate(grouped(clusters)) if len(rows) and cluster not in served]
+    members = [rows for cluster, rows in enumerate(grouped(clusters, order_n)) if len(rows) and cluster not in served]
     first_m = ranks_n[torch.stack([rows[0] for rows in members])] if members else ranks_n[:0]
     for cluster in first_m.sort().indices.tolist():
         if not batch.missing:

@@ -52,7 +52,7 @@ class StrategyModule(Protocol):
 _LARGEST = {"embeddings": 1e15}
 """Values up to this have products, and sums of thousands of them, within float32. Logits are only compared."""
 _SMALLEST = 1e-15
-"""Where every embedding is shorter, squares of float32 are 0."""
+"""Where every value is smaller, squares and products of float32 lose their digits."""
 
 
 def _first_bad_row(column_nX: Tensor, what: str) -> int | None:
@@ -85,9 +85,9 @@ def _check_labelled(labelled: Labelled, columns: frozenset[str]) -> None:
         bad = _first_bad_row(rows, what) if what == "embeddings" or what in columns else None
         if bad is not None:
             raise InputError(f"labelled sample {bad}: {_WORDS[what]} {_fault(rows[bad])}")
-    longest = float(labelled.embeddings_LD.to(torch.float64).norm(dim=1).max()) if L else 0.0
-    if 0 < longest < _SMALLEST:
-        raise InputError(f"labelled samples: an embedding must be {_SMALLEST:g} long, the longest is {longest:.3g}")
+    largest = float(torch.linalg.vector_norm(labelled.embeddings_LD, ord=torch.inf)) if L else 0.0
+    if 0 < largest < _SMALLEST:
+        raise InputError(f"labelled samples: one value at least must be {_SMALLEST:g}, the largest is {largest:.3g}")
     wrong_m = ((labelled.labels_L < 0) | (labelled.labels_L >= K)).nonzero()[:, 0]
     if len(wrong_m):
         row = int(wrong_m[0])

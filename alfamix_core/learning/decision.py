@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import mixing, strategies
-from alfamix_core.acquisition.anchors import class_means
+from alfamix_core.acquisition.anchors import Anchors, class_means
 from alfamix_core.acquisition.strategy import Strategy
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
 from alfamix_core.learning import model_folder
@@ -53,13 +54,18 @@ class Decision:
             deepfool_n=on_device.get("deepfool"),
         )
 
+    @cached_property
+    def anchors(self) -> Anchors:
+        """The means of the labelled classes, computed once for all queries."""
+        return class_means(self.labelled)
+
     def explain(self, embedding_D: Tensor, score: float, classes: Sequence[str]) -> str:
         """Say in words why a sample was chosen; empty where the score says it all."""
         closed_form = self.strategy.parameters.get("alpha", "closed_form") == "closed_form"
         if self.strategy.name != "alfamix" or not closed_form or not math.isfinite(score):
             return ""
         just_above = -score * (1 + 1e-4) + 1e-6
-        why = mixing.explain(embedding_D.to(self.device), class_means(self.labelled), self.head, just_above)
+        why = mixing.explain(embedding_D.to(self.device), self.anchors, self.head, just_above)
         if why.flips_to is None:
             return ""
         return f"mixed with {classes[why.anchor]}, {classes[why.predicted]} becomes {classes[why.flips_to]}"

@@ -166,34 +166,59 @@ def score(block: Features, state: State) -> Scores:
     return Scores(block.positions_n, (0.0 - caps_n).to(torch.float32), rows)
 
 
-def _reached(scores: Scores, state: State, need: int) -> tuple[float, Tensor]:
-    """Return the first cap with more than ``need`` candidates, else the last, and which rows are candidates there.
+@dataclass(frozen=True)
+class _Reached:
+    """Where the schedule stops.
+
+    Attributes:
+        cap: the first with more candidates than are needed, copies counted once; else the last.
+        candidates_n: (n,) bool.
+        repeats_n: (n,) bool: which rows are copies of earlier ones.
+        enough: whether there are more than are needed.
+    """
+
+    cap: float
+    candidates_n: Tensor
+    repeats_n: Tensor
+    enough: bool
+
+
+def _reached(scores: Scores, state: State, need: int) -> _Reached:
+    """Return where the schedule stops.
 
     A critical cap of a head that is not linear is itself a cap of the schedule: the first at which it flips, where
     it is a candidate already. That of a linear head must lie below the cap.
     """
-    caps_n = -scores.scores_n.to(torch.float64)
+    caps_n, repeats_n = -scores.scores_n.to(torch.float64), ranking.repeats(scores)
     for cap in state.caps:
         candidates_n = caps_n < cap if state.flips is not None else caps_n <= cap * (1 + 1e-6)
-        if int(candidates_n.sum()) > need:
+        enough = int((candidates_n & ~repeats_n).sum()) > need
+        if enough:
             break
-    return cap, candidates_n
+    return _Reached(cap, candidates_n, repeats_n, enough)
 
 
-def _order(scores: Scores, state: State, candidates_n: Tensor) -> Tensor:
-    """Return the indices of the rows: by score, or with a random fill the candidates by score and then any."""
-    order_n = ranking.order(scores)
-    if state.fill == "critical_cap":
-        return order_n
-    numbers_n = noise.uniform(noise.fold(state.seed, noise.RANDOM_FILL), scores.positions_n)
-    by_number_n = numbers_n.sort(stable=True).indices
-    return torch.cat([order_n[candidates_n[order_n]], by_number_n[~candidates_n[by_number_n]]])
+def _order(scores: Scores, state: State, reached: _Reached) -> Tensor:
+    """Return the indices of the rows: by score, or with a random fill the candidates by score and then any.
+
+    Copies of others come last, so that a place which is left open asks for something new.
+    """
+    order_n, repeats_n = ranking.order(scores), reached.repeats_n
+    if state.fill == "random":
+        numbers_n = noise.uniform(noise.fold(state.seed, noise.RANDOM_FILL), scores.positions_n)
+        by_number_n = numbers_n.sort(stable=True).indices
+        candidates_n = reached.candidates_n
+        order_n = torch.cat([order_n[candidates_n[order_n]], by_number_n[~candidates_n[by_number_n]]])
+        repeats_n = repeats_n & candidates_n
+    last_n = repeats_n[order_n]
+    return torch.cat([order_n[~last_n], order_n[last_n]])
 
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return the candidates of the first cap with more than ``reach`` of them, else ``reach`` rows with the fill.
+    """Return the candidates of the first cap with more than ``reach`` of them, and the ``reach`` rows asked first.
 
-    The cap of the whole pool is never larger than that of a shard, so nothing that it needs is missing.
+    The cap of the whole pool is never larger than that of a shard, so nothing that it needs is missing. What is no copy
+    in the pool is none in its shard, so it comes no later there.
 
     Args:
         scores: n rows of one shard or of several merged.
@@ -201,11 +226,13 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
         reach: the greatest number of queries that can still be asked for.
 
     Returns:
-        At most max(max_candidates, reach + 1) rows, in position order.
+        At most max(max_candidates, reach + 1) candidates, in position order with the others.
     """
-    _, candidates_n = _reached(scores, state, reach)
-    count = min(max(int(candidates_n.sum()), reach), max(state.max_candidates, reach + 1))
-    return scores if count >= len(scores) else scores.take(_order(scores, state, candidates_n)[:count].sort().values)
+    reached = _reached(scores, state, reach)
+    first_n = ranking.order(scores)
+    first_n = first_n[reached.candidates_n[first_n]][: max(state.max_candidates, reach + 1)]
+    kept_m = torch.cat([first_n, _order(scores, state, reached)[:reach]]).unique()
+    return scores if len(kept_m) == len(scores) else scores.take(kept_m)
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
@@ -221,14 +248,15 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     """
     seed = noise.draw_seed(generator)
     offer_in_rounds(batch, scores, lambda left: _offer_candidates(left, state, batch, seed))
-    candidates_n = _reached(scores, state, batch.need)[1]
-    batch.offer_all(scores.positions_n[_order(scores, state, candidates_n)])
+    left = scores.take(batch.open(scores.positions_n).nonzero()[:, 0]) if batch.refused else scores
+    if batch.missing:
+        batch.offer_all(left.positions_n[_order(left, state, _reached(left, state, batch.need))])
 
 
 def _offer_candidates(scores: Scores, state: State, batch: Batch, seed: int) -> None:
     """Offer a choice among the candidates, if there are more of them than queries."""
     kept = keep(scores, state, batch.need)
-    if len(kept) <= batch.need:
+    if not _reached(kept, state, batch.need).enough:
         return
     positions_n = kept.positions_n
     if state.selection == "norm":
@@ -256,5 +284,6 @@ def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:
     Returns:
         The two numbers; ``candidates`` is at most what ``keep`` keeps.
     """
-    cap, candidates_n = _reached(scores, state, need)
-    return {"cap": cap, "candidates": min(int(candidates_n.sum()), max(state.max_candidates, need + 1))}
+    reached = _reached(scores, state, need)
+    candidates = min(int(reached.candidates_n.sum()), max(state.max_candidates, need + 1))
+    return {"cap": reached.cap, "candidates": candidates}

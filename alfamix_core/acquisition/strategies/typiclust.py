@@ -1,10 +1,10 @@
 """TypiClust: query the most typical sample of each cluster; the start when no label exists yet.
 
 Needs embeddings, of pool and labelled samples, and no head. The choice costs a k-means of the N + L rows into L + B
-clusters, and u² D for each visit of a cluster of u rows. Every shard sends its embeddings, so it is exact for any
-number of shards. A k-means goes over its rows again and again, so unlike the mapped rows that it comes from, one matrix
-of 4 (N + L) D bytes is in memory; beside it blocks, some numbers a sample and, where D is above 128, a sketch of 256
-bytes a sample, twice that while it is made.
+clusters, and u² D for each visit of a cluster of u rows, u at most 8,192. Every shard sends its embeddings, so it is
+exact for any number of shards. A k-means goes over its rows again and again, so unlike the mapped rows that it comes
+from, one matrix of 4 (N + L) D bytes is in memory; beside it blocks, some numbers a sample and, where D is above 128, a
+sketch of 256 bytes a sample, twice that while it is made.
 
 Choose it for the first rounds, before a model can be trusted to know what it does not know. Later it keeps asking for
 the typical where the errors are elsewhere. It does not look at predictions.
@@ -44,6 +44,7 @@ class State:
         max_clusters: at most so many clusters.
         neighbours: typicality looks at so many neighbours at most.
         min_size: clusters must have at least so many members, unless none has.
+        max_compared: of a larger cluster, as many of its members are compared.
         clustering: effort of the k-means.
     """
 
@@ -51,6 +52,7 @@ class State:
     max_clusters: int
     neighbours: int
     min_size: int
+    max_compared: int
     clustering: Effort
 
 
@@ -62,6 +64,7 @@ def prepare(
     max_clusters: int = 500,
     neighbours: int = 20,
     min_size: int = 6,
+    max_compared: int = 8_192,
     clustering: Effort = "fast",
 ) -> State:
     """Keep the labelled embeddings: clusters that hold few of them come first.
@@ -73,6 +76,8 @@ def prepare(
         max_clusters: clusters are L + B, but at most so many, >= 1.
         neighbours: nearest neighbours of which the mean distance is taken, >= 1.
         min_size: smaller clusters are passed over, unless all are, >= 1.
+        max_compared: in a larger cluster, as many of the members nearest to its centre are compared with each other,
+            >= 2; a comparison of all with all would grow with the square of the pool.
         clustering: effort of the k-means.
 
     Returns:
@@ -84,7 +89,9 @@ def prepare(
     for name, value in (("max_clusters", max_clusters), ("neighbours", neighbours), ("min_size", min_size)):
         if value < 1:
             raise InputError(f'strategy "typiclust": {name} must be at least 1, not {value}')
-    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, clustering)
+    if max_compared < 2:
+        raise InputError(f'strategy "typiclust": max_compared must be at least 2, not {max_compared}')
+    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, max_compared, clustering)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -163,7 +170,8 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's
     below_L = -1 - torch.arange(len(rows_mD) - n, device=rows_mD.device)
     count = min(len(rows_mD) - n + need, state.max_clusters)
-    owner_m = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.clustering).owner_n
+    clusters = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.clustering)
+    owner_m = clusters.owner_n
 
     sizes_B = owner_m.bincount(minlength=count)
     labelled_B = owner_m[n:].bincount(minlength=count).tolist()
@@ -178,13 +186,21 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         for cluster in visited:
             if not batch.missing:
                 return
-            left_u = members[cluster]
+            left_u = _innermost(members[cluster], clusters.squares_n, state.max_compared)
             neighbours = max(1, min(state.neighbours, len(left_u) // 2))
             typical_u = typicalities(Rows((rows_mD,), left_u), neighbours) if len(left_u) > 1 else left_u
             offered = _until_accepted(left_u, typical_u, accept)
-            members[cluster] = left_u[~torch.isin(left_u, torch.tensor(offered, device=left_u.device))]
+            offered_m = torch.tensor(offered, device=left_u.device)
+            members[cluster] = members[cluster][~torch.isin(members[cluster], offered_m)]
         visited = [cluster for cluster in visited if len(members[cluster])]
     batch.offer_all(scores.positions_n)
+
+
+def _innermost(rows_u: Tensor, squares_m: Tensor, count: int) -> Tensor:
+    """Return the rows nearest to their centre, at most ``count``, ascending; ties to the lowest row."""
+    if len(rows_u) <= count:
+        return rows_u
+    return rows_u[squares_m[rows_u].sort(stable=True).indices[:count]].sort().values
 
 
 def _until_accepted(rows_u: Tensor, typical_u: Tensor, accept: Callable[[int], bool]) -> list[int]:
