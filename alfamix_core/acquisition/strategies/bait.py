@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.blocks import BLOCK_ROWS
 from alfamix_core.acquisition.optimal_design import forward_backward, information
 from alfamix_core.acquisition.probabilities import log_probabilities, score_logits, without_top
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -33,8 +34,8 @@ class State:
     """What is known already, and how much more is to be known.
 
     Attributes:
-        embeddings_LD: (L, D) of the labelled samples, scaled as the pool's are; L may be 0.
-        weights_L: (L,) float64, p (1 - p) of each.
+        known_DD: (D, D) float64, the sum over labelled samples of p (1 - p) x x'.
+        labels: L, their number; it may be 0.
         ridge: λ.
         normalise: whether embeddings are scaled to length 1.
         scaling: how labels and picks weigh.
@@ -42,8 +43,8 @@ class State:
         key: of the subset.
     """
 
-    embeddings_LD: Tensor
-    weights_L: Tensor
+    known_DD: Tensor
+    labels: int
     ridge: float
     normalise: bool
     scaling: str
@@ -61,7 +62,7 @@ def prepare(
     scaling: Literal["plain", "published"] = "plain",
     subset: int = 50_000,
 ) -> State:
-    """Keep the labelled embeddings and what each of them weighs.
+    """Add up what the labelled samples say.
 
     Args:
         labelled: L >= 0 labelled samples.
@@ -83,11 +84,14 @@ def prepare(
         raise InputError(f'strategy "bait": ridge must be above 0, not {ridge}')
     if subset < 1:
         raise InputError(f'strategy "bait": subset must be at least 1, not {subset}')
-    weights_L = torch.zeros(0, dtype=torch.float64, device=labelled.embeddings_LD.device)
-    if len(labelled):
-        weights_L = weights(log_probabilities(labelled.logits_LK))
-    rows_LD = _scaled(labelled.embeddings_LD, normalise)
-    return State(rows_LD, weights_L, ridge, normalise, scaling, subset, noise.fold(seed, noise.DESIGN_SUBSET))
+    D, device = labelled.embeddings_LD.shape[1], labelled.embeddings_LD.device
+    known_DD = torch.zeros(D, D, dtype=torch.float64, device=device)
+    for start in range(0, len(labelled), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        rows_bD = _scaled(labelled.embeddings_LD[part], normalise)
+        known_DD += information(rows_bD, weights(log_probabilities(labelled.logits_LK[part])))
+    key = noise.fold(seed, noise.DESIGN_SUBSET)
+    return State(known_DD, len(labelled), ridge, normalise, scaling, subset, key)
 
 
 def weights(log_probs_nK: Tensor) -> Tensor:
@@ -136,10 +140,10 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     Source:
         Huseljic et al., ECML PKDD 2024, section 4, "binary"; Ash et al., NeurIPS 2021, algorithm 1.
     """
-    L, rest = len(state.embeddings_LD), scores
+    L, rest = state.labels, scores
     published = state.scaling == "published"
     labels, picks = (L / (L + batch.need), batch.need / (L + batch.need)) if published and batch.need else (1.0, 1.0)
-    known_DD = information(state.embeddings_LD, state.weights_L)
+    known_DD = state.known_DD.to(scores.positions_n.device)
     inside_DD = known_DD * (labels / max(L, 1))
     inside_DD.diagonal().add_(state.ridge)
     while batch.missing and len(rest):
