@@ -55,7 +55,7 @@ def test_with_whole_groups_refused_the_batch_is_that_of_the_pool_without_them(na
     budget = data.draw(number(1, 60), label="budget")
     open_n = torch.tensor([code not in closed for code in codes_n.tolist()])
     without = task.rows(open_n.nonzero()[:, 0])
-    parameters = {"subset": data.draw(number(1, 60), label="subset")} if name in {"gcnal", "uherding"} else None
+    parameters = {"subset": data.draw(number(1, 60), label="subset")} if "subset" in strategies.tunables(name) else None
     expected = chosen(name, without, task, budget, parameters=parameters)
     rule = lambda scores: [AtMost(codes_n, dict.fromkeys(closed, 0), "group")]  # noqa: E731
     assert chosen(name, task.pool, task, budget, rule, parameters) == expected
