@@ -41,7 +41,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import agglomerative, mixing, strategies
 from alfamix_core.acquisition.anchors import class_means
-from alfamix_core.acquisition.blocks import BLOCK_ROWS
+from alfamix_core.acquisition.blocks import CUDA_BLOCK_ROWS
 from alfamix_core.acquisition.clustering import Effort, kmeans
 from alfamix_core.acquisition.flips import critical_caps, linear_flips
 from alfamix_core.acquisition.probabilities import log_probabilities
@@ -56,7 +56,7 @@ from alfamix_core.records.scores import read_scores, write_scores
 T = TypeVar("T")
 
 _SAMPLE_SECONDS = 0.002
-_STREAM_BLOCK = 6 * BLOCK_ROWS  # as the stage reads them
+_STREAM_BLOCK = CUDA_BLOCK_ROWS  # as the stage reads them
 _MB = 2**20
 _OURS = "ours"
 

@@ -1,7 +1,7 @@
 """Blocks of one fixed size: a row's bits must not depend on the rows that happen to be computed beside it.
 
 A matrix product changes the last bits of a row with the number of rows of its block, so everything that is computed
-row by row runs through ``map_rows``: full blocks of ``BLOCK_ROWS``, the last padded with zeros. It may also change
+row by row runs through ``map_rows``: full blocks of ``block_rows``, the last padded with zeros. It may also change
 them with the row's place in the block, unless every row of the result is a whole number of cache lines, so such
 products run through ``products``.
 """
@@ -17,28 +17,37 @@ from alfamix_core.acquisition.precision import true_float32
 BLOCK_ROWS = 1536
 """At least 1,024; a multiple of 48, so that no row of a block falls into an odd tile of a matrix product."""
 
+CUDA_BLOCK_ROWS = 24_576
+"""On a GPU, where small blocks leave it waiting for the next kernel. Measured on an H200, 250,000 x 768 with 1,000
+classes: 1,536 rows take 0.080 s, 6,144 take 0.047 s, 24,576 take 0.044 s, 49,152 take 0.047 s."""
+
 _WIDTH = 16
 """In float32 a cache line. Measured on CPU (MKL, AVX-512): of 10 columns every second row has other last bits."""
+
+
+def block_rows(device: torch.device) -> int:
+    """Return the rows of a block on a device."""
+    return CUDA_BLOCK_ROWS if device.type == "cuda" else BLOCK_ROWS
 
 
 def map_rows(compute: Callable[..., Tensor], *columns_nX: Tensor) -> Tensor:
     """Apply a function row by row, in padded blocks of one size.
 
     Args:
-        compute: takes each column as (BLOCK_ROWS, X) and returns (BLOCK_ROWS, …), whose rows depend on the same row
+        compute: takes each column as (block_rows, X) and returns (block_rows, …), whose rows depend on the same row
             of the columns alone. It must bear rows of zeros.
         columns_nX: (n, X) each, X of any width or none; n may be 0.
 
     Returns:
         (n, …): the results, bitwise the same however the n rows were cut out of the pool.
     """
-    results, n = [], len(columns_nX[0])
-    for start in range(0, max(n, 1), BLOCK_ROWS):
-        blocks = [column_nX[start : start + BLOCK_ROWS] for column_nX in columns_nX]
-        missing = BLOCK_ROWS - len(blocks[0])
+    results, n, size = [], len(columns_nX[0]), block_rows(columns_nX[0].device)
+    for start in range(0, max(n, 1), size):
+        blocks = [column_nX[start : start + size] for column_nX in columns_nX]
+        missing = size - len(blocks[0])
         if missing:
             blocks = [torch.cat([block, block.new_zeros((missing, *block.shape[1:]))]) for block in blocks]
-        results.append(compute(*blocks)[: BLOCK_ROWS - missing])
+        results.append(compute(*blocks)[: size - missing])
     return torch.cat(results)
 
 

@@ -139,13 +139,13 @@ def scoring(place: Place) -> Iterator[Line]:
         for pair in zip(*(torch.split(x, _STREAM_ROWS) for x in (task.pool.positions_n, task.rows)), strict=True)
     ]
     yield place.line("ALFA-Mix, a shard", size, lambda: score_shard(strategy, pool, state, 200), repeats=3)
-    rows, usual = task.rows[: N // 4], blocks.BLOCK_ROWS
+    rows, usual = task.rows[: N // 4], (blocks.BLOCK_ROWS, blocks.CUDA_BLOCK_ROWS)
     for factor in (1, 2, 4, 8, 16, 32):
-        blocks.BLOCK_ROWS = factor * usual
+        blocks.BLOCK_ROWS = blocks.CUDA_BLOCK_ROWS = factor * usual[0]
         words = f"blocks of {blocks.BLOCK_ROWS:,} rows"
         call = lambda: critical_caps(rows, flips)  # noqa: E731
         yield place.line("ALFA-Mix, scores, " + words, _shape(len(rows), D, K=K), call, repeats=3)
-    blocks.BLOCK_ROWS = usual
+    blocks.BLOCK_ROWS, blocks.CUDA_BLOCK_ROWS = usual
 
 
 def clusters(place: Place) -> Iterator[Line]:

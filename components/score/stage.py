@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from alfamix_core.acquisition.blocks import BLOCK_ROWS
+from alfamix_core.acquisition.blocks import CUDA_BLOCK_ROWS
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Features
 from alfamix_core.learning import batch_rules, device
@@ -16,7 +16,7 @@ from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.telemetry.events import Progress
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
-_BLOCK_ROWS = 6 * BLOCK_ROWS  # whole blocks, none of them padded
+_BLOCK_ROWS = CUDA_BLOCK_ROWS  # whole blocks on every device, none of them padded
 
 
 def run(

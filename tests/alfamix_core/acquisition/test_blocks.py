@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alfamix_core.acquisition.blocks import BLOCK_ROWS, map_rows, products
+from alfamix_core.acquisition.blocks import BLOCK_ROWS, CUDA_BLOCK_ROWS, block_rows, map_rows, products
 
 
 @pytest.mark.parametrize("n", [0, 1, BLOCK_ROWS - 1, BLOCK_ROWS, BLOCK_ROWS + 1, 3 * BLOCK_ROWS + 5])
@@ -14,7 +14,7 @@ def test_every_block_is_full_and_every_row_comes_back(device, n):
 
     rows = torch.arange(n, dtype=torch.float32, device=device)[:, None]
     assert map_rows(double, rows).tolist() == [2.0 * i for i in range(n)]
-    assert set(seen) == {BLOCK_ROWS}
+    assert set(seen) == {block_rows(torch.device(device))}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -38,3 +38,4 @@ def test_a_product_does_not_depend_on_where_the_pool_is_cut(device, D, dtype):
 def test_a_block_is_at_least_1024_rows_and_a_whole_number_of_tiles():
     assert BLOCK_ROWS >= 1024
     assert BLOCK_ROWS % 48 == 0
+    assert CUDA_BLOCK_ROWS % BLOCK_ROWS == 0, "the score stage reads whole blocks on every device"
