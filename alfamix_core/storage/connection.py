@@ -293,7 +293,7 @@ def table_options(client: "S3Client") -> dict[str, str]:
     if credentials.token:
         options["aws_session_token"] = credentials.token
     if not _is_amazon(endpoint):
-        options["aws_endpoint"] = endpoint
+        options["aws_endpoint_url_s3"] = endpoint  # by any other name the environment's would outweigh it
     return options
 
 
