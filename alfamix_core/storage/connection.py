@@ -394,7 +394,8 @@ def table_options() -> dict[str, str]:
         "aws_secret_access_key": found.secret_access_key,
         "aws_session_token": found.session_token,
         "aws_region": found.region or "us-east-1",
-        "aws_endpoint": found.endpoint_url,
+        # the name that outweighs AWS_ENDPOINT_URL_S3 of the process
+        "aws_endpoint_url_s3": found.endpoint_url,
         "aws_conditional_put": "etag",
         "aws_virtual_hosted_style_request": "false" if found.endpoint_url else "true",
         "allow_http": "true" if found.endpoint_url.startswith("http:") else "false",

@@ -347,6 +347,20 @@ def test_a_frozen_file_that_somebody_changes_changes_nothing_for_its_round(made_
     assert planning.consider(made.store, noon + DAY).decision == ("idle" if change == "delete" else "plan")
 
 
+def test_a_round_computed_again_has_another_key_and_the_same_versions(made, holder, noon):
+    """No cache and no object of the round's first attempt is in its way, whatever was repaired in between."""
+    made.drop("a", "b", "c")
+    record, _ = planning.begin(made.store, holder("run-1"), noon)
+    lock.release(made.store, "run-1")
+    made.drop("z", "d")
+    for _ in range(2):  # a repeated ingest of one run counts once
+        again, _ = planning.begin(made.store, holder("run-2"), noon + HOUR, fresh=True)
+    assert again.key == f"{record.key}-1"
+    assert (again.versions, again.counts, again.planned_at) == (record.versions, record.counts, record.planned_at)
+    with frozen_ledger(made.store, again) as ledger:
+        assert ledger.counts() == record.counts
+
+
 def test_an_abandoned_round_asked_nothing_and_its_news_count_for_the_next(made, holder, noon, export):
     made.drop("a", "b", "c")
     export(made, "run-1", holder)

@@ -85,7 +85,7 @@ def test_an_exported_round(made_anywhere, holder, noon):
     assert board.get(m.WAITING_DROPS) == 0
 
 
-def test_a_drop_that_no_round_has_seen_waits_until_one_does_even_if_segments_are_merged(made, holder, noon):
+def test_a_drop_that_no_round_has_seen_waits_until_one_does(made, holder, noon):
     made.drop("a", *"abcd")
     export(made, holder, "run-1", datetime.now(UTC))
     assert measure(made.store, datetime.now(UTC)).get(m.WAITING_DROPS) == 0
@@ -93,6 +93,23 @@ def test_a_drop_that_no_round_has_seen_waits_until_one_does_even_if_segments_are
     assert measure(made.store, datetime.now(UTC)).get(m.WAITING_DROPS) == 1
     export(made, holder, "run-2", datetime.now(UTC))
     assert measure(made.store, datetime.now(UTC)).get(m.WAITING_DROPS) == 0
+
+
+def test_what_was_set_aside_what_vanished_and_what_was_deleted(made, noon):
+    made.drop("a", "b", "c")
+    made.drop("z", "d")
+    made.label("1", b="cat", c="dog")
+    made.store.create("labels/bad.jsonl", b"{")
+    board = measure(made.store, noon)
+    assert (board.get(m.SET_ASIDE), board.get(m.VANISHED_LINES), board.get(m.DELETED_FILES)) == (1, 0, 0)
+    made.load()
+    made.edit("labels/1.jsonl", lambda data: data.splitlines(keepends=True)[0])
+    made.store.delete("drops/z/manifest.jsonl")
+    for _ in range(2):
+        board = measure(made.store, noon)
+        assert (board.get(m.SET_ASIDE), board.get(m.VANISHED_LINES), board.get(m.DELETED_FILES)) == (1, 1, 1)
+        made.load(noon + HOUR)
+    assert board.get(m.SAMPLES, state="pool", split="") == 1
 
 
 def test_planned_lost_and_failed(made, holder, noon):

@@ -431,7 +431,7 @@ def test_processes_that_load_the_same_files_at_the_same_moment_load_each_once(ma
 def test_a_load_that_is_killed_at_any_moment_loses_nothing_and_repeats_nothing(made_anywhere, loader, noon):
     """Two race for the same files, and both are killed within the time that a load takes."""
     made, kills, dice = made_anywhere, 6, random.Random(1)
-    longest = 0.3
+    longest = 0.6
     for step in range(kills):
         racing = [loader(), loader()]
         for each in racing:

@@ -1,0 +1,48 @@
+"""What is in the inbox now."""
+
+import os
+from pathlib import Path
+
+from alfamix_core.project.inbox.listing import list_inbox
+from alfamix_core.storage import path_of
+
+
+def test_files_come_in_the_order_of_their_keys_bytes_with_what_they_are_for(store):
+    for key in ("labels/b.jsonl", "labels/B.jsonl", "labels/ä/1.jsonl", "drops/z/manifest.jsonl", "released/r.jsonl"):
+        store.create(key, b"")
+    store.create("withdrawn/w.jsonl", b"12")
+    store.create("drops/z/files/a.png", b"")
+    store.create("drops/unfinished/a.png", b"")
+    found = list_inbox(store)
+    assert [(file.key, file.kind, file.size) for file in found.files] == [
+        ("drops/z/manifest.jsonl", "samples", 0),
+        ("labels/B.jsonl", "events", 0),
+        ("labels/b.jsonl", "events", 0),
+        ("labels/ä/1.jsonl", "events", 0),
+        ("released/r.jsonl", "released", 0),
+        ("withdrawn/w.jsonl", "withdrawn", 2),
+    ]
+    assert found.odd == ()
+
+
+def test_a_tag_changes_with_the_bytes_even_if_the_size_does_not(store):
+    store.create("labels/a.jsonl", b"1")
+    (before,) = list_inbox(store).files
+    assert list_inbox(store).files == (before,)
+    store.swap("labels/a.jsonl", b"2", store.read("labels/a.jsonl").tag)
+    (after,) = list_inbox(store).files
+    assert (after.size, after.tag == before.tag) == (before.size, False)
+
+
+def test_names_that_cannot_be_keys_are_listed_apart(place):
+    place.create("labels/good.jsonl", b"")
+    folder = path_of(place.uri_of("labels/good.jsonl")).parent
+    (folder / "new\nline.jsonl").write_bytes(b"")
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).write_bytes(b"")
+    found = list_inbox(place)
+    assert [file.key for file in found.files] == ["labels/good.jsonl"]
+    assert found.odd == ("labels/new\nline.jsonl", "labels/\udcff.jsonl")
+
+
+def test_an_empty_project_has_an_empty_inbox(store):
+    assert list_inbox(store).files == ()
