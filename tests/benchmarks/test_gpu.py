@@ -42,7 +42,7 @@ def test_it_needs_torch_and_pytest_alone(bare, tmp_path):
     for name, part in results["parts"].items():
         for line in part.get("lines", []):
             assert line["seconds"] > 0, name
-            assert 0 < line["products"] < 2, line
+            assert line["products"] > 0, line
             assert line["moves"] > 0, line
     text = table.render(results)
     assert "| ALFA-Mix, scores | 3,000 x 32 K=10 |" in text
