@@ -43,8 +43,10 @@ from alfamix_core.acquisition import agglomerative, mixing, strategies
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import CUDA_BLOCK_ROWS
 from alfamix_core.acquisition.clustering import Effort, kmeans
+from alfamix_core.acquisition.constraints import Apart
 from alfamix_core.acquisition.flips import critical_caps, linear_flips
 from alfamix_core.acquisition.probabilities import log_probabilities
+from alfamix_core.acquisition.rows import Rows
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.strategies.entropy import entropies
 from alfamix_core.acquisition.strategies.uherding import herd
@@ -652,6 +654,47 @@ def parts(bench: Bench) -> None:
             bench.measure("parts", f"{name} N={N} D={D} K={K} B={B}", _OURS, choose, note)
 
 
+def labels(bench: Bench) -> None:
+    """What grows with the labelled samples: the anchors and the state, and a distance that queries keep from labels."""
+    L, D, K, B = (5_000, 64, 10, 20) if bench.quick else (100_000, 512, 100, 50)
+    mixture = Mixture.of(D, K)
+    found = mixture.labelled(L)
+    labelled = Labelled(found.embeddings_LD.half(), found.logits_LK, found.labels_L)
+    size, strategy = f"L={L} D={D} K={K}", strategies.load("alfamix")
+    note = f"labelled rows {labelled.embeddings_LD.nbytes / _MB:.0f} MiB"
+    bench.measure("labels", size, "alfamix prepares", lambda: strategy.prepare(labelled, mixture.head, 0), note)
+    bench.measure("labels", size, "class means", lambda: class_means(labelled))
+    queries_nD, _ = mixture.rows(B, seed=3)
+
+    def judged() -> int:
+        rule = Apart(queries_nD, 1.0, labelled.embeddings_LD)
+        accepted = [index for index in range(B) if rule.accepts(index)]
+        for index in accepted:
+            rule.take(index)
+        return len(accepted)
+
+    bench.measure("labels", size, f"{B} queries apart", judged, lambda accepted: f"{accepted} accepted")
+
+
+def cold(bench: Bench) -> None:
+    """The cold start: typiclust without a label, from rows in half precision that stay where they are."""
+    sizes = [(10_000, 64, 20)] if bench.quick else [(100_000, 768, 20), (1_000_000, 768, 20)]
+    for N, D, B in sizes:
+        if _available() < 8 * N * D:
+            bench.skip("cold", f"N={N} D={D}: needs {8 * N * D / _MB:.0f} MiB of memory")
+            continue
+        mixture = Mixture.of(D, 100)
+        rows = Rows(tuple(mixture.rows(min(50_000, N), seed=start)[0].half() for start in range(0, N, 50_000)))
+        strategy = strategies.load("typiclust")
+        state = strategy.prepare(mixture.labelled(0), mixture.head, 0)
+        scores = Scores(torch.arange(N), torch.zeros(N), {"embeddings": rows})
+
+        def choose(strategy: Strategy = strategy, scores: Scores = scores, state: Any = state, B: int = B) -> Tensor:
+            return strategy.select(scores, state, B, torch.Generator().manual_seed(0))
+
+        bench.measure("cold", f"N={N} D={D} B={B}", "typiclust", choose)
+
+
 def everything(bench: Bench) -> None:
     """Every strategy of ours on one pool, from features to queries; the ratio is beside the first."""
     N, D, K, B = (2_000, 64, 10, 50) if bench.quick else (20_000, 512, 100, 200)
@@ -677,6 +720,8 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "bait": bait,
     "stream": stream,
     "parts": parts,
+    "labels": labels,
+    "cold": cold,
     "all": everything,
 }
 

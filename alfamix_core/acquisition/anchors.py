@@ -42,6 +42,27 @@ class Anchors:
         return self.means_CD if len(self.classes_C) == classes else torch.cat([self.means_CD, self.overall_D[None]])
 
 
+def medoids(labelled: Labelled) -> Tensor:
+    """Return of each labelled class the sample with the least sum of squared distances to the others of its class.
+
+    That is the one nearest to their mean; ties to the first.
+
+    Args:
+        labelled: L >= 1 labelled samples.
+
+    Returns:
+        (C, D) float64, classes ascending.
+    """
+    means = class_means(labelled)
+    chosen = []
+    for number, mean_D in zip(means.classes_C.tolist(), means.means_CD, strict=True):
+        own_m = (labelled.labels_L == number).nonzero()[:, 0]
+        blocks = [labelled.embeddings_LD[index_b].to(torch.float64) for index_b in torch.split(own_m, _BLOCK_ROWS)]
+        squares_m = torch.cat([(block - mean_D).square_().sum(dim=1) for block in blocks])
+        chosen.append(own_m[squares_m.argmin()])
+    return labelled.embeddings_LD[torch.stack(chosen)].to(torch.float64)
+
+
 def class_means(labelled: Labelled) -> Anchors:
     """Return the mean embedding of each labelled class, in float64.
 

@@ -63,10 +63,15 @@ class Batch:
         Returns:
             Whether it joined. If not, no rule will ever accept it.
         """
-        row = int(torch.searchsorted(self._positions_n, position))
+        return self._offer(int(torch.searchsorted(self._positions_n, position)), position)
+
+    def _offer(self, row: int, position: int) -> bool:
         assert self.missing > 0, "nothing is wanted any more"
         assert not self._offered_n[row], f"position {position} is offered for the second time"
         self._offered_n[row] = True
+        if not self._rules:
+            self.taken.append(position)
+            return True
         index = row if self._indices_n is None else int(self._indices_n[row])
         broken = next((rule.words for rule in self._rules if not rule.accepts(index)), None)
         if broken is not None:
@@ -86,7 +91,10 @@ class Batch:
         """
         positions_m = positions_m[self.untouched(positions_m)]
         if not self._rules:
-            positions_m = positions_m[: self.missing]
+            positions_m = positions_m[: self.missing].cpu()
+            self._offered_n[torch.searchsorted(self._positions_n, positions_m)] = True
+            self.taken += positions_m.tolist()
+            return
         for position in positions_m.tolist():
             if not self.missing:
                 return
@@ -103,7 +111,8 @@ class Batch:
             positions_n: (n,) int64, the positions of the loop's rows.
         """
         positions_n = positions_n.cpu()
-        return lambda row: self.offer(int(positions_n[row]))
+        rows_n = torch.searchsorted(self._positions_n, positions_n)
+        return lambda row: self._offer(int(rows_n[row]), int(positions_n[row]))
 
     def untouched(self, positions_n: Tensor) -> Tensor:
         """Return which samples were not offered yet: (n,) bool on the device of the positions."""

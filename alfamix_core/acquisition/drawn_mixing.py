@@ -19,9 +19,26 @@ CAPS = tuple(step / 32 for step in range(1, 33))
 """The schedule of caps of the released code for ratios that are learned; a cap bounds every coordinate's ratio."""
 
 _SMALLEST = 1e-8
-_RATE = 0.1
-_NORM_WEIGHT = 0.01
-_TESTS = 5
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How ratios learn.
+
+    Attributes:
+        rate: length of a step in each coordinate.
+        tests: how often a flip is looked for, with a step between two looks; 1 takes none.
+        loss_weight: of the cross-entropy that steps raise.
+        norm_weight: of the ratios' norm that they lower.
+    """
+
+    rate: float = 0.1
+    tests: int = 5
+    loss_weight: float = 1.0
+    norm_weight: float = 0.01
+
+
+_NO_STEP = Learning(tests=1)
 
 
 @dataclass(frozen=True)
@@ -83,14 +100,13 @@ def mix(
     anchor_D: Tensor,
     head: Head,
     cap: float,
-    *,
-    tests: int,
+    learning: Learning,
 ) -> tuple[Tensor, Tensor]:
     """Mix each row with one anchor, look whether it flips, and let the ratios learn to flip it.
 
-    A step goes by the sign of the gradient of -CE(head(z'), y) + 0.01 ‖α‖, 0.1 long: the released code makes a new
-    Adam for each step, which then is the sign. It takes a last step, of 0.01, whose outcome it does not look at;
-    this leaves it out.
+    A step goes by the sign of the gradient of -CE(head(z'), y) + 0.01 ‖α‖, 0.1 long unless told otherwise: the released
+    code makes a new Adam for each step, which then is the sign. It takes a last step, of 0.01, whose outcome it does
+    not look at; this leaves it out.
 
     Args:
         embeddings_nD: (n, D), a block.
@@ -99,7 +115,7 @@ def mix(
         anchor_D: (D,) z*.
         head: of each row's logits.
         cap: largest ratio.
-        tests: how often to look; 1 takes no step.
+        learning: how often to look, and the steps between.
 
     Returns:
         The smallest ‖α‖ that flips each row (n,), inf if none, and the logits (n, K) after mixing with it.
@@ -107,9 +123,9 @@ def mix(
     towards_nD = anchor_D - embeddings_nD
     smallest_n = torch.full_like(embeddings_nD[:, 0], torch.inf)
     found_nK = None
-    for test in range(tests):
+    for test in range(learning.tests):
         mixed_nD = embeddings_nD + ratios_nD * towards_nD
-        if test + 1 < tests:
+        if test + 1 < learning.tests:
             logits_nK, slope_nD = _slopes(head, mixed_nD, predicted_n)
         else:
             logits_nK, slope_nD = _logits(head, mixed_nD), mixed_nD
@@ -117,9 +133,11 @@ def mix(
         better_n = (logits_nK.argmax(dim=1) != predicted_n) & (norm_n < smallest_n)
         smallest_n = torch.where(better_n, norm_n, smallest_n)
         found_nK = logits_nK if found_nK is None else torch.where(better_n[:, None], logits_nK, found_nK)
-        if test + 1 < tests:
-            gradient_nD = _NORM_WEIGHT * ratios_nD / norm_n[:, None] - slope_nD * towards_nD
-            ratios_nD = (ratios_nD - _RATE * gradient_nD / (gradient_nD.abs() + _SMALLEST)).clamp(_SMALLEST, cap)
+        if test + 1 < learning.tests:
+            gradient_nD = learning.norm_weight * ratios_nD / norm_n[:, None]
+            gradient_nD = gradient_nD - learning.loss_weight * slope_nD * towards_nD
+            step_nD = learning.rate * gradient_nD / (gradient_nD.abs() + _SMALLEST)
+            ratios_nD = (ratios_nD - step_nD).clamp(_SMALLEST, cap)
     assert found_nK is not None
     return smallest_n, found_nK
 
@@ -133,6 +151,7 @@ def drawn_flips(
     seed: int,
     *,
     learned: bool,
+    learning: Learning = Learning(),
 ) -> DrawnFlips:
     """Return the first cap at which mixing with any anchor flips the prediction.
 
@@ -146,6 +165,7 @@ def drawn_flips(
         caps: ascending.
         seed: of the ratios.
         learned: whether the ratios take steps, or are tested as they are drawn.
+        learning: the steps.
 
     Returns:
         For each sample its first cap; samples that have flipped are skipped at larger ones.
@@ -180,7 +200,7 @@ def drawn_flips(
                 ratios_mD = first_ratios(key, positions_m, D, cap).to(dtype)
                 with torch.no_grad():
                     norm_m, logits_mK = mix(
-                        rows_mD, predicted_m, ratios_mD, anchor_D, head, cap, tests=_TESTS if learned else 1
+                        rows_mD, predicted_m, ratios_mD, anchor_D, head, cap, learning if learned else _NO_STEP
                     )
                 return torch.cat([norm_m[:, None], logits_mK], dim=1)
 

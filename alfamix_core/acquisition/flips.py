@@ -36,6 +36,7 @@ class LinearFlips:
         gram_KK: (K, K) float64: products of the weight's rows, each minus the mean row.
         same_KK: (K, K) bool: classes with equal weights, which cannot overtake each other; None if there are none.
         smallest: squared gradients up to this are rounding of 0.
+        nearest: whether the nearest anchor decides, not the farthest.
     """
 
     centre_D: Tensor
@@ -46,9 +47,12 @@ class LinearFlips:
     gram_KK: Tensor
     same_KK: Tensor | None
     smallest: float
+    nearest: bool = False
 
 
-def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
+def linear_flips(
+    labelled: Labelled, head: LinearHead, *, anchors_CD: Tensor | None = None, nearest: bool = False
+) -> LinearFlips:
     """Prepare the critical caps of a linear head, in float64.
 
     The mean of all labelled samples, the paper's anchor of a class without labels, lies in the hull of the others:
@@ -57,6 +61,8 @@ def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
     Args:
         labelled: L >= 1 labelled samples.
         head: K >= 2 classes.
+        anchors_CD: (C, D) float64, what samples are mixed with; the class means if left out.
+        nearest: whether each sample is mixed with the nearest anchor alone.
 
     Returns:
         Small matrices, deterministic, independent of the pool.
@@ -64,10 +70,10 @@ def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
     Source:
         docs: "The closed form collapses to one number per sample"; Parvaneh et al., CVPR 2022, equation 5.
     """
-    anchors = class_means(labelled)
+    anchors_CD = class_means(labelled).means_CD if anchors_CD is None else anchors_CD
     weight_KD = head.weight_KD.to(torch.float64)
-    mean_D = anchors.means_CD.mean(dim=0)
-    centred_CD = anchors.means_CD - mean_D
+    mean_D = anchors_CD.mean(dim=0)
+    centred_CD = anchors_CD - mean_D
     centre_D = coarse_mean(labelled.embeddings_LD)
     mean_D = mean_D - centre_D
     # what all rows share moves all logits alike
@@ -86,6 +92,7 @@ def linear_flips(labelled: Labelled, head: LinearHead) -> LinearFlips:
         gram_KK=gram_KK,
         same_KK=same_KK if int(same_KK.sum()) > len(same_KK) else None,
         smallest=_EQUAL * float(diagonal_K.max()),
+        nearest=nearest,
     )
 
 
@@ -158,7 +165,8 @@ def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tu
         # float64 plus float32 is computed in float64, without a copy
         logits_nK = flips.offsets_X[:K] + products_nX[:, :K]
         farthest_n = torch.linalg.vector_norm(rows_nD - mean_D, dim=1).to(torch.float64).square()
-        farthest_n = (farthest_n + torch.add(beyond_C, products_nX[:, K:], alpha=-2).amax(dim=1)).clamp(min=0)
+        beyond_nC = torch.add(beyond_C, products_nX[:, K:], alpha=-2)
+        farthest_n = (farthest_n + (beyond_nC.amin(dim=1) if flips.nearest else beyond_nC.amax(dim=1))).clamp(min=0)
 
         predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
         # r - e_y, not p - e_y = (1 - p_y)(r - e_y): this one does not vanish with confidence
@@ -201,6 +209,7 @@ def first_flipping_caps(
     caps: Sequence[float] = mixing.CAPS,
     *,
     farthest_only: bool = False,
+    nearest_only: bool = False,
 ) -> Tensor:
     """Return the first cap of the schedule at which a step towards any anchor flips the prediction, for any head.
 
@@ -213,6 +222,7 @@ def first_flipping_caps(
         head: differentiable, in evaluation mode; each row of its output depends on that row alone.
         caps: ascending.
         farthest_only: try the farthest anchor alone, C times faster. Nearly always the same.
+        nearest_only: mix with the nearest anchor alone.
 
     Returns:
         (n,) float64: one of ``caps``, or +inf where none flips the prediction.
@@ -234,7 +244,8 @@ def first_flipping_caps(
     distances_nC = map_rows(
         lambda block_nD: torch.cdist(block_nD.to(torch.float64) - mean_D, centred_CD), embeddings_nD
     )
-    distances_nC = distances_nC.sort(dim=1, descending=True).values[:, : 1 if farthest_only else None].to(dtype)
+    tried = slice(0, 1) if farthest_only else slice(-1, None) if nearest_only else slice(None)
+    distances_nC = distances_nC.sort(dim=1, descending=True).values[:, tried].to(dtype)
 
     first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=embeddings_nD.device)
     left_m = torch.arange(len(first_n), device=embeddings_nD.device)

@@ -36,6 +36,9 @@ def repeats(scores: Scores) -> Tensor:
         (n,) bool.
     """
     repeated_n = torch.zeros(len(scores), dtype=torch.bool, device=scores.scores_n.device)
+    ascending_n = scores.scores_n.sort().values
+    if not bool((ascending_n[1:] == ascending_n[:-1]).any()):
+        return repeated_n
     _, owner_n, counts_u = torch.unique(scores.scores_n, return_inverse=True, return_counts=True)
     equal_m = (counts_u[owner_n] > 1).nonzero()[:, 0]
     if not len(equal_m):

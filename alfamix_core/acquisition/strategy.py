@@ -59,8 +59,13 @@ def _first_bad_row(column_nX: Tensor, what: str) -> int | None:
     """Return the index of the first row with a value that is not finite, or too large."""
     if not len(column_nX):
         return None
+    # one cheap pass; only where it finds something is it asked which row
+    lowest, highest = torch.aminmax(column_nX)
+    largest = _LARGEST.get(what, torch.finfo(column_nX.dtype).max)
+    if bool((lowest >= -largest) & (highest <= largest)):
+        return None
     sizes_n = torch.linalg.vector_norm(column_nX.reshape(len(column_nX), -1), ord=torch.inf, dim=1)
-    bad_m = (~(sizes_n <= _LARGEST.get(what, torch.finfo(sizes_n.dtype).max))).nonzero()[:, 0]
+    bad_m = (~(sizes_n <= largest)).nonzero()[:, 0]
     return int(bad_m[0]) if len(bad_m) else None
 
 

@@ -61,8 +61,11 @@ class Decision:
 
     def explain(self, embedding_D: Tensor, score: float, classes: Sequence[str]) -> str:
         """Return a human-readable reason why a sample was chosen; empty if the score says it all."""
-        closed_form = self.strategy.parameters.get("alpha", "closed_form") == "closed_form"
-        if self.strategy.name != "alfamix" or not closed_form or not math.isfinite(score):
+        parameters = self.strategy.parameters
+        closed_form = parameters.get("alpha", "closed_form") == "closed_form"
+        # towards other anchors, or less than the whole step, is another flip
+        as_usual = parameters.get("anchors", "all") in ("all", "farthest") and "compatibility" not in parameters
+        if self.strategy.name != "alfamix" or not (closed_form and as_usual) or not math.isfinite(score):
             return ""
         just_above = -score * (1 + 1e-4) + 1e-6
         flip = mixing.explain(embedding_D.to(self.device), self.anchors, self.head, just_above)

@@ -41,7 +41,7 @@ def test_every_strategy_is_accepted_with_its_own_defaults():
         ({"grow": 1}, "strategy.parameters.grow must be true or false, not 1"),
         ({"max_candidates": 1.5}, "strategy.parameters.max_candidates must be a whole number, not 1.5"),
         ({"max_candidates": True}, "strategy.parameters.max_candidates must be a whole number, not true"),
-        ({"clustering": "slow"}, 'strategy.parameters.clustering must be "fast" or "best", not "slow"'),
+        ({"clustering": "slow"}, 'strategy.parameters.clustering must be "fast" or "best" or "ten_starts", not "slow"'),
     ],
 )
 def test_a_value_that_a_parameter_does_not_take_is_refused_as_loading_refuses_it(parameters, line):

@@ -311,3 +311,85 @@ def test_drawn_ratios_have_the_schedule_of_the_released_code(state):
     assert len(state(alpha="learned").caps) == 32
     assert state(alpha="random").caps[-1] == 1
     assert state(alpha="learned", grow=False).caps == (1 / 32,)
+
+
+def caps_of(task, head=None, **parameters):
+    strategy = strategies.load("alfamix", parameters)
+    return -strategy.score(task.pool, strategy.prepare(task.labelled, head or task.head, 0)).scores_n
+
+
+def test_the_caps_of_the_schedule_are_tunable(state):
+    assert state(first_cap=0.1, cap_step=0.3, last_cap=0.7).caps == pytest.approx((0.1, 0.4, 0.7))
+    assert state(last_cap=0.5).caps == pytest.approx((0.2, 0.4))
+    assert state(alpha="learned", last_cap=0.1).caps == pytest.approx((1 / 32, 2 / 32, 3 / 32))
+
+
+def test_epsilon_is_the_bound_at_cap_1_by_hand(state):
+    """D = 8: 1/√8 is the usual bound; with twice of it the first step is as long as the usual second."""
+    assert state(epsilon=2 / math.sqrt(8)).caps == pytest.approx((0.4, 0.8, 1.2, 1.6, 2.0))
+
+
+@pytest.mark.on_real_devices
+@pytest.mark.parametrize("anchors", ["nearest", "medoids", "samples"])
+def test_other_anchors_are_those_of_a_loop_for_any_head(make_task, anchors):
+    """The rays are the same: an anchor says how far; the first cap that a loop over the anchors finds."""
+    task = make_task(N=60, L=15)
+    rows, known, labels = task.pool.embeddings_nD.double(), task.labelled.embeddings_LD.double(), task.labelled.labels_L
+    means = torch.stack([known[labels == k].mean(dim=0) for k in labels.unique()])
+    if anchors == "nearest":
+        distances = torch.cdist(rows, means).amin(dim=1)
+    else:
+        own = [known[labels == k] for k in labels.unique()]
+        medoids = torch.stack([each[(torch.cdist(each, each).square().sum(dim=1)).argmin()] for each in own])
+        distances = torch.cdist(rows, known if anchors == "samples" else medoids).amax(dim=1)
+    usual = torch.cdist(rows, means).amax(dim=1)
+    found = caps_of(task, anchors=anchors)
+    torch.testing.assert_close(found, (caps_of(task) * (usual / distances).float()), rtol=1e-4, atol=1e-6)
+    grid = caps_of(task, lambda z: task.head(z), anchors=anchors)
+    expected = torch.full_like(found, math.inf)
+    for cap in (1.0, 0.8, 0.6, 0.4, 0.2):
+        expected[found < cap] = cap
+    assert torch.equal(grid, expected)
+
+
+@pytest.mark.on_real_devices
+@pytest.mark.parametrize("parameters", [{"alpha": "bounded"}, {"compatibility": "released"}, {"anchors": "samples"}])
+def test_shards_do_not_show_whatever_the_rays_are(make_task, generator, parameters):
+    task = make_task(N=120)
+    strategy = strategies.load("alfamix", parameters)
+    state = strategy.prepare(task.labelled, task.head, 0)
+    whole = strategy.score(task.pool, state)
+    parts = [strategy.keep(strategy.score(task.part(i, i + 40), state), state, 9) for i in (80, 0, 40)]
+    merged = strategy.keep(Scores.merge(parts), state, 9)
+    expected = strategy.select(whole, state, 9, generator()).tolist()
+    assert strategy.select(merged, state, 9, generator()).tolist() == expected
+
+
+def test_learning_more_often_flips_no_later(make_task):
+    task = make_task(N=60, D=6, K=3)
+    two, nine = (caps_of(task, alpha="learned", iterations=number, cap_step=0.25) for number in (2, 9))
+    assert (nine <= two).all()
+    assert (nine < two).any()
+
+
+def test_compatibility_sets_fill_and_clustering(state):
+    found = state(compatibility="released")
+    assert (found.ray, found.fill, found.clustering, found.continuous) == ("released", "random", "ten_starts", True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"first_cap": 0.0}, "caps must begin above 0 and grow, not from 0 by 0.2 to 1"),
+        ({"first_cap": 2.0}, "caps must begin above 0 and grow, not from 2 by 0.2 to 1"),
+        ({"cap_step": 1e-4}, "there must be at most 1000 caps, not 8001"),
+        ({"epsilon": -1.0}, "epsilon must be above 0, and not for drawn ratios, not -1.0"),
+        ({"epsilon": 1.0, "alpha": "learned"}, "epsilon must be above 0, and not for drawn ratios, not 1.0"),
+        ({"iterations": 0}, "iterations must be at least 1, not 0"),
+        ({"rate": math.nan}, "rate must be 0 or more, not nan"),
+        ({"alpha": "bounded", "anchors": "farthest"}, "a ray an anchor goes without 'farthest' anchors"),
+    ],
+)
+def test_knobs_out_of_range_are_refused(state, parameters, message):
+    with pytest.raises(InputError, match=f'^strategy "alfamix": {message}'):
+        state(**parameters)

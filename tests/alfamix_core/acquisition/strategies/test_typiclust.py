@@ -86,3 +86,20 @@ def test_only_the_direction_of_an_embedding_counts(build):
 def test_a_parameter_below_one_is_refused(build):
     with pytest.raises(InputError, match="neighbours must be at least 1, not 0"):
         chosen(build, at_angles(0, 1), at_angles(), 1, neighbours=0)
+
+
+def test_of_a_large_cluster_the_members_nearest_to_its_centre_are_compared(make_task):
+    """One cluster: the query is the most typical of the 20 nearest to its centre; with room for all, of all."""
+    task = make_task(N=80, L=0)
+    rows = torch.nn.functional.normalize(task.pool.embeddings_nD.float(), dim=1)
+    inner = (rows - rows.mean(dim=0)).norm(dim=1).argsort()[:20].sort().values
+    for limit, members in ((20, inner), (80, torch.arange(80, device=rows.device))):
+        strategy = strategies.load("typiclust", {"max_clusters": 1, "max_compared": limit})
+        state = strategy.prepare(task.labelled, task.head, 0)
+        found = strategy.select(strategy.score(task.pool, state), state, 1, torch.Generator().manual_seed(1))
+        distances = torch.cdist(rows[members].double(), rows[members].double())
+        neighbours = min(20, len(members) // 2)
+        means = distances.sort(dim=1).values[:, 1 : neighbours + 1].mean(dim=1)
+        assert found.item() == int(members[means.argmin()])
+    with pytest.raises(InputError, match="max_compared must be at least 2, not 1"):
+        strategies.load("typiclust", {"max_compared": 1}).prepare(task.labelled, task.head, 0)
