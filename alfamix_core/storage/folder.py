@@ -105,9 +105,9 @@ class FolderStore(Store):
         with self._open(key) as stream, _explained(str(path)), landing(path) as temporary, temporary.open("wb") as out:
             shutil.copyfileobj(stream, out, BUFFER)
 
-    def _size(self, key: str) -> int | None:
+    def _entry(self, key: str) -> Entry | None:
         status = self._status(key)
-        return None if status is None else status.st_size
+        return None if status is None else _listed(key, status)
 
     def _modified(self, key: str) -> datetime | None:
         status = self._status(key)
@@ -122,9 +122,9 @@ class FolderStore(Store):
         return status if stat.S_ISREG(status.st_mode) else None
 
     def _list(self, folder: str) -> Iterator[Entry]:
-        for name, size in walk(self._root / folder):
+        for name, status in walk(self._root / folder):
             if is_valid_key(folder + name):
-                yield Entry(folder + name, size)
+                yield _listed(folder + name, status)
 
     def _folders(self, folder: str) -> list[str]:
         with _explained(self._uri_of(folder)):
@@ -211,8 +211,8 @@ class FolderStore(Store):
             return True
 
 
-def walk(root: Path) -> Iterator[tuple[str, int]]:
-    """Yield (name relative to root, size in bytes) of every file below a folder, in the order of the names' bytes.
+def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield (name relative to root, status) of every file below a folder, in the order of the names' bytes.
 
     Links to files are followed, links to folders are not; what vanishes meanwhile is left out, and so is a folder
     that does not exist.
@@ -229,7 +229,7 @@ def walk(root: Path) -> Iterator[tuple[str, int]]:
     named = ((os.fsencode(item.name) + b"/" * item.is_dir(follow_symlinks=False), item) for item in found)
     for _, item in sorted(named, key=lambda pair: pair[0]):
         if item.is_dir(follow_symlinks=False):
-            yield from ((f"{item.name}/{name}", size) for name, size in walk(root / item.name))
+            yield from ((f"{item.name}/{name}", status) for name, status in walk(root / item.name))
         else:
             with _explained(item.path):
                 try:
@@ -237,7 +237,7 @@ def walk(root: Path) -> Iterator[tuple[str, int]]:
                 except FileNotFoundError:
                     continue
             if stat.S_ISREG(status.st_mode):
-                yield item.name, status.st_size
+                yield item.name, status
 
 
 @contextmanager
@@ -292,6 +292,10 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _listed(key: str, status: os.stat_result) -> Entry:
+    return Entry(key, status.st_size, f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}")
 
 
 def _tag(data: bytes) -> str:

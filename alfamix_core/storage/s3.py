@@ -13,6 +13,7 @@ import io
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -144,9 +145,9 @@ class S3Store(Store):
             except OSError as error:
                 raise StorageError(f"{path}: {error.strerror or one_line(error)}") from error
 
-    def _size(self, key: str) -> int | None:
+    def _entry(self, key: str) -> Entry | None:
         head = self._head(key)
-        return None if head is None else head["ContentLength"]
+        return None if head is None else Entry(key, head["ContentLength"], _unquoted(head["ETag"]))
 
     def _modified(self, key: str) -> datetime | None:
         head = self._head(key)
@@ -154,7 +155,7 @@ class S3Store(Store):
 
     def _list(self, folder: str) -> Iterator[Entry]:
         objects = list_objects(self._client(), self._bucket, self._prefix + folder)
-        entries = (Entry(key.removeprefix(self._prefix), size) for key, size in objects)
+        entries = (replace(item, key=item.key.removeprefix(self._prefix)) for item in objects)
         yield from (entry for entry in entries if is_valid_key(entry.key))
 
     def _folders(self, folder: str) -> list[str]:
@@ -257,16 +258,25 @@ class S3Store(Store):
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Yield (key, size in bytes) of the objects below a prefix, in the order of the keys' UTF-8 bytes.
+def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Entry]:
+    """Yield the objects below a prefix, in the order of their keys' UTF-8 bytes; a key is that in the bucket.
 
     Markers of folders (keys with a slash at the end) are left out. The whole listing is read before the first is
-    given out, about 0.3 kB a key: servers disagree about the order.
+    given out, about 0.4 kB a key: servers disagree about the order.
     """
     with explained(f"s3://{bucket}/{prefix}", client):
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        found = [(item["Key"], item["Size"]) for page in pages for item in page.get("Contents", [])]
-    yield from sorted((pair for pair in found if not pair[0].endswith("/")), key=lambda pair: pair[0].encode())
+        found = [
+            Entry(item["Key"], item["Size"], _unquoted(item["ETag"]))
+            for page in pages
+            for item in page.get("Contents", [])
+        ]
+    yield from sorted((entry for entry in found if not entry.key.endswith("/")), key=lambda entry: entry.key.encode())
+
+
+def _unquoted(etag: str) -> str:
+    """Return an ETag as all answers agree on it: some servers quote it in headers and not in listings."""
+    return etag.strip('"')
 
 
 def _new_token() -> str:

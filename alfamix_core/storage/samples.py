@@ -98,18 +98,18 @@ def list_uri(uri: str) -> Iterator[tuple[str, int]]:
     path = path_of(folder)
     if not path.is_dir():
         raise InputError(f"{path} must be a folder that exists")
-    for name, size in walk(path):
-        yield file_uri(path / name), size
+    for name, status in walk(path):
+        yield file_uri(path / name), status.st_size
 
 
 def _list_bucket(folder: str) -> Iterator[tuple[str, int]]:
     bucket, prefix = bucket_and_key(folder)
     connection = Connection()
     try:
-        for key, size in list_objects(connection.client(), bucket, f"{prefix}/" if prefix else ""):
-            uri = f"s3://{bucket}/{key}"
+        for entry in list_objects(connection.client(), bucket, f"{prefix}/" if prefix else ""):
+            uri = f"s3://{bucket}/{entry.key}"
             if normalise_uri(uri) != uri:
                 raise InputError(f"{uri} cannot be a sample: its key has a part that is a dot")
-            yield uri, size
+            yield uri, entry.size
     finally:
         connection.close()

@@ -30,10 +30,15 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entry:
-    """An object in a listing; ``size`` is in bytes."""
+    """An object in a listing.
+
+    ``size`` is in bytes. ``tag`` stays equal as long as the object is unchanged, so a changed object shows in a listing
+    without being read; it is only compared with the tags of other entries, a swap needs the tag of ``Stored``.
+    """
 
     key: str
     size: int
+    tag: str
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -154,9 +159,8 @@ class Store(ABC):
         self._fetch(valid_key(key), path)
 
     def entry(self, key: str) -> Entry | None:
-        """Return key and size of an object, or None where there is none."""
-        size = self._size(valid_key(key))
-        return None if size is None else Entry(key, size)
+        """Return the object as a listing shows it, or None where there is none."""
+        return self._entry(valid_key(key))
 
     def modified(self, key: str) -> datetime | None:
         """Return when an object was last written by the store's clock, or None where there is none."""
@@ -267,7 +271,7 @@ class Store(ABC):
     def _fetch(self, key: str, path: Path) -> None: ...
 
     @abstractmethod
-    def _size(self, key: str) -> int | None: ...
+    def _entry(self, key: str) -> Entry | None: ...
 
     @abstractmethod
     def _modified(self, key: str) -> datetime | None: ...

@@ -231,7 +231,8 @@ class Listing(Server):
         self.pages += 1
         more = f"<NextContinuationToken>{end}</NextContinuationToken>" if end < self.count else ""
         found = "".join(
-            f"<Contents><Key>{asked['prefix']}{number:06}.png</Key><Size>{number}</Size></Contents>"
+            f"<Contents><Key>{asked['prefix']}{number:06}.png</Key><Size>{number}</Size>"
+            f"<ETag>&quot;{number:032x}&quot;</ETag></Contents>"
             for number in range(start, end)
         )
         text = (

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, ObjectExistsError
-from alfamix_core.storage import Entry, Ranged, open_store
+from alfamix_core.storage import Ranged, open_store
 from alfamix_core.storage.store import is_valid_key
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +58,8 @@ def test_a_part_of_an_object_is_read_without_the_rest(store):
 def test_a_mark_is_an_empty_object(store):
     store.mark("run/attempts/train-/1")
     assert store.read("run/attempts/train-/1").data == b""
-    assert store.entry("run/attempts/train-/1") == Entry("run/attempts/train-/1", 0)
+    entry = store.entry("run/attempts/train-/1")
+    assert (entry.key, entry.size) == ("run/attempts/train-/1", 0)
 
 
 def test_an_object_may_be_empty(store):
@@ -66,7 +67,7 @@ def test_an_object_may_be_empty(store):
     assert store.read("a").data == b""
     with store.open("a") as stream:
         assert stream.read() == b""
-    assert store.entry("a") == Entry("a", 0)
+    assert store.entry("a").size == 0
 
 
 def test_when_an_object_was_written(store):
@@ -132,7 +133,7 @@ def test_a_file_goes_up_once_and_comes_down_whole(store, tmp_path, size):
     digest = hashlib.sha256(data[:size]).hexdigest()
     assert store.create_from("models/x.safetensors", source) == digest
     assert store.create_from("models/x.safetensors", source) == digest
-    assert store.entry("models/x.safetensors") == Entry("models/x.safetensors", size)
+    assert store.entry("models/x.safetensors").size == size
     store.fetch("models/x.safetensors", tmp_path / "new" / "folder" / "copy")
     assert (tmp_path / "new/folder/copy").read_bytes() == data[:size]
     assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["copy"]
@@ -179,12 +180,32 @@ def test_a_listing_has_all_below_a_folder_in_the_order_of_the_bytes(store):
     store.create("topping/a", b"")
     expected = [f"top/{name}" for name in sorted(names, key=str.encode)]
     assert [entry.key for entry in store.list("top")] == expected
-    assert list(store.list("top/")) == [Entry(key, len(key.encode()) - 4) for key in expected]
+    assert [(entry.key, entry.size) for entry in store.list("top/")] == [
+        (key, len(key.encode()) - 4) for key in expected
+    ]
     assert [entry.key for entry in store.list()] == sorted([*expected, "top.json", "topping/a"], key=str.encode)
     assert list(store.list("nothing")) == []
     assert store.folders("top") == ["Z", "a", "a b", "é"]
     assert store.folders() == ["top", "topping"]
     assert store.folders("nothing") == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 20_000_000])
+def test_a_listing_shows_which_object_changed(store, tmp_path, size):
+    """By the tag alone, although the size stays; ``entry`` and ``list`` agree about it."""
+    (tmp_path / "source").write_bytes(b"1" * size)
+    store.create_from("large", tmp_path / "source")
+    first = store.create("a", b"1")
+    store.create("b", b"1")
+    before = list(store.list())
+    assert list(store.list()) == before
+    assert [store.entry(entry.key) for entry in before] == before
+    store.swap("a", b"2", first)
+    store.delete("b")
+    store.create("b", b"3")
+    after = {entry.key: entry for entry in store.list()}
+    assert {entry.key for entry in before if after[entry.key].tag != entry.tag} == {"a", "b"}
+    assert {entry.key for entry in before if after[entry.key].size != entry.size} == set()
 
 
 @pytest.mark.parametrize(
@@ -252,7 +273,7 @@ def test_all_repeaters_succeed(store, tmp_path):
     (tmp_path / "file").write_bytes(b"1" * 20_000_000)
     in_threads(6, lambda _: store.create_same("a", b"the same"))
     in_threads(2, lambda _: store.create_from("b", tmp_path / "file"))
-    assert store.entry("b") == Entry("b", 20_000_000)
+    assert (store.entry("b").key, store.entry("b").size) == ("b", 20_000_000)
 
 
 ADD = """
