@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from alfamix_core.errors import SampleError, StorageError
 from alfamix_core.learning.images import channels, decode
+from alfamix_core.records.image_file import MAX_SCANS
 from alfamix_core.records.project import ImageSettings
 from alfamix_core.records.stage import Quarantined
 
@@ -57,6 +58,7 @@ class SampleImages:
         image: ImageSettings,
         *,
         max_pixels: int,
+        max_scans: int = MAX_SCANS,
         workers: int = 0,
         cache_bytes: int = 0,
     ) -> None:
@@ -68,11 +70,12 @@ class SampleImages:
             uris: n uris; an index means a place in this list.
             image: what every image is converted to.
             max_pixels: of one image, see ``decode``.
+            max_scans: of one JPEG, see ``decode``.
             workers: processes that read and decode; 0: this process does.
             cache_bytes: memory for decoded images; 0: none are kept.
         """
         self._ids = sample_ids
-        self._files = _Files(reader, uris, image, max_pixels)
+        self._files = _Files(reader, uris, image, max_pixels, max_scans)
         self._workers = workers
         shape = (len(uris), channels(image), image.size, image.size)
         keep = 0 < torch.Size(shape).numel() <= cache_bytes
@@ -185,11 +188,14 @@ class _Fetched:
 class _Files(Dataset[_Fetched]):
     """Reads and decodes one batch at a time. Errors are values here: a loader would rewrite their message."""
 
-    def __init__(self, reader: Reader, uris: Sequence[str], image: ImageSettings, max_pixels: int) -> None:
+    def __init__(
+        self, reader: Reader, uris: Sequence[str], image: ImageSettings, max_pixels: int, max_scans: int
+    ) -> None:
         self.uris = uris
         self._reader = reader
         self._image = image
         self._max_pixels = max_pixels
+        self._max_scans = max_scans
 
     def __getitem__(self, index_n: list[int]) -> _Fetched:
         size = self._image.size
@@ -199,7 +205,7 @@ class _Files(Dataset[_Fetched]):
             try:
                 data = self._reader.read(self.uris[index])
                 fetched.bytes_read += len(data)
-                fetched.images_nCSS[row] = decode(data, self._image, self._max_pixels)
+                fetched.images_nCSS[row] = decode(data, self._image, self._max_pixels, self._max_scans)
             except SampleError as error:
                 fetched.reasons[index] = str(error)
             except StorageError as error:

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from alfamix_core.errors import SampleError
+from alfamix_core.records.image_file import FORMATS, MAX_SCANS, check_pieces
 from alfamix_core.records.project import ImageSettings
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,27 +36,30 @@ def channels(image: ImageSettings) -> int:
     return 3 if image.channels == "colour" else 1
 
 
-def decode(data: bytes, image: ImageSettings, max_pixels: int) -> Tensor:
+def decode(data: bytes, image: ImageSettings, max_pixels: int, max_scans: int = MAX_SCANS) -> Tensor:
     """Decode one PNG, JPEG or WebP file into the square that the model sees.
 
-    The size in the file's header is checked before anything is decoded. The first frame counts, transparent pixels
-    lie on white, 16 bits become 8 by dropping the lower ones, colour becomes grey by Rec. 601 luma. The aspect ratio
-    is not kept: nothing is cut off.
+    The number of the file's pieces and the size in its header are checked before anything is decoded. The first frame
+    counts, transparent pixels lie on white, 16 bits become 8 by dropping the lower ones, colour becomes grey by
+    Rec. 601 luma. The aspect ratio is not kept: nothing is cut off.
 
     Args:
         data: the whole file.
         image: side of the square, and colour or grey.
         max_pixels: width x height that is still decoded.
+        max_scans: scans of a JPEG that are still decoded.
 
     Returns:
         (C, size, size) uint8, contiguous; C is 3 for colour (red, green, blue), 1 for grey. Equal bytes give equal
         pixels.
 
     Raises:
-        SampleError: the file is empty, of another format, damaged or too large; the reason in a few words.
+        SampleError: the file is empty, of another format, damaged, too large or made of too many pieces; the reason in
+            a few words.
     """
     if not data:
         raise SampleError("the file is empty (0 bytes)")
+    check_pieces(data, max_scans)
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of sizes that we check ourselves
         warnings.simplefilter("ignore")

@@ -28,6 +28,7 @@ def images(rows: pa.Table, settings: Project, *, keep: bool = False) -> SampleIm
         rows["uri"].to_pylist(),
         settings.image,
         max_pixels=settings.limits.max_pixels,
+        max_scans=settings.limits.max_scans,
         workers=settings.training.loader_workers,
         cache_bytes=_CACHE_BYTES if keep else 0,
     )

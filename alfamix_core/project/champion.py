@@ -1,17 +1,17 @@
-"""The champion: which model production serves, and the one decision a round takes about it."""
+"""The champion: which model production serves, what a round proposes about it, and when that is applied.
+
+A promotion counts once its round is exported. It is applied only while champion.json has the revision that the round
+froze: a champion that a person chose meanwhile stays, and the promotion waits for `alfamix promote`.
+"""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Literal
 
-from alfamix_core.errors import InputError, MissingObjectError
+from alfamix_core.errors import MissingObjectError, ObjectChangedError, ObjectExistsError
 from alfamix_core.project import layout
-from alfamix_core.project.once import write_once
 from alfamix_core.records.champion import Champion
-from alfamix_core.records.evaluation import Evaluation
-from alfamix_core.records.model import CARD_FILE
 from alfamix_core.records.project import REPORTED
-from alfamix_core.records.round import ManualDecision, Promotion, Round
+from alfamix_core.records.round import Promotion, Round
 from alfamix_core.storage import Store
 
 
@@ -28,7 +28,7 @@ def decide(
     record: Round,
     metrics: Mapping[str, float],
     champion_metrics: Mapping[str, float],
-    trained: bool,
+    model: str,
     *,
     recalls: Mapping[str, float] | None = None,
     champion_recalls: Mapping[str, float] | None = None,
@@ -40,16 +40,17 @@ def decide(
         record: the round; its champion is the one that was frozen in it.
         metrics: of the round's model on the test split, empty without test labels.
         champion_metrics: of the frozen champion's model on the same samples; empty when there is none.
-        trained: False when the model still has its initial weights.
+        model: digest of the round's model; empty when it still has its initial weights.
         recalls: of the round's model, by class, for the classes that have a sample in the split.
         champion_recalls: of the champion's model on the same samples; a class that it does not know has 0.
         split: on which both were measured: test, or audit where no test sample has a label.
     """
     ours, theirs = dict(recalls or {}), dict(champion_recalls or {})
-    promoted, reason, waits = _judge(record, metrics, champion_metrics, trained, ours, theirs)
+    promoted, reason, waits = _judge(record, metrics, champion_metrics, bool(model), ours, theirs)
     return Promotion(
         promoted=promoted,
         reason=reason,
+        model=model,
         metrics=dict(metrics),
         champion_round=record.champion.round,
         champion_metrics=dict(champion_metrics),
@@ -100,103 +101,55 @@ def _judge(
     return promoted, reason, False
 
 
-def record_decision(store: Store, number: int, promotion: Promotion) -> Promotion:
-    """Write promotion.json once; return the decision that stands, which may be an earlier run's."""
-    key = layout.promotion(number)
-    return Promotion.parse(write_once(store, key, promotion.document()), key)
+def apply(store: Store, record: Round) -> None:
+    """Make the model of a committed round the champion, if it passed the gate and nobody chose another meanwhile.
 
-
-def promote(store: Store, number: int, metrics: dict[str, float], fence: int) -> Champion:
-    """Make a round's model, already at ``models/<n>/``, the champion; a newer one is left alone.
-
-    Raises:
-        ObjectChangedError: another run changed the champion at this moment.
+    Repeating it changes nothing, and neither does a late run.
     """
+    if record.promotion is None or not record.promotion.promoted or not record.is_committed:
+        return
     current, tag = read(store)
-    newest = current.round if current.newest is None else current.newest
-    if newest is not None and newest >= number:
-        return current
-    return _swap(store, current, tag, number, metrics, fence, number)
-
-
-def choose(
-    store: Store, number: int | None, reason: str, now: datetime, kind: Literal["promote", "rollback"] = "promote"
-) -> ManualDecision:
-    """Make a person's choice the champion: recorded first, once, then applied.
-
-    Args:
-        store: the project.
-        number: the round whose model is to serve; None for the one that served before (``rollback``).
-        reason: the person's words.
-        now: the moment, UTC.
-        kind: what the person called it.
-
-    Raises:
-        InputError: there is no such model, no earlier champion, or it serves already.
-        ObjectChangedError: a run promoted a model at this very moment.
-    """
-    current, tag = read(store)
+    if current.revision != record.champion.revision or store.entry(layout.decision(current.revision + 1)) is not None:
+        return
     try:
-        unfinished = store.read(layout.decision(_next_revision(current, tag)))
-    except MissingObjectError:
-        pass
-    else:
-        # the process that recorded it was killed before it applied it
-        current, tag = _apply(store, current, tag, ManualDecision.parse(unfinished.data, "decision"))
-    if number is None:
-        if not current.before:
-            raise InputError("there is no earlier champion to go back to")
-        number = current.before[-1]
-    if number == current.round:
-        raise InputError(f"the model of round {number} is the champion already")
-    if store.entry(layout.model(number) + CARD_FILE) is None:
-        kept = [name for name in store.folders(layout.MODELS) if store.entry(f"{layout.MODELS}{name}/{CARD_FILE}")]
-        listed = ", ".join(str(int(name)) for name in kept if layout.is_round(name)) or "none"
-        raise InputError(f"the project keeps no model of round {number}; it has those of rounds {listed}")
-    decision = ManualDecision(
-        revision=_next_revision(current, tag),
-        kind=kind,
-        round=number,
-        reason=reason,
-        metrics=_measured(store, number),
-        champion_round=current.round,
-        champion_metrics=current.metrics,
-        time=now,
-    )
-    store.create(layout.decision(decision.revision), decision.document())
-    _apply(store, current, tag, decision)
-    return decision
+        swap(store, current, tag, record, record.promotion.metrics, record.fence)
+    except (ObjectChangedError, ObjectExistsError):
+        return  # another run applied it, or a person chose, at this very moment
 
 
-def _next_revision(current: Champion, tag: str | None) -> int:
-    return current.revision + (tag is not None)
+def waits(serving: Champion, record: Round) -> str:
+    """Say that a committed round's model waits for a person's choice, and why; empty when it does not."""
+    promotion = record.promotion
+    newest = serving.newest or serving.round or 0
+    if promotion is None or not record.is_committed or record.number <= newest:
+        return ""
+    if promotion.waits:
+        return f"the model of round {record.number} could not be compared with the champion"
+    if promotion.promoted and serving.revision != record.champion.revision:
+        return f"the model of round {record.number} passed the gate, but another champion was chosen while it ran"
+    return ""
 
 
-def _apply(store: Store, current: Champion, tag: str | None, decision: ManualDecision) -> tuple[Champion, str | None]:
-    newest = max(current.newest or current.round or 0, decision.round)
-    _swap(store, current, tag, decision.round, decision.metrics, current.fence, newest)
-    return read(store)
-
-
-def _swap(
-    store: Store,
-    current: Champion,
-    tag: str | None,
-    number: int,
-    metrics: dict[str, float],
-    fence: int,
-    newest: int,
+def swap(
+    store: Store, current: Champion, tag: str | None, record: Round, metrics: Mapping[str, float], fence: int
 ) -> Champion:
-    before = current.before
+    """Replace the champion, as it was read, by the model of a round.
+
+    Raises:
+        ObjectChangedError, ObjectExistsError: it is another one by now.
+    """
+    number, before = record.number, current.before
     if number in before:
         before = before[: before.index(number)]  # going back: what came after it is no way back
     elif current.round is not None:
         before = (*before, current.round)
+    newest = max(current.newest or current.round or 0, number)
     new = Champion(
-        revision=_next_revision(current, tag),
+        revision=current.revision + 1,
         fence=fence,
         round=number,
-        metrics=metrics,
+        model=record.model,
+        metrics=dict(metrics),
         before=before,
         newest=None if newest == number else newest,
     )
@@ -205,12 +158,3 @@ def _swap(
     else:
         store.swap(layout.CHAMPION, new.document(), tag)
     return new
-
-
-def _measured(store: Store, number: int) -> dict[str, float]:
-    """Return the metrics that a round has of its model; empty when it has none."""
-    try:
-        key = layout.evaluation(number)
-        return Evaluation.parse(store.read(key).data, key).metrics
-    except MissingObjectError:
-        return {}

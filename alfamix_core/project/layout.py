@@ -1,12 +1,10 @@
 """Where everything is below the project's uri: the one place that spells a key.
 
 project.json                         drops/<drop>/manifest.jsonl      labels/<batch>.jsonl
-champion.json  lock.json             drops/<drop>/files/…             queue/<n>.jsonl
-rounds/<n>/round.json                rounds/<n>/queries.jsonl         quarantine/<n>.jsonl
-rounds/<n>/promotion.json            rounds/<n>/report.html           models/<n>/…
-rounds/<n>/evaluation.json           rounds/<n>/thumbnails/…          rounds/<n>/run/…
-failures/<run id>.json               withdrawn/<batch>.jsonl          released/<batch>.jsonl
-ledger/<segment>/…                   decisions/<revision>.json
+champion.json  lock.json             drops/<drop>/files/…             withdrawn/<batch>.jsonl
+rounds/<n>/round.json                rounds/<n>/objects/<sha256>      released/<batch>.jsonl
+rounds/<n>/run/…                     models/<sha256>/…                ledger/<segment>/…
+failures/<run id>.json               decisions/<revision>.json
 """
 
 import re
@@ -18,10 +16,9 @@ PROJECT = "project.json"
 CHAMPION = "champion.json"
 LOCK = "lock.json"
 DROPS = "drops/"
+FILES = "files/"
 LABELS = "labels/"
 ROUNDS = "rounds/"
-QUEUE = "queue/"
-QUARANTINE = "quarantine/"
 RELEASED = "released/"
 WITHDRAWN = "withdrawn/"
 LEDGER = "ledger/"
@@ -65,16 +62,6 @@ def labels(batch: str) -> str:
     return f"{LABELS}{name(batch, 'label batch')}.jsonl"
 
 
-def queue(number: int) -> str:
-    """What a round asks people."""
-    return f"{QUEUE}{folder(number)}.jsonl"
-
-
-def quarantine(number: int) -> str:
-    """The samples that a round could not read."""
-    return f"{QUARANTINE}{folder(number)}.jsonl"
-
-
 def withdrawn(batch: str) -> str:
     """Samples that must not be used any more."""
     return f"{WITHDRAWN}{name(batch, 'batch')}.jsonl"
@@ -90,14 +77,19 @@ def decision(revision: int) -> str:
     return f"{DECISIONS}{folder(revision)}.json"
 
 
-def segment(segment_name: str) -> str:
-    """The folder of a segment of the ledger, with its slash."""
-    return f"{LEDGER}{segment_name}/"
+def table(table_name: str) -> str:
+    """The folder of a table of the ledger."""
+    return f"{LEDGER}{table_name}"
 
 
-def model(number: int) -> str:
-    """The folder of a round's trained model, promoted or not, with its slash."""
-    return f"models/{folder(number)}/"
+def copied(sha256: str) -> str:
+    """A picture that was copied into the project, named by its content: one for all drops that deliver it."""
+    return f"{FILES}{sha256}"
+
+
+def model(digest: str) -> str:
+    """The folder of a model, with its slash."""
+    return f"{MODELS}{digest}/"
 
 
 def round_folder(number: int) -> str:
@@ -115,34 +107,9 @@ def round_file(number: int) -> str:
     return round_folder(number) + "round.json"
 
 
-def queries(number: int) -> str:
-    """What a round chose, and why."""
-    return round_folder(number) + "queries.jsonl"
-
-
-def promotion(number: int) -> str:
-    """Whether a round's model became the champion, decided once."""
-    return round_folder(number) + "promotion.json"
-
-
-def evaluation(number: int) -> str:
-    """The metrics of a round's model, whole."""
-    return round_folder(number) + "evaluation.json"
-
-
-def report(number: int) -> str:
-    """A round's page for people."""
-    return round_folder(number) + "report.html"
-
-
-def thumbnails(number: int) -> str:
-    """The folder of a round's small pictures, with its slash."""
-    return round_folder(number) + "thumbnails/"
-
-
-def thumbnail(number: int, sample_id: str) -> str:
-    """A queried sample, small."""
-    return f"{thumbnails(number)}{sample_id}.webp"
+def objects(number: int) -> str:
+    """The folder of what a round produced, each named by its SHA-256, with its slash."""
+    return round_folder(number) + "objects/"
 
 
 def run(number: int) -> str:

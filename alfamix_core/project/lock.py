@@ -14,32 +14,39 @@ from alfamix_core.records.lock import Holder, Lock
 from alfamix_core.storage import Store
 
 DRIVER = "ALFAMIX_DRIVER"
-"""The environment variable in which a local engine names the process that drives the run: ``this_process()``, or the
-pid alone where stages see the engine's processes."""
+"""The environment variable in which a local engine names the process that drives the run, see ``this_process``."""
+
+_PROC = Path("/proc")
+_HIDDEN = "hidden"  # a process of another user, where /proc is mounted with hidepid
 
 
 def this_process() -> str:
-    """Return what an engine puts into DRIVER: its pid, when it began, its host; a container sees none of these."""
-    return f"{os.getpid()} {_started(os.getpid())} {socket.gethostname()}"
+    """Return what an engine puts into DRIVER: this process, for stages in containers, which do not see it."""
+    own = process("", os.getpid())
+    return " ".join((str(own.pid), own.started or "-", own.boot or "-", own.namespace or "-", own.host))
 
 
 def driver(run_id: str) -> Holder:
     """Return the holder for a run: with its process where the engine named one, without on a cluster."""
-    pid, *rest = os.environ.get(DRIVER, "0").split(maxsplit=2)
-    if rest:
-        return Holder(run_id=run_id, pid=int(pid), started=rest[0], host=rest[1])
-    return process(run_id, int(pid)) if int(pid) else Holder(run_id=run_id)
+    text = os.environ.get(DRIVER, "")
+    return _named(text, run_id) if text else Holder(run_id=run_id)
 
 
-def is_gone(process: str) -> bool:
-    """Whether a process, as ``this_process`` named it, is of this host and has ended."""
-    pid, started, host = process.split(maxsplit=2)
-    return host == socket.gethostname() and _started(int(pid)) != started
+def is_gone(text: str) -> bool:
+    """Whether a process, as ``this_process`` named it, is seen to have ended."""
+    return _is_dead(_named(text, ""))
 
 
 def process(run_id: str, pid: int) -> Holder:
-    """Return the holder for what a process of this host does."""
-    return Holder(run_id=run_id, host=socket.gethostname(), pid=pid, started=_started(pid))
+    """Return the holder for what a process that we see does."""
+    boot, namespace = _surroundings()
+    started = _started(pid)
+    return Holder(run_id=run_id, host=socket.gethostname(), boot=boot, namespace=namespace, pid=pid, started=started)
+
+
+def _named(text: str, run_id: str) -> Holder:
+    pid, started, boot, namespace, host = ("" if part == "-" else part for part in text.split(maxsplit=4))
+    return Holder(run_id=run_id, host=host, boot=boot, namespace=namespace, pid=int(pid), started=started)
 
 
 def read(store: Store) -> tuple[Lock, str] | None:
@@ -71,13 +78,8 @@ def left_by(lock: Lock | None, now: datetime) -> str:
 
 
 def is_alive(lock: Lock, now: datetime) -> bool:
-    """Whether the holder may still write: before its deadline, and not seen to be a dead process of this host."""
-    holder = lock.holder
-    if holder is None or lock.until is None or now >= lock.until:
-        return False
-    if holder.pid and holder.host == socket.gethostname() and _sees_processes():
-        return _started(holder.pid) == holder.started != ""
-    return True
+    """Whether the holder may still write: before its deadline, and its process is not seen to have ended."""
+    return lock.holder is not None and lock.until is not None and now < lock.until and not _is_dead(lock.holder)
 
 
 def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Lock:
@@ -183,33 +185,42 @@ def _let_go(store: Store, lock: Lock, tag: str) -> bool:
     return True
 
 
-def _sees_processes() -> bool:
-    """Whether we see this host's processes: not in a container, which may have the host's name all the same.
+def _is_dead(holder: Holder) -> bool:
+    """Whether a process has ended. Only its own PID namespace can tell; everywhere else it counts as alive.
 
-    Whoever does not see the process that drives his own run sees no other.
+    Containers on one machine share the boot id, and often the host's name, but none sees the processes of another.
     """
-    _, *rest = os.environ.get(DRIVER, "0").split(maxsplit=2)
-    return not rest or not is_gone(os.environ[DRIVER])
+    boot, namespace = _surroundings()
+    ours = (socket.gethostname(), boot, namespace)
+    seen = bool(boot and namespace and holder.pid) and (holder.host, holder.boot, holder.namespace) == ours
+    return seen and _started(holder.pid) not in (holder.started or None, _HIDDEN)
+
+
+def _surroundings() -> tuple[str, str]:
+    """Return the boot id and our PID namespace; empty where there is no /proc, or that of another namespace."""
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        if int((_PROC / "self/stat").read_text().split(maxsplit=1)[0]) != os.getpid():
+            return boot, ""
+        return boot, str((_PROC / "self/ns/pid").readlink())
+    except OSError:
+        return "", ""
 
 
 def _started(pid: int) -> str:
     """When a process began, in clock ticks since boot, or '' when there is none (field 22 of proc_pid_stat(5))."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
-        if Path("/proc/self/stat").exists():
-            return ""
-        return "alive" if _answers(pid) else ""
+        return _HIDDEN if _answers(pid) else ""
     state, *fields = text[text.rindex(")") + 2 :].split()
     return "" if state in "ZX" else fields[18]
 
 
 def _answers(pid: int) -> bool:
-    """Whether a process exists, where there is no /proc."""
+    """Whether a process exists, seen without /proc."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

@@ -1,4 +1,4 @@
-"""evaluation.json: how good the round's model is, beside the champion's, and what was decided."""
+"""evaluation.json: how good the round's model is, beside the champion's, and the promotion that is proposed."""
 
 from pydantic import Field
 

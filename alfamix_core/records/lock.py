@@ -9,8 +9,10 @@ class Holder(Record):
     """The run that holds the lock, and the process that drives it where that is a local one."""
 
     run_id: str
-    host: str = Field("", description="of the driving process; empty on a cluster")
-    pid: int = Field(0, description="of the driving process; 0 on a cluster")
+    host: str = Field("", description="name of the driving process's host; empty on a cluster")
+    boot: str = Field("", description="id of that host's boot, which every container on it sees")
+    namespace: str = Field("", description="PID namespace in which the pid counts; empty where it is unknown")
+    pid: int = Field(0, description="the driving process; 0 on a cluster")
     started: str = Field("", description="when that process began, in the kernel's ticks: pids come back")
 
 

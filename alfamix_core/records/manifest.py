@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from alfamix_core.records.record import Record
 
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Split = Literal["train", "val", "test", "audit"]
 
 
@@ -16,7 +17,7 @@ class ManifestLine(Record):
     uri: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
         description="of the file: relative to the manifest's folder, or absolute below one of the data prefixes"
     )
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")] | None = Field(
+    id: Annotated[str, StringConstraints(pattern=ID_PATTERN)] | None = Field(
         None, description="stable for ever; by default made of the absolute uri"
     )
     label: str | None = Field(None, description="a class, where it is known")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from alfamix_core.errors import InputError
+from alfamix_core.records.image_file import MAX_SCANS
 from alfamix_core.records.record import Record
 
 SCHEMA_VERSION = 1
@@ -96,6 +97,9 @@ class QueueSettings(Record):
         0, ge=0, description="annotators who must give the same answer to decide; 0: more than half of those who did"
     )
     max_answers: int = Field(3, ge=1, description="answers after which an undecided sample is disputed")
+    accept_unasked: bool = Field(
+        True, description="whether answers count for train and val samples that no round asked about"
+    )
 
     @model_validator(mode="after")
     def _agreement_can_be_reached(self) -> Self:
@@ -185,6 +189,9 @@ class LimitSettings(Record):
     quarantine_share: float = Field(0.05, ge=0, le=1, description="of a round's samples that may be unreadable")
     max_file_bytes: int = Field(50_000_000, ge=1, description="of one sample's file")
     max_pixels: int = Field(50_000_000, ge=1, description="of one decoded image")
+    max_scans: int = Field(
+        MAX_SCANS, ge=1, description="of one JPEG; each costs a pass over the image, encoders write 1 to 20"
+    )
 
 
 class Project(Record):

@@ -1,4 +1,4 @@
-"""queue/<n>.jsonl and rounds/<n>/queries.jsonl: what a round asks people."""
+"""The queries and questions of a round: what it asks people, and why."""
 
 from pydantic import AwareDatetime, Field
 
@@ -20,7 +20,7 @@ class ChosenSample(Record):
 
 
 class Question(Record):
-    """A line of the queue: one open question to people."""
+    """A line of a round's questions: one question to people."""
 
     sample_id: str
     uri: str

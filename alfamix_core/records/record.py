@@ -1,17 +1,20 @@
 """What all JSON formats share: strict frozen models, bytes out, and errors in the user's words."""
 
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
-from itertools import islice
+from functools import cache, partial
 from typing import IO, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from alfamix_core.errors import InputError
 
-_BLOCK = 4_096  # lines that are parsed at a time
+MAX_LINE = 2**20
+"""The bytes that a line of a JSON Lines file may have, its end included."""
+
+_BLOCK_BYTES = 2**15  # lines are parsed together until they have so many bytes; more is slower, by the caches
 
 
 class Record(BaseModel):
@@ -76,20 +79,52 @@ R = TypeVar("R", bound=Record)
 def read_lines(kind: type[R], stream: IO[bytes] | Iterable[bytes], where: str) -> Iterator[tuple[int, R]]:
     """Yield (line number from 1, record) of a JSON Lines stream, skipping blank lines.
 
-    Lines are read some thousands at a time, which halves the time; a block with a bad line is read again, one by one.
+    Lines are parsed some hundreds at a time, which halves the time; a block with a bad line is parsed again, one by
+    one. Whatever the stream holds, a few MiB of it are in memory at a time.
 
     Raises:
-        InputError: a line that is not such a record, with its number.
+        InputError: a line that is not such a record or longer than ``MAX_LINE``, with its number.
     """
-    lines = enumerate(stream, start=1)
-    while block := list(islice(lines, _BLOCK)):
-        full = [(number, text) for number, line in block if (text := line.strip())]
+    number = 0
+    for block in _blocks(bounded_lines(stream, where)):
+        full = [(place, text) for place, line in enumerate(block, start=number + 1) if (text := line.strip())]
+        number += len(block)
         found = _parse_block(kind, [text for _, text in full])
         if found is not None:
-            yield from zip((number for number, _ in full), found, strict=True)
+            yield from zip((place for place, _ in full), found, strict=True)
         else:
-            for number, text in full:
-                yield number, kind.parse(text, f"{where} line {number}")
+            for place, text in full:
+                yield place, kind.parse(text, f"{where} line {place}")
+
+
+def bounded_lines(stream: IO[bytes] | Iterable[bytes], where: str) -> Iterator[bytes]:
+    """Yield the lines of a stream with their ends, and stop at one that is too long without reading the rest of it.
+
+    Args:
+        stream: a file, or lines that are in memory already.
+        where: what the user calls it; the message adds the line's number.
+
+    Raises:
+        InputError: a line of more than ``MAX_LINE`` bytes.
+    """
+    lines = iter(partial(stream.readline, MAX_LINE + 1), b"") if isinstance(stream, io.IOBase) else stream
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE:
+            raise InputError(f"{where} line {number}: must have at most {MAX_LINE} bytes (1 MiB), but is longer")
+        yield line
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
+    block: list[bytes] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line) + 1
+        if size >= _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 def _parse_block(kind: type[R], lines: list[bytes]) -> list[R] | None:

@@ -1,4 +1,4 @@
-"""rounds/<n>/round.json, promotion.json, and how rounds are named."""
+"""rounds/<n>/round.json, and how rounds are named."""
 
 from typing import Literal
 
@@ -8,14 +8,9 @@ from alfamix_core.records.champion import Champion
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import Record
 
-State = Literal["planned", "failed", "exported", "closed"]
-
-
-class FrozenInput(Record):
-    """A file of the project as it was when the round was planned."""
-
-    key: str = Field(description="below the project's uri")
-    sha256: str = Field(description="of its bytes, hex")
+State = Literal["planned", "failed", "exported", "closed", "abandoned"]
+ObjectName = Literal["queries", "questions", "quarantine", "evaluation", "report"]
+"""Names of what a round produces; quarantine is there only if a sample could not be read."""
 
 
 class Counts(Record):
@@ -91,7 +86,7 @@ class Outcome(Record):
     agreement: float | None = Field(
         None, ge=0, le=1, description="share of the test samples of which the champion before it says the same"
     )
-    promoted: bool = Field(False, description="whether the round's model became the champion")
+    promoted: bool = Field(False, description="whether the round's model passed the gate")
     quarantined: int = Field(0, description="samples that could not be read in this round")
     labels: dict[str, int] = Field(default_factory=dict, description="of every split, by class, when it was planned")
     seconds: dict[str, float] = Field(default_factory=dict, description="by stage, summed over shards")
@@ -99,6 +94,21 @@ class Outcome(Record):
     totals: Totals | None = Field(None, description="of the project up to this round")
     drift: Drift | None = None
     exported_at: AwareDatetime
+
+
+class Promotion(Record):
+    """What a round's evaluation proposes about its model; the swap of round.json to exported makes it count."""
+
+    promoted: bool
+    reason: str = Field(description="in words, with the numbers")
+    model: str = Field("", description="digest of the round's model; empty when it is untrained")
+    metrics: dict[str, float] = Field(description="of the round's model on the test split")
+    champion_round: int | None = Field(None, description="whose model it was compared with")
+    champion_metrics: dict[str, float] = Field(default_factory=dict, description="of that model, same test split")
+    recalls: dict[str, float] = Field(default_factory=dict, description="of the round's model by class, where limited")
+    champion_recalls: dict[str, float] = Field(default_factory=dict, description="of the champion, same samples")
+    split: Literal["test", "audit"] = Field("test", description="on which the two were compared")
+    waits: bool = Field(False, description="nothing could be compared: `alfamix promote` decides")
 
 
 class Round(Record):
@@ -109,35 +119,35 @@ class Round(Record):
     fence: int = Field(ge=1, description="of the lock under which it was last written")
     run_id: str = Field(description="the run that works on it, or last did")
     state: State
-    reason: str = Field("", description="why it failed, one line")
+    reason: str = Field("", description="why it failed or was abandoned, one line")
     planned_at: AwareDatetime
     seed: int = Field(description="of this round's randomness, from the project's seed and the number")
-    inputs: tuple[FrozenInput, ...] = Field(description="segments of the ledger, and the files that none covers")
+    versions: dict[str, int] = Field(description="version of each table of the ledger that it reads, by name")
     settings: Project
     champion: Champion = Field(description="as it was when the round was planned: what a warm start begins from")
     counts: Counts
     shards: int = Field(ge=1, le=16)
-    digest: str = Field(description="of inputs, settings and seed: what the snapshot is a function of")
+    digest: str = Field(description="digest of all that the snapshot is a function of")
+    fresh: int = Field(0, ge=0, description="how often everything was computed again, whatever was cached")
+    objects: dict[ObjectName, str] = Field(default_factory=dict, description="SHA-256 of what it produced, by name")
+    model: str = Field("", description="digest of its trained model; empty before, and for an untrained one")
+    promotion: Promotion | None = None
     outcome: Outcome | None = None
 
     @property
     def key(self) -> str:
-        """What ``ingest`` hands to the later stages, such as ``000012-4be81f0c22aa``."""
-        return f"{folder(self.number)}-{self.digest[:12]}"
+        """What ``ingest`` hands to the later stages, such as ``000012-4be81f0c22aa``; -1 … with each ``fresh``."""
+        return f"{folder(self.number)}-{self.digest[:12]}{f'-{self.fresh}' if self.fresh else ''}"
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a run works on it, or has yet to."""
+        return self.state in ("planned", "failed")
 
-class Promotion(Record):
-    """rounds/<n>/promotion.json: decided once; a resumed round applies what it says."""
-
-    promoted: bool
-    reason: str = Field(description="in words, with the numbers")
-    metrics: dict[str, float] = Field(description="of the round's model on the test split")
-    champion_round: int | None = Field(None, description="whose model it was compared with")
-    champion_metrics: dict[str, float] = Field(default_factory=dict, description="of that model, same test split")
-    recalls: dict[str, float] = Field(default_factory=dict, description="of the round's model by class, where limited")
-    champion_recalls: dict[str, float] = Field(default_factory=dict, description="of the champion, same samples")
-    split: Literal["test", "audit"] = Field("test", description="on which the two were compared")
-    waits: bool = Field(False, description="nothing could be compared: `alfamix promote` decides")
+    @property
+    def is_committed(self) -> bool:
+        """Whether its questions are asked and its quarantine counts."""
+        return self.state in ("exported", "closed")
 
 
 class ManualDecision(Record):
@@ -146,6 +156,7 @@ class ManualDecision(Record):
     revision: int = Field(ge=1, description="of champion.json, with which it is applied")
     kind: Literal["promote", "rollback"]
     round: int = Field(ge=1, description="whose model is to serve")
+    model: str = Field(description="digest of that model")
     reason: str = Field("", description="the person's words")
     metrics: dict[str, float] = Field(default_factory=dict, description="of that model, when its round measured it")
     champion_round: int | None = Field(None, description="whose model served until then")

@@ -7,12 +7,13 @@ import zlib
 from PIL import Image, ImageOps
 
 from alfamix_core.errors import SampleError
+from alfamix_core.records.image_file import FORMATS, MAX_SCANS, check_pieces
 
 _DEEP = {"I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
-def thumbnail(data: bytes, side: int = 96, max_pixels: int = 50_000_000) -> bytes:
+def thumbnail(data: bytes, side: int = 96, max_pixels: int = 50_000_000, max_scans: int = MAX_SCANS) -> bytes:
     """Return a WebP picture of at most ``side`` x ``side`` pixels, upright, proportions kept.
 
     A smaller image is enlarged by a whole factor without smoothing, so that 8 x 8 digits can be seen. Samples deeper
@@ -22,15 +23,17 @@ def thumbnail(data: bytes, side: int = 96, max_pixels: int = 50_000_000) -> byte
         data: a PNG, JPEG or WebP file.
         side: of the result, pixels.
         max_pixels: of the decoded image; a larger one is refused before it is decoded.
+        max_scans: of a JPEG; one with more is refused before it is opened.
 
     Returns:
         The file's bytes; the same for the same input and Pillow.
 
     Raises:
-        SampleError: not such a file, broken, or too large.
+        SampleError: not such a file, broken, too large, or made of too many pieces.
     """
+    check_pieces(data, max_scans)
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             pixels = opened.width * opened.height
             if pixels > max_pixels:
                 raise SampleError(f"the image has {pixels:,} pixels, at most {max_pixels:,} are allowed")

@@ -277,6 +277,26 @@ def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
         raise StorageError(f"{where}: {one_line(error)}{endpoint}") from error
 
 
+def table_options(client: "S3Client") -> dict[str, str]:
+    """Return what the Delta Lake library needs to reach the store as a client does, conditional puts included."""
+    with explained("S3", client):
+        credentials = client._request_signer._credentials.get_frozen_credentials()  # type: ignore[attr-defined]
+    endpoint = client.meta.endpoint_url
+    options = {
+        "aws_access_key_id": credentials.access_key,
+        "aws_secret_access_key": credentials.secret_key,
+        "aws_region": client.meta.region_name or "us-east-1",
+        "aws_conditional_put": "etag",
+        "aws_virtual_hosted_style_request": "true" if _is_amazon(endpoint) else "false",
+        "allow_http": "true" if endpoint.startswith("http:") else "false",
+    }
+    if credentials.token:
+        options["aws_session_token"] = credentials.token
+    if not _is_amazon(endpoint):
+        options["aws_endpoint"] = endpoint
+    return options
+
+
 def code_of(error: "ClientError") -> str:
     """Return the error code of S3, or the HTTP status as text when the answer had no body."""
     return error.response.get("Error", {}).get("Code", "")

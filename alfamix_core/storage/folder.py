@@ -47,6 +47,9 @@ class FolderStore(Store):
     def _uri_of(self, key: str) -> str:
         return file_uri(self._root / key)
 
+    def _table(self, key: str) -> tuple[str, dict[str, str]]:
+        return str(self._root / key), {}
+
     def _read(self, key: str) -> Stored:
         with self._open(key) as stream, _explained(self._uri_of(key)):
             data = stream.read()
@@ -123,8 +126,7 @@ class FolderStore(Store):
 
     def _list(self, folder: str) -> Iterator[Entry]:
         for name, status in walk(self._root / folder):
-            if is_valid_key(folder + name):
-                yield _listed(folder + name, status)
+            yield _listed(folder + name, status)
 
     def _folders(self, folder: str) -> list[str]:
         with _explained(self._uri_of(folder)):

@@ -29,6 +29,7 @@ from alfamix_core.storage.connection import (
     explained,
     one_line,
     pause,
+    table_options,
 )
 from alfamix_core.storage.folder import landing
 from alfamix_core.storage.store import BUFFER, Entry, Store, Stored, Upload, is_valid_key
@@ -59,6 +60,9 @@ class S3Store(Store):
 
     def _uri_of(self, key: str) -> str:
         return f"s3://{self._bucket}/{self._prefix}{key}"
+
+    def _table(self, key: str) -> tuple[str, dict[str, str]]:
+        return self._uri_of(key), table_options(self._client())
 
     def _read(self, key: str) -> Stored:
         with self._download(key) as download:
@@ -155,8 +159,7 @@ class S3Store(Store):
 
     def _list(self, folder: str) -> Iterator[Entry]:
         objects = list_objects(self._client(), self._bucket, self._prefix + folder)
-        entries = (replace(item, key=item.key.removeprefix(self._prefix)) for item in objects)
-        yield from (entry for entry in entries if is_valid_key(entry.key))
+        yield from (replace(item, key=item.key.removeprefix(self._prefix)) for item in objects)
 
     def _folders(self, folder: str) -> list[str]:
         client, prefix = self._client(), self._prefix + folder

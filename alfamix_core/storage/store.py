@@ -69,6 +69,13 @@ class Store(ABC):
         """Return the canonical absolute uri of a key."""
         return self._uri_of(valid_key(key))
 
+    def table(self, key: str) -> tuple[str, dict[str, str]]:
+        """Return where a Delta Lake table below a key is, and the options with which the library reaches it.
+
+        Credentials and endpoint are handed over as options, never through the environment.
+        """
+        return self._table(valid_key(key))
+
     def read(self, key: str) -> Stored:
         """Return the whole object and its tag.
 
@@ -166,13 +173,18 @@ class Store(ABC):
         """Return when an object was last written by the store's clock, or None where there is none."""
         return self._modified(valid_key(key))
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", odd: "list[str] | None" = None) -> Iterator[Entry]:
         """Yield the objects below a folder and its subfolders, in the order of their keys' UTF-8 bytes.
 
         Args:
             prefix: whole parts of keys, ``rounds/000012`` or ``rounds/000012/``; empty for all.
+            odd: gets the names that cannot be keys, which are left out.
         """
-        return self._list(_folder_key(prefix))
+        for entry in self._list(_folder_key(prefix)):
+            if is_valid_key(entry.key):
+                yield entry
+            elif odd is not None:
+                odd.append(entry.key)
 
     def folders(self, prefix: str = "") -> Sequence[str]:
         """Return the names of the folders directly below a folder, sorted, without looking into them.
@@ -245,6 +257,9 @@ class Store(ABC):
 
     @abstractmethod
     def _uri_of(self, key: str) -> str: ...
+
+    @abstractmethod
+    def _table(self, key: str) -> tuple[str, dict[str, str]]: ...
 
     @abstractmethod
     def _read(self, key: str) -> Stored: ...

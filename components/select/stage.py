@@ -170,11 +170,11 @@ def _describe(
 
 def _write_thumbnails(folder: Path, chosen: Sequence[ChosenSample], settings: Project) -> None:
     folder.mkdir(exist_ok=True)
-    source = reader(settings)
+    source, limits = reader(settings), settings.limits
     progress = Progress("select", "", "thumbnails")
     for done, sample in enumerate(chosen, start=1):
         try:
-            picture = thumbnail(source.read(sample.uri), max_pixels=settings.limits.max_pixels)
+            picture = thumbnail(source.read(sample.uri), max_pixels=limits.max_pixels, max_scans=limits.max_scans)
         except SampleError:
             continue
         (folder / f"{sample.sample_id}.webp").write_bytes(picture)

@@ -1,8 +1,13 @@
 """What all JSON formats promise, held against each of them."""
 
+import contextlib
 import importlib
+import io
+import itertools
 import json
 import pkgutil
+import tempfile
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -21,7 +26,7 @@ from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import ImageSettings, ModelSettings, Project
 from alfamix_core.records.query import ChosenSample, Question
-from alfamix_core.records.record import Record, read_lines
+from alfamix_core.records.record import MAX_LINE, Record, bounded_lines, read_lines
 from alfamix_core.records.round import (
     Counts,
     Drift,
@@ -192,6 +197,45 @@ def test_lines_are_numbered_from_one_and_blank_ones_are_skipped():
     assert [number for number, _ in read_lines(ManifestLine, lines, "m")] == [1, 4]
     with pytest.raises(InputError, match=r"^m line 3: "):
         list(read_lines(ManifestLine, [*lines[:2], b"?"], "m"))
+
+
+def test_a_line_may_have_a_mebibyte_and_no_more():
+    line = b'{"uri": "a"' + b" " * (2**20 - 13) + b"}\n"
+    assert len(line) == MAX_LINE
+    assert [number for number, _ in read_lines(ManifestLine, io.BytesIO(line * 3), "m")] == [1, 2, 3]
+    for longer in (b" " + line, line[:-1] + b" \n", b"x" * (MAX_LINE + 1)):
+        for stream in (io.BytesIO(b"\n" + longer), [b"\n", longer]):
+            with pytest.raises(
+                InputError, match=r"^m line 2: must have at most 1048576 bytes \(1 MiB\), but is longer$"
+            ):
+                list(read_lines(ManifestLine, stream, "m"))
+
+
+def test_a_line_of_200_megabytes_costs_a_bounded_read(store):
+    """Of the file, two buffers are read; and lines that are just short enough are not kept by the thousand."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(200_000_000)
+        assert peak_bytes(lambda: list(bounded_lines(file, "m"))) < 4 * 2**20
+        assert file.tell() < 4 * 2**20
+    store.create("labels/a.jsonl", b'{"event_id": "' + b"x" * 20_000_000)
+    with store.open("labels/a.jsonl") as stream:
+        assert peak_bytes(lambda: list(read_lines(LabelEvent, stream, "labels/a.jsonl"))) < 8 * 2**20
+    line = b'{"uri": "a"' + b" " * 2**19 + b"}\n"
+    with tempfile.TemporaryFile() as file:
+        file.writelines(itertools.repeat(line, 200))
+        file.seek(0)
+        assert peak_bytes(lambda: sum(1 for _ in read_lines(ManifestLine, file, "m"))) < 16 * 2**20
+
+
+def peak_bytes(read) -> int:
+    """Return what a call allocates at most, whether it refuses a long line or reads all."""
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(InputError):
+            read()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))

@@ -1,25 +1,19 @@
-"""Samples as their drops delivered them: from the lines of a manifest to a table in order of their ids."""
+"""A sample as its drop delivers it: from a line of a manifest to an absolute uri, a split and a label that exist."""
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
-from functools import cached_property
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
+from dataclasses import dataclass, replace
 
 from alfamix_core.errors import InputError
 from alfamix_core.records.manifest import ManifestLine, Split, sample_id
 from alfamix_core.storage import absolute_uri, normalise_folder_uri
 
-_SCHEMA = pa.schema([(name, pa.string()) for name in ("sample_id", "uri", "label", "split", "group")])
 # parts of letters, digits and these signs, none of which begins with a dot: such a path is canonical as it stands
-_PLAIN = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*")
-_LONGEST_PLAIN = 200
+PLAIN = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*"
+_PLAIN = re.compile(PLAIN)
+LONGEST_PLAIN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,74 +27,14 @@ class Sample:
     group: str | None
 
 
-class Samples(Mapping[str, Sample]):
-    """Samples by id, kept as a table: a million take no more than their text.
-
-    Args:
-        table: columns as the fields of ``Sample``, each id once, ascending.
-    """
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table.select(_SCHEMA.names)
-
-    @staticmethod
-    def of(samples: Iterable[Sample]) -> "Samples":
-        """Return the samples as a table, whatever their order."""
-        rows = sorted((astuple(sample) for sample in samples), key=lambda row: row[0])
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(_SCHEMA)
-        return Samples(pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA))
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    def __iter__(self) -> Iterator[str]:
-        for chunk in self.table["sample_id"].chunks:
-            yield from chunk.to_pylist()
-
-    def __getitem__(self, key: str) -> Sample:
-        row = self._rows[key]
-        return Sample(*(column[row].as_py() for column in self.table.columns))
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._rows
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {key: row for row, key in enumerate(self)}
-
-    def rows_of(self, keys: Iterable[str]) -> dict[str, int]:
-        """Return the rows of those of the keys that there are; cheap for few keys among many samples."""
-        wanted = pa.array(sorted(set(keys)), pa.string())
-        if not len(wanted):
-            return {}
-        found = np.flatnonzero(flags(pc.is_in(self.table["sample_id"], value_set=wanted)))
-        ids = self.table["sample_id"].take(pa.array(found)).to_pylist()
-        return dict(zip(ids, found.tolist(), strict=True))
-
-    def ids_of_uris(self, uris: Iterable[str]) -> dict[str, str]:
-        """Return, by uri, the ids of those of the uris that there are."""
-        found = self.table.filter(pc.is_in(self.table["uri"], value_set=pa.array(sorted(set(uris)), pa.string())))
-        return dict(zip(found["uri"].to_pylist(), found["sample_id"].to_pylist(), strict=True))
-
-    def with_split(self, rows: npt.NDArray[np.bool_], split: Split) -> "Samples":
-        """Return the samples with another split where a flag is set."""
-        column = pc.if_else(pa.array(rows), split, self.table["split"])
-        return Samples(self.table.set_column(_SCHEMA.names.index("split"), "split", column))
-
-
-def flags(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Return a column of true and false as an array; null is false."""
-    return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
-
-
 def resolver(folder_uri: str, prefixes: Sequence[str]) -> Callable[[str], str]:
     """Return ``storage.absolute_uri`` for one folder, several times as fast where a uri is plain."""
     folder = normalise_folder_uri(folder_uri)
     folder = folder if folder.endswith("/") else folder + "/"
-    starts = tuple(_canonical(prefixes))
+    starts = tuple(canonical(prefixes))
 
     def resolve(uri: str) -> str:
-        if len(uri) <= _LONGEST_PLAIN:
+        if len(uri) <= LONGEST_PLAIN:
             if _PLAIN.fullmatch(uri):
                 return folder + uri
             for start in starts:
@@ -111,7 +45,7 @@ def resolver(folder_uri: str, prefixes: Sequence[str]) -> Callable[[str], str]:
     return resolve
 
 
-def _canonical(prefixes: Sequence[str]) -> Iterator[str]:
+def canonical(prefixes: Sequence[str]) -> Iterator[str]:
     """Yield the prefixes with their slash; one that is no uri has its error where a uri is compared with it."""
     for prefix in prefixes:
         with suppress(InputError):

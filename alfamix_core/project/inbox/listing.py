@@ -1,0 +1,57 @@
+"""Which files are in the inbox now, and what each is for."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from alfamix_core.project import layout
+from alfamix_core.storage import Entry, Store
+
+Kind = Literal["samples", "events", "withdrawn", "released"]
+
+_LISTED: dict[str, Kind] = {layout.LABELS: "events", layout.WITHDRAWN: "withdrawn", layout.RELEASED: "released"}
+_REQUESTS = 16  # manifests that are looked for at a time
+
+
+@dataclass(frozen=True)
+class InboxFile:
+    """A file as the store lists it; ``tag`` stays equal as long as the file is unchanged."""
+
+    key: str
+    kind: Kind
+    size: int
+    tag: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The inbox at one moment.
+
+    Attributes:
+        files: in the order of their keys' UTF-8 bytes.
+        odd: names below labels/, withdrawn/ and released/ that no store can hold as keys.
+    """
+
+    files: tuple[InboxFile, ...]
+    odd: tuple[str, ...] = ()
+
+
+def list_inbox(store: Store) -> Listing:
+    """Return what is delivered now; a drop without its manifest is not delivered yet."""
+    odd: list[str] = []
+    files = [*_manifests(store)]
+    for prefix, kind in _LISTED.items():
+        files += [_file(entry, kind) for entry in store.list(prefix, odd)]
+    return Listing(tuple(sorted(files, key=lambda file: file.key.encode())), tuple(sorted(odd)))
+
+
+def _manifests(store: Store) -> Iterator[InboxFile]:
+    """Look for each drop's manifest, whose folder may hold any number of pictures."""
+    keys = [f"{layout.DROPS}{name}/{layout.MANIFEST_FILE}" for name in store.folders(layout.DROPS)]
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        yield from (_file(entry, "samples") for entry in pool.map(store.entry, keys) if entry is not None)
+
+
+def _file(entry: Entry, kind: Kind) -> InboxFile:
+    return InboxFile(entry.key, kind, entry.size, entry.tag)

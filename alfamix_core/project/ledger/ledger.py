@@ -1,0 +1,312 @@
+"""What is known of every sample, by the rules of ``rules.sql``: read from the tables, never stored as a flag."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from alfamix_core.errors import InputError
+from alfamix_core.project.ledger import load
+from alfamix_core.project.ledger.load import KnownFile, Load, News
+from alfamix_core.project.ledger.queries import connect, register, scratch
+from alfamix_core.project.ledger.tables import Tables, explained, open_tables
+from alfamix_core.records.project import Project
+from alfamix_core.records.query import Question
+from alfamix_core.records.round import Counts, Round
+from alfamix_core.records.tables import SCHEMAS
+from alfamix_core.storage import Store
+
+_RULES = files(__package__).joinpath("rules.sql")
+_STATES = {"quarantined": "quarantined", "skipped": "skipped", "disputed": "disputed", "queried": "queried"}
+_STATES |= {"pool": "pool", "reserve": "held_out", "held_out": "held_out"}
+
+
+class Ledger:
+    """The project's samples at one moment.
+
+    Args:
+        con: a database in which the tables stand under their names.
+        settings: of the project, or a round's copy of them.
+        now: the moment at which questions are judged to have expired, UTC.
+        tables: the versions that are read.
+        news: what no load has read yet; None for a round's frozen versions.
+        coming: what of the news stands in the database all the same.
+    """
+
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        settings: Project,
+        now: datetime,
+        tables: Tables,
+        news: News | None = None,
+        coming: Load | None = None,
+    ) -> None:
+        self.settings, self.now, self.tables, self.news, self.coming = settings, now, tables, news, coming
+        self._con = con
+        _state_rules(con, settings, now)
+
+    def counts(self) -> Counts:
+        """Count the samples by what is known of them."""
+        fields: Counter[str] = Counter()
+        for state, split, count in self._rows("select state, split, count(*) from states group by all"):
+            fields[split if state == "labelled" else _STATES[state]] += count
+        (withdrawn,) = self._rows("select count(*) from samples semi join withdrawn using (sample_id)")[0]
+        return Counts(samples=fields.total() + withdrawn, withdrawn=withdrawn, **fields)
+
+    def pool(self) -> pa.RecordBatchReader:
+        """Return the samples that may be asked about now: sample_id, uri, group, in order of their ids."""
+        return self._reader("""select sample_id, uri, "group" from states where state = 'pool' order by sample_id""")
+
+    def pool_since(self, earlier: Mapping[str, int]) -> pa.RecordBatchReader:
+        """Return the pool with the column ``new``: whether the sample came after those versions; all of it if empty."""
+        return self._reader(
+            """select sample_id, uri, "group", load > ? as new from states join (select sample_id, load from samples)
+            using (sample_id) where state = 'pool' order by sample_id""",
+            [earlier.get("samples", -1)],
+        )
+
+    def labelled(self) -> pa.RecordBatchReader:
+        """Return the samples that have a label and can be read, in order of their ids.
+
+        Returns:
+            Columns sample_id, uri, label (int32, the place of its class), split, group, round (int32, of the deciding
+            answer; 0: none).
+        """
+        return self._reader(
+            """select sample_id, uri, (list_position(?, label) - 1)::integer as label, split, "group",
+                label_round::integer as round
+            from states where state = 'labelled' order by sample_id""",
+            [list(self.settings.classes)],
+        )
+
+    def reserve(self, seed: int, most: int) -> list[tuple[str, str]]:
+        """Return (sample_id, uri) of the audit reserve's samples that may be asked about now, in their order."""
+        rows = self._rows("select sample_id, uri from states where state = 'reserve'")
+        return sorted(rows, key=lambda row: (audit_place(seed, row[0]), row[0]))[:most]
+
+    def open_queries(self) -> list[Question]:
+        """Return the open questions, by round and rank."""
+        columns = ", ".join(Question.model_fields)
+        rows = self._rows(f"select {columns} from open_queries order by round, rank")
+        return [Question.model_construct(**dict(zip(Question.model_fields, row, strict=True))) for row in rows]
+
+    def open_rounds(self) -> frozenset[int]:
+        """Return the rounds that have an open question."""
+        return frozenset(round_ for (round_,) in self._rows("select distinct round from open_queries"))
+
+    def ids_of(self, texts: Sequence[str]) -> dict[str, str]:
+        """Return the ids of samples by the ids or uris that name them; withdrawn samples too."""
+        wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
+        with self._holding("wanted", wanted):
+            by_uri = self._rows("select text, sample_id from samples join wanted on uri = text")
+            by_id = self._rows("select text, sample_id from samples join wanted on sample_id = text")
+        return dict(by_uri) | dict(by_id)
+
+    def withdrawn(self) -> frozenset[str]:
+        """Return the ids that must not be used any more."""
+        return frozenset(key for (key,) in self._rows("select sample_id from withdrawn"))
+
+    def quarantined(self) -> dict[str, int]:
+        """Return, by id, the last round that could not read the sample, for those that are still in quarantine."""
+        rows = "select sample_id, max(round) from quarantine semi join quarantined using (sample_id) group by sample_id"
+        return dict(self._rows(rows))
+
+    def inbox(self) -> list[KnownFile]:
+        """Return how each inbox file was last read, in order of the keys."""
+        columns = ", ".join(KnownFile.__dataclass_fields__)
+        rows = self._rows(f"select {columns} from inbox_files order by key")
+        return [KnownFile(*row) for row in rows]
+
+    def set_aside(self) -> list[tuple[str, int, str]]:
+        """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file."""
+        return self._rows(
+            """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, sha256)
+            where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
+            group by all order by key, line"""
+        )
+
+    def unknown_answers(self) -> int:
+        """Count the label events about samples that no drop has delivered; they count when one does."""
+        return int(self._rows("select count(*) from events anti join samples using (sample_id)")[0][0])
+
+    def unasked_answers(self) -> int:
+        """Count the label events that decide nothing because nobody asked for them."""
+        return int(
+            self._rows("""select count(*) from events semi join placed using (sample_id)
+            anti join counted_events using (event_id, sample_id, annotator, time)""")[0][0]
+        )
+
+    def repeated_event_ids(self) -> list[str]:
+        """Return the event ids that came back with other content, the first hundred by name."""
+        rows = "select event_id from events group by event_id having count(*) > 1 order by event_id limit 100"
+        return [key for (key,) in self._rows(rows)]
+
+    def decided(self) -> int:
+        """Count the samples that answers have given a label."""
+        return int(
+            self._rows("select count(*) from verdicts semi join placed using (sample_id) where verdict = 'label'")[0][0]
+        )
+
+    def new_samples(self, earlier: Mapping[str, int]) -> int:
+        """Count the samples that came after those versions."""
+        return int(self._rows("select count(*) from samples where load > ?", [earlier.get("samples", -1)])[0][0])
+
+    def touched(self, earlier: Mapping[str, int]) -> int:
+        """Count the samples about whose label anything came after those versions: at least the new labels."""
+        return int(self._rows(f"select count(*) from ({_TOUCHED})", _touched_since(earlier))[0][0])
+
+    def new_labels(self, earlier: Mapping[str, int]) -> int:
+        """Count the samples that have a label now, and had none or another one at those versions."""
+        touched = self._table(_TOUCHED, _touched_since(earlier))
+        with scratch() as folder, explained("the rules"), connect(Path(folder)) as con:
+            for name in SCHEMAS:
+                version = earlier.get(name, -1)
+                rows = f"select * from {name} where load <= {version}"
+                if name in ("samples", "events", "questions"):
+                    rows = f"select * from ({rows}) semi join touched using (sample_id)"
+                with self._holding("touched", touched):
+                    con.register(name, self._table(rows, []))
+            _state_rules(con, self.settings, self.now)
+            before = con.sql("select sample_id, label from states where label is not null").to_arrow_table()
+        with self._holding("touched", touched), self._holding("before", before):
+            return int(
+                self._rows(
+                    """select count(*) from states semi join touched using (sample_id)
+                    left join before using (sample_id)
+                    where states.label is not null and states.label is distinct from before.label"""
+                )[0][0]
+            )
+
+    def check_classes(self) -> None:
+        """Refuse settings without a class that labels in the ledger name.
+
+        Raises:
+            InputError: it names the class.
+        """
+        rows = self._rows(
+            """select label, count(*) from (select label from samples union all select label from events)
+            where label is not null and not list_contains(?, label) group by label order by label limit 1""",
+            [list(self.settings.classes)],
+        )
+        for label, count in rows:
+            raise InputError(
+                f'classes: "{label}" must stay, since {count} labels name it; project.json has '
+                f"{', '.join(self.settings.classes)}"
+            )
+
+    def query(self, sql: str, **rows: pa.Table) -> pa.Table:
+        """Return what a query over the tables, the rules' views and other rows by name comes to."""
+        with ExitStack() as stack:
+            for name, table in rows.items():
+                stack.enter_context(self._holding(name, table))
+            return self._table(sql, [])
+
+    def commit(self, store: Store) -> None:
+        """Append what is not loaded yet to the tables; the caller holds the project's lock.
+
+        Raises:
+            ObjectChangedError: another load came first; open the ledger again.
+        """
+        if self.coming is not None and self.coming.rows:
+            self.tables = load.commit(self._con, store, self.tables, self.coming)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of each table."""
+        return self.tables.versions
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> "list[tuple[object, ...]] | list":  # type: ignore[type-arg]
+        with explained("the rules"):
+            return self._con.execute(sql, list(values)).fetchall()
+
+    def _table(self, sql: str, values: Sequence[object]) -> pa.Table:
+        with explained("the rules"):
+            return self._con.sql(sql, params=list(values)).to_arrow_table()
+
+    def _reader(self, sql: str, values: Sequence[object] = ()) -> pa.RecordBatchReader:
+        with explained("the rules"):
+            return self._con.sql(sql, params=list(values)).to_arrow_reader(_BATCH)
+
+    @contextmanager
+    def _holding(self, name: str, rows: object) -> Iterator[None]:
+        self._con.register(name, rows)
+        try:
+            yield
+        finally:
+            self._con.unregister(name)
+
+
+_BATCH = 65_536
+_TOUCHED = """
+    select sample_id from events where load > ?
+    union select sample_id from samples where load > ? and label is not null
+"""
+
+
+def _touched_since(earlier: Mapping[str, int]) -> list[object]:
+    return [earlier.get(name, -1) for name in ("events", "samples")]
+
+
+@contextmanager
+def open_ledger(store: Store, settings: Project, now: datetime) -> Iterator[Ledger]:
+    """Open the ledger as it is now, with what the inbox and committed rounds hold beyond the last load.
+
+    Writes nothing to the project.
+
+    Raises:
+        InputError: a table is not what ingest wrote.
+    """
+    tables = open_tables(store)
+    news = load.look(store, settings, tables)
+    with scratch() as folder, connect(Path(folder)) as con:
+        register(con, tables, "_table")
+        coming = load.pending(con, store, settings, tables, news, now, Path(folder))
+        for name in SCHEMAS:
+            con.execute(f"create view {name} as select * from {name}_table union all select * from {name}_new")
+        yield Ledger(con, settings, now, tables, news, coming)
+
+
+@contextmanager
+def loaded_ledger(settings: Project, now: datetime, tables: Tables) -> Iterator[Ledger]:
+    """Open the ledger as the tables have it."""
+    with scratch() as folder, connect(Path(folder)) as con:
+        register(con, tables)
+        yield Ledger(con, settings, now, tables)
+
+
+@contextmanager
+def frozen_ledger(store: Store, record: Round) -> Iterator[Ledger]:
+    """Open the ledger that a round has frozen."""
+    with loaded_ledger(record.settings, record.planned_at, open_tables(store, record.versions)) as ledger:
+        yield ledger
+
+
+def _state_rules(con: duckdb.DuckDBPyConnection, settings: Project, now: datetime) -> None:
+    queue = settings.queue
+    con.execute(
+        """create table parameters as select ?::timestamptz as now, ? as answers, ? as agreement, ? as max_answers,
+        ?::interval as expires_after, ? as accept_unasked, ?::double as audit_share, ?::varchar as seed""",
+        [
+            now,
+            queue.answers,
+            queue.agreement,
+            queue.max_answers,
+            timedelta(days=queue.expires_after_days),
+            queue.accept_unasked,
+            settings.audit.share,
+            str(settings.seed),
+        ],
+    )
+    con.execute(_RULES.read_text(encoding="utf-8"))
+
+
+def audit_place(seed: int, sample_id: str) -> float:
+    """Return a sample's place in the audit's order, in [0, 1): it is in the reserve when that is below audit.share."""
+    return int.from_bytes(hashlib.sha256(f"audit/{seed}/{sample_id}".encode()).digest()[:6], "big") / 2**48

@@ -1,0 +1,184 @@
+"""The ledger's Delta Lake tables: opened at a version, appended to by one load after another.
+
+Loads follow each other: each appends under the transaction ``load`` with a handle that it opened before it looked at
+what is there, so of two loads that overlap one is refused and looks again.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from alfamix_core.errors import InputError, ObjectChangedError, StorageError
+from alfamix_core.project import layout
+from alfamix_core.records.tables import SCHEMAS
+from alfamix_core.storage import Store
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+KEPT = timedelta(days=60)
+"""Age below which no version of a table is removed."""
+
+_LOAD = "load"  # the transaction that makes loads follow each other
+_CONFIGURATION = {
+    # a round may be resumed after weeks, and reads the version that it froze
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.deletedFileRetentionDuration": f"interval {KEPT.days} days",
+}
+_LONGEST = 500  # letters of a foreign message
+_CHANGED = "it is not what ingest wrote; `alfamix doctor --deep` compares it with the inbox"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Handles of the tables that exist, by name, each at one version."""
+
+    handles: "Mapping[str, DeltaTable]"
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of each table that exists."""
+        return {name: handle.version() for name, handle in self.handles.items()}
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """Return a table's rows, which are read when they are asked for; an empty one where there is no table."""
+        handle = self.handles.get(name)
+        if handle is None:
+            return ds.dataset(SCHEMAS[name].empty_table())
+        with explained(name):
+            rows: ds.Dataset = handle.to_pyarrow_dataset(schema=SCHEMAS[name])
+        return rows
+
+    def covered(self) -> dict[str, int]:
+        """Return the versions of all tables as of the last load, which ``inbox`` alone can say."""
+        handle = self.handles.get("inbox")
+        if handle is None:
+            return {}
+        with explained("inbox"):
+            for commit in handle.history():
+                if _LOAD in commit:
+                    versions: dict[str, int] = json.loads(commit[_LOAD])
+                    return {**versions, "inbox": handle.version()}
+        return {}
+
+
+def open_tables(store: Store, versions: Mapping[str, int] | None = None, names: tuple[str, ...] = ()) -> Tables:
+    """Open tables at the versions named, or as they are now.
+
+    Args:
+        store: the project.
+        versions: those that a round froze; None for the newest, tables that do not exist yet left out.
+        names: which tables; all by default.
+
+    Raises:
+        InputError: a version or a file of it is gone.
+        StorageError: the store does not answer.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    def one(name: str) -> "tuple[str, DeltaTable | None]":
+        uri, options = store.table(layout.table(name))
+        with explained(name):
+            try:
+                return name, DeltaTable(uri, version=versions[name] if versions else None, storage_options=options)
+            except TableNotFoundError:
+                if versions:
+                    raise InputError(f"{layout.table(name)} is gone; put it back") from None
+                return name, None
+
+    wanted = [name for name in SCHEMAS if name in (versions or SCHEMAS) and name in (names or SCHEMAS)]
+    with ThreadPoolExecutor(len(SCHEMAS)) as pool:
+        return Tables({name: handle for name, handle in pool.map(one, wanted) if handle is not None})
+
+
+def create_missing(store: Store, tables: Tables) -> Tables:
+    """Create the tables that do not exist yet; return handles of all."""
+    from deltalake import DeltaTable
+
+    made = dict(tables.handles)
+    for name, schema in SCHEMAS.items():
+        if name not in made:
+            uri, options = store.table(layout.table(name))
+            if not options:
+                Path(uri).mkdir(parents=True, exist_ok=True)
+            with explained(name):
+                made[name] = DeltaTable.create(
+                    uri, schema=schema, mode="ignore", configuration=_CONFIGURATION, storage_options=options
+                )
+    return Tables(made)
+
+
+def append(tables: Tables, name: str, rows: pa.RecordBatchReader, metadata: Mapping[str, object] | None = None) -> None:
+    """Append rows to a table; the handle then stands at the new version.
+
+    Args:
+        tables: handles that were opened before the rows were worked out.
+        name: of the table.
+        rows: batches with the table's columns.
+        metadata: a JSON value to be kept with the commit, under ``load``.
+
+    Raises:
+        ObjectChangedError: another load has written to the table since it was opened.
+    """
+    from deltalake import CommitProperties, Transaction, write_deltalake
+
+    handle = tables.handles[name]
+    kept: dict[str, Any] = {} if metadata is None else {_LOAD: json.dumps(metadata)}
+    with explained(name):
+        write_deltalake(
+            handle,
+            rows,
+            mode="append",
+            commit_properties=CommitProperties(
+                custom_metadata=kept, app_transactions=[Transaction(_LOAD, handle.version() + 1)]
+            ),
+        )
+
+
+def tidy(tables: Tables, oldest: timedelta) -> None:
+    """Compact the tables' small files, and remove files that only versions of a greater age name.
+
+    Args:
+        tables: handles of the newest versions.
+        oldest: age of the oldest version that must stay readable, at least ``KEPT``.
+    """
+    for name, handle in tables.handles.items():
+        with explained(name):
+            handle.optimize.compact()
+            handle.vacuum(retention_hours=int(max(oldest, KEPT) / timedelta(hours=1)) + 1, dry_run=False)
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn an error of the Delta Lake library, or of reading its files, into one line of ours."""
+    import duckdb
+    from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+    try:
+        yield
+    except CommitFailedError as error:
+        raise ObjectChangedError(f"{layout.table(name)} was written to by another load: {_one_line(error)}") from None
+    except TableNotFoundError:
+        raise
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        raise StorageError(f"{layout.LEDGER}: {_one_line(error)[:_LONGEST]}") from error
+    except (DeltaError, pa.ArrowException, OSError, duckdb.Error) as error:
+        line = _one_line(error)
+        if isinstance(error, duckdb.Error) and "Python exception" not in line:
+            raise  # a query of ours is wrong
+        if "Generic S3 error" in line or "Generic HTTP" in line:
+            raise StorageError(f"{layout.table(name)}: {line[:_LONGEST]}") from error
+        raise InputError(f"{layout.table(name)}: {line[:_LONGEST]}; {_CHANGED}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

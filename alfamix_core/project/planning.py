@@ -1,0 +1,292 @@
+"""When a round starts, and what is frozen in it. ``ingest`` alone decides, and it alone writes to the ledger."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from alfamix_core.errors import InputError, LockedError, ObjectChangedError
+from alfamix_core.project import budgets, champion, layout, lock, rounds, stopping
+from alfamix_core.project.ledger import load
+from alfamix_core.project.ledger.ledger import Ledger, open_ledger
+from alfamix_core.project.ledger.tables import open_tables
+from alfamix_core.records.lock import Holder
+from alfamix_core.records.project import Project
+from alfamix_core.records.round import Counts, Round
+from alfamix_core.storage import Store
+from alfamix_core.telemetry.events import emit
+
+_LOADS = 5  # how often a load that another one overtook is tried again
+_QUIET = ("samples", "events", "corrections")  # while these stand still, no label and no sample is new
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start comes to.
+
+    Attributes:
+        decision: ``resume`` the unfinished round, ``plan`` a new one, or ``idle``.
+        text: the reason, for a person.
+        project: the settings that are used.
+        last: the newest round and its tag, if there is one.
+        counts: the samples; those of the round when it is resumed.
+        open_rounds: the rounds that have an open question.
+        versions: of the ledger's tables, to be frozen.
+    """
+
+    decision: Literal["resume", "plan", "idle"]
+    text: str
+    project: Project
+    last: tuple[Round, str] | None
+    counts: Counts
+    open_rounds: frozenset[int] = frozenset()
+    versions: Mapping[str, int] | None = None
+
+    @property
+    def number(self) -> int:
+        """The round that runs."""
+        return (self.last[0].number if self.last else 0) + (0 if self.decision == "resume" else 1)
+
+    @property
+    def shards(self) -> int:
+        """How many shards its pool is cut into: at least one."""
+        settings = self.project.round
+        return max(1, min(settings.max_shards, -(-self.counts.pool // settings.shard_size)))
+
+
+def consider(store: Store, now: datetime, force: bool = False) -> Plan:
+    """Say what a start would do now; writes nothing.
+
+    Args:
+        store: the project.
+        now: the moment at which questions are judged to have expired.
+        force: plan a round whether or not enough is new.
+
+    Raises:
+        InputError: project.json cannot be used, or a table is not what ingest wrote.
+    """
+    project, last = rounds.read_settings(store), rounds.newest(store)
+    if last is not None and last[0].is_unfinished:
+        return _resumption(last)
+    _check_classes(project, last[0] if last else None)
+    with open_ledger(store, project, now) as ledger:
+        return _judge(store, ledger, last, force)
+
+
+def begin(
+    store: Store, holder: Holder, now: datetime, force: bool = False, fresh: bool = False
+) -> tuple[Round | None, Plan]:
+    """Load the inbox, then resume or plan a round for a run that holds the lock; or stay idle.
+
+    Where nothing is new, no table but ``inbox`` is opened and no lock is taken.
+
+    Args:
+        store: the project.
+        holder: the run, and its process where it is a local one.
+        now: the current moment, UTC.
+        force: see ``consider``.
+        fresh: give the round that is resumed another key, so that no cache knows it.
+
+    Returns:
+        The round as written, or None when idle; and the plan with its reason.
+
+    Raises:
+        LockedError: another run holds the project; nothing was written.
+        InputError: see ``consider``; no round was planned.
+    """
+    found = lock.read(store)
+    reason = lock.blocked_by(found[0] if found else None, holder.run_id, now)
+    if reason:
+        raise LockedError(reason)
+    project, last = rounds.read_settings(store), rounds.newest(store)
+    if last is not None:
+        champion.apply(store, last[0])
+    if text := _nothing_new(store, project, last, force):
+        lock.free_dead(store, now)
+        return None, Plan("idle", text, project, last, last[0].counts if last else Counts())
+    held = lock.acquire(store, holder, now, now + timedelta(hours=project.round.max_hours))
+    try:
+        last = rounds.newest(store)  # another run may have come and gone before the lock was ours
+        if last is not None and last[0].is_unfinished:
+            plan = _resumption(last)
+            return _resume(store, last, holder.run_id, held.fence, fresh), plan
+        if last is not None:
+            champion.apply(store, last[0])
+        _check_classes(project, last[0] if last else None)
+        with loading(store, project, holder.run_id, now) as ledger:
+            plan = _judge(store, ledger, last, force)
+        if plan.decision == "idle":
+            lock.release(store, holder.run_id)
+            return None, plan
+        planned = _new_round(store, plan, holder.run_id, held.fence, now)
+        store.create(layout.round_file(planned.number), planned.document())
+    except BaseException:
+        lock.release(store, holder.run_id)
+        raise
+    _close_finished(store, plan.open_rounds, held.fence)
+    return planned, plan
+
+
+@contextmanager
+def loading(store: Store, project: Project, run_id: str, now: datetime) -> Iterator[Ledger]:
+    """Open the ledger after loading what is new in the inbox and what rounds committed, exactly once.
+
+    Args:
+        store: the project.
+        project: its settings.
+        run_id: of the run, which holds the project's lock.
+        now: the moment of the load, UTC.
+
+    Raises:
+        LockedError: the run no longer holds the project.
+        ObjectChangedError: other loads came first again and again.
+    """
+    for attempt in range(1, _LOADS + 1):
+        with open_ledger(store, project, now) as ledger:
+            lock.require(store, run_id, now)
+            try:
+                ledger.commit(store)
+            except ObjectChangedError:
+                if attempt == _LOADS:
+                    raise
+                continue  # it sees on the next look what the other load brought
+            for key, line, reason in ledger.set_aside():
+                if ledger.coming is not None and key in ledger.coming.files:
+                    emit("set_aside", key=key, line=line, text=reason)
+            yield ledger
+            return
+
+
+def _nothing_new(store: Store, project: Project, last: tuple[Round, str] | None, force: bool) -> str:
+    """Say why no round is due, from listings and the table ``inbox`` alone; empty where that cannot be said."""
+    if last is None or force or not last[0].is_committed or not project.round.min_new_labels:
+        return ""
+    if not project.round.min_new_samples or project.classes != last[0].settings.classes:
+        return ""
+    tables = open_tables(store, names=("inbox",))
+    if load.look(store, project, tables):
+        return ""
+    versions = tables.covered()
+    if any(versions.get(name) != last[0].versions.get(name) for name in _QUIET):
+        return ""
+    return _too_little(last[0], project, 0, 0)
+
+
+def _resumption(last: tuple[Round, str]) -> Plan:
+    record = last[0]
+    return Plan("resume", f"round {record.number} is unfinished and continues", record.settings, last, record.counts)
+
+
+def _judge(store: Store, ledger: Ledger, last: tuple[Round, str] | None, force: bool) -> Plan:
+    """Decide between a new round and none."""
+    project, counts = ledger.settings, ledger.counts()
+    ledger.check_classes()
+    if counts.samples == 0:
+        raise InputError("the project has no samples; register some with `alfamix drop`")
+    due, text = _is_due(store, ledger, last[0] if last else None, force)
+    if counts.queried > project.queue.max_open:
+        due, text = False, f"{counts.queried} queries are open, more than queue.max_open {project.queue.max_open}"
+    if due and budgets.are_set(project):
+        spent = budgets.spent(project, list(rounds.read_all(store)), counts, ledger.now)
+        due, text = (False, spent) if spent else (due, text)
+    if due and project.stop.auto_stop and not force:
+        advice = stopping.advise(project, list(rounds.read_all(store)), counts)
+        due, text = (due, text) if advice.worth_it else (False, advice.text)
+    decision: Literal["plan", "idle"] = "plan" if due else "idle"
+    return Plan(decision, text, project, last, counts, ledger.open_rounds(), ledger.versions)
+
+
+def _is_due(store: Store, ledger: Ledger, last: Round | None, force: bool) -> tuple[bool, str]:
+    earlier = _compared(store, last)
+    if earlier is None:
+        return True, "the first round"
+    if force:
+        return True, "a round was asked for"
+    settings = ledger.settings.round
+    samples, labels = ledger.new_samples(earlier.versions), ledger.touched(earlier.versions)
+    if labels >= settings.min_new_labels:  # at most so many are new, which is cheaper to see than how many are
+        labels = ledger.new_labels(earlier.versions)
+    for count, needed, what in (
+        (labels, settings.min_new_labels, "new labels"),
+        (samples, settings.min_new_samples, "new samples"),
+    ):
+        if count >= needed:
+            return True, f"{count} {what} since round {earlier.number}"
+    return False, _too_little(earlier, ledger.settings, labels, samples)
+
+
+def _too_little(earlier: Round, project: Project, labels: int, samples: int) -> str:
+    return (
+        f"since round {earlier.number} there are {labels} new labels and {samples} new samples; a round needs "
+        f"{project.round.min_new_labels} labels or {project.round.min_new_samples} samples"
+    )
+
+
+def _compared(store: Store, last: Round | None) -> Round | None:
+    """Return the newest round that was not abandoned: what is new is counted since its plan."""
+    number = last.number if last else 0
+    while last is not None and last.state == "abandoned":
+        number -= 1
+        last = rounds.read(store, number)[0] if number else None
+    return last
+
+
+def _check_classes(project: Project, last: Round | None) -> None:
+    """Refuse classes that models of earlier rounds would not survive: new ones may only be added at the end."""
+    if last is not None:
+        before = last.settings.classes
+        if project.classes[: len(before)] != before:
+            raise InputError(
+                f"classes: those of round {last.number} must come first and in their order, new ones after them: "
+                f"{', '.join(before)}; not {', '.join(project.classes)}"
+            )
+
+
+def _resume(store: Store, last: tuple[Round, str], run_id: str, fence: int, fresh: bool) -> Round:
+    record = last[0]
+    again = fresh and run_id != record.run_id  # a repeated ingest of one run raises it once
+    return rounds.swap(store, *last, run_id=run_id, fence=fence, state="planned", reason="", fresh=record.fresh + again)
+
+
+def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime) -> Round:
+    serving, _ = champion.read(store)
+    versions = dict(plan.versions or {})
+    identity = {
+        "number": plan.number,
+        "planned_at": now.isoformat(),
+        "settings": plan.project.model_dump(mode="json"),
+        "versions": versions,
+        "champion": serving.model,
+    }
+    return Round(
+        number=plan.number,
+        revision=1,
+        fence=fence,
+        run_id=run_id,
+        state="planned",
+        planned_at=now,
+        seed=seed_of(plan.project.seed, plan.number),
+        versions=versions,
+        settings=plan.project,
+        champion=serving,
+        counts=plan.counts,
+        shards=plan.shards,
+        digest=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def seed_of(project_seed: int, number: int) -> int:
+    """Return a round's seed in [0, 2^31): a function of the project's seed and the number alone."""
+    return int.from_bytes(hashlib.sha256(f"{project_seed}/{number}".encode()).digest()[:4], "big") >> 1
+
+
+def _close_finished(store: Store, open_rounds: frozenset[int], fence: int) -> None:
+    """Close every exported round that has no open question left, and remove what it kept for its run."""
+    for number in rounds.numbers(store):
+        record, tag = rounds.read(store, number)
+        if record.state == "exported" and number not in open_rounds:
+            rounds.swap(store, record, tag, state="closed", fence=fence)
+            rounds.forget_run(store, number)
