@@ -132,7 +132,8 @@ def _absolute(uri: str, key: str, project_uri: str, settings: Settings) -> str:
     """Return an absolute uri; the twin is given plain names alone, which need no encoding."""
     folder = f"{project_uri}/{key.rsplit('/', 1)[0]}/"
     if _SCHEME.match(uri):
-        if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in settings.prefixes):
+        prefixes = (*settings.prefixes, f"{project_uri}/files")  # where drops copy pictures
+        if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in prefixes):
             raise ValueError(f"uri {uri} is under no prefix")
     elif uri.startswith("/") or "\\" in uri:
         raise ValueError(f"uri {uri} is not relative")

@@ -100,15 +100,15 @@ class History:
     def __init__(self, project_uri: str):
         self.project_uri = project_uri
         self._log: list[tuple[Any, ...]] = []
-        self._plans: dict[int, tuple[int, datetime, Settings]] = {}
+        self._plans: dict[int, int] = {}
 
     def load(self, moment: datetime, files: Mapping[str, bytes], settings: Settings) -> None:
         """Note a load: every file of the inbox as it was at that moment, changed since the last load or not."""
         self._log.append(("load", moment, dict(files), settings))
 
-    def plan(self, number: int, planned_at: datetime, settings: Settings) -> None:
+    def plan(self, number: int) -> None:
         """Note that a round was planned: it freezes all that is in the log now."""
-        self._plans[number] = (len(self._log), planned_at, settings)
+        self._plans[number] = len(self._log)
 
     def commit(
         self, number: int, planned_at: datetime, questions: list[dict[str, Any]], quarantined: list[str]
@@ -142,20 +142,25 @@ class History:
         )
 
     def new_labels(self, since: int, settings: Settings) -> set[str]:
-        """Return the samples that have a label now and had none, or another one, when that round was planned."""
-        length, _, settings_then = self._plans[since]
-        before, after = self._replay(length), self._replay(len(self._log))
+        """Return the samples that have a label now and had none, or another one, when that round was planned.
+
+        Both labels are judged by the same settings, so that changed settings alone bring no new label. Nor does a
+        question alone: there must be an event about the sample, or a sample with a label, that came since.
+        """
+        before, after = self._replay(self._plans[since]), self._replay(len(self._log))
         found = set()
-        for name in after.samples:
-            label, _, _ = _label(name, after, settings)
-            then = _label(name, before, settings_then)[0] if name in before.samples else None
-            if label is not None and label != then and name not in after.withdrawn:
+        for name, line in after.samples.items():
+            came = name not in before.samples and line.label is not None
+            came = came or any(event not in before.events for event in after.events_of.get(name, []))
+            label = _label(name, after, settings)[0]
+            then = _label(name, before, settings)[0] if name in before.samples else None
+            if came and label is not None and label != then and name not in after.withdrawn:
                 found.add(name)
         return found
 
     def new_samples(self, since: int) -> set[str]:
         """Return the samples that were accepted after that round was planned."""
-        return set(self._replay(len(self._log)).samples) - set(self._replay(self._plans[since][0]).samples)
+        return set(self._replay(len(self._log)).samples) - set(self._replay(self._plans[since]).samples)
 
     def _replay(self, length: int) -> _Known:
         known = _Known()

@@ -373,7 +373,7 @@ def test_an_unasked_answer_about_the_audit_counts_once_it_is_asked():
 def test_a_question_of_a_round_that_is_not_committed_asked_nothing():
     case = Case(replace(ONE, accept_unasked=False))
     case.load(1, drop_a=lines(sample("a")), labels_x=lines(event("a", "cat", round=1)))
-    case.history.plan(1, day(2), case.settings)
+    case.history.plan(1)
     assert case.sample().state == "pool"
 
 
@@ -550,7 +550,7 @@ def test_new_labels_are_those_that_are_other_than_they_were():
     case = Case().load(
         1, drop_a=lines(*(sample(name, label="cat") for name in old), sample("x"), sample("y", label="dog"))
     )
-    case.history.plan(1, day(2), ONE)
+    case.history.plan(1)
     assert case.history.new_labels(1, ONE) == set()
     case.load(
         3,
@@ -567,9 +567,9 @@ def test_new_labels_are_those_that_are_other_than_they_were():
 
 def test_an_abandoned_round_is_no_point_of_comparison():
     case = Case().load(1, drop_a=lines(sample("a")))
-    case.history.plan(1, day(1), ONE)
+    case.history.plan(1)
     case.load(2, labels_x=lines(event("a", "cat")))
-    case.history.plan(2, day(2), ONE)
+    case.history.plan(2)
     case.history.abandon(2)
     assert case.history.new_labels(1, ONE) == {"a"}
     with pytest.raises(KeyError):
@@ -578,7 +578,19 @@ def test_an_abandoned_round_is_no_point_of_comparison():
 
 def test_a_label_that_the_round_itself_brought_is_new_for_the_next():
     case = Case().load(1, drop_a=lines(sample("a")))
-    case.history.plan(1, day(2), ONE)
+    case.history.plan(1)
     case.commit(1, 2, question("a")).load(3, labels_x=lines(event("a", "cat", round=1)))
     assert case.history.new_labels(1, ONE) == {"a"}
     assert case.sample().round == 1
+
+
+def test_a_question_alone_brings_no_new_label():
+    """The answer was there when round 1 was planned and nobody had asked; that round asks, and its answer counts."""
+    case = Case(replace(ONE, accept_unasked=False)).load(
+        1, drop_a=lines(sample("a")), labels_x=lines(event("a", "cat"))
+    )
+    case.history.plan(1)
+    case.commit(1, 2, question("a"))
+    assert case.sample().label == "cat"
+    assert case.history.new_labels(1, case.settings) == set()
+    assert case.load(3, labels_y=lines(event("a", "cat", "bob"))).history.new_labels(1, case.settings) == {"a"}
