@@ -21,6 +21,7 @@ LINES, QUICK, NEW = 1_000_000, 50_000, 1_000
 
 def _register(project: str, source: str) -> None:
     from alfamix_core.project.drops import register
+
     from alfamix_core.storage import open_store
 
     register(open_store(project), source)

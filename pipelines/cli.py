@@ -16,6 +16,7 @@ from rich.table import Table
 from alfamix_core import __version__
 from alfamix_core.errors import AlfamixError, InputError
 from alfamix_core.records.project import Project
+from alfamix_core.records.query import Question
 from alfamix_core.storage import Store, file_uri, open_store
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ queue_app = typer.Typer(help="The questions that wait for people.", no_args_is_h
 labels_app = typer.Typer(help="The answers that people gave.", no_args_is_help=True)
 schedule_app = typer.Typer(help="The recurring run on a Kubeflow API that starts rounds.", no_args_is_help=True)
 DAILY, OPERATIONS = "Daily", "Operations"
+_NAMED = 5  # set-aside files that status shows
 ENGINES = ("local", "docker", "kubeflow")
 app.add_typer(queue_app, name="queue", rich_help_panel=DAILY)
 app.add_typer(labels_app, name="labels", rich_help_panel=DAILY)
@@ -177,10 +179,10 @@ def drop(
     """Register a delivery of data. What the project knows already is left out and counted.
 
     A folder below one of the project's data prefixes is referred to in place; any other is copied into the project.
-    Samples that are withdrawn are in no pool and no training set from the next round on, for ever.
+    Samples that are withdrawn are in no pool and no training set from the next round on, permanently.
     """
-    from alfamix_core.project import drops
-    from alfamix_core.project.drops import register
+    from alfamix_core.project.inbox import corrections
+    from alfamix_core.project.inbox.deliveries import register
 
     store = _open(project)
     if withdraw:
@@ -189,7 +191,7 @@ def drop(
             lines = _read(path).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{path} must be UTF-8 text: {error.reason} at byte {error.start}") from None
-        batch, count = drops.withdraw(store, lines, reason, datetime.now(UTC), path.name)
+        batch, count = corrections.withdraw(store, lines, reason, datetime.now(UTC), path.name)
         if as_json:
             _print_json({"batch": batch, "withdrawn": count})
         else:
@@ -221,7 +223,13 @@ def round_(
     project: ProjectArgument,
     plan: Annotated[bool, typer.Option("--plan", help="Say what a round would do; start nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Start a round even if too little is new.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compute everything anew, whatever is cached.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Let an unfinished round compute everything again, whatever is cached.")
+    ] = False,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give the unfinished round up: it asked nothing. Needs --reason.")
+    ] = False,
+    why: Annotated[str, typer.Option("--reason", help="Why it is abandoned, in your words.")] = "",
     engine: EngineOption = "local",
     network: NetworkOption = "",
     endpoint: EndpointOption = "",
@@ -235,13 +243,15 @@ def round_(
 
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
-    from alfamix_core.project import lock, rounds
+    from alfamix_core.project import lock, planning, rounds
     from pipelines import watch, work_folder
 
     if engine not in ENGINES:
         raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
-    if engine == "kubeflow" and fresh:
-        raise InputError("--fresh: is for --engine local and docker; a cluster's cache is Kubeflow's")
+    if abandon != bool(why.strip()):
+        raise InputError("--abandon: needs --reason, in your words" if abandon else "--reason: is for --abandon")
+    if abandon and (plan or force or fresh):
+        raise InputError("--abandon: starts nothing, and excludes --plan, --force and --fresh")
     store = _open(project)
     now = datetime.now(UTC)
     found = lock.read(store)
@@ -252,7 +262,13 @@ def round_(
         reason = "" if free_lock(Kubeflow(endpoint, namespace), store) else reason
     if reason and not plan:
         raise InputError(reason)
-    intended = rounds.consider(store, now, force)
+    if abandon:
+        abandoned = rounds.abandon(store, why.strip(), now)
+        _print_json(abandoned.model_dump(mode="json")) if as_json else out.print(
+            f"round {abandoned.number} is abandoned"
+        )
+        return
+    intended = planning.consider(store, now, force)
     if plan:
         _show_plan(store, intended, reason, as_json)
         return
@@ -260,7 +276,7 @@ def round_(
         _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
         return
     if engine == "kubeflow":
-        _run_on_kubeflow(store, intended, endpoint, namespace, force, wait, as_json)
+        _run_on_kubeflow(store, intended, endpoint, namespace, force, fresh, wait, as_json)
         return
     if engine == "docker":
         from pipelines import docker
@@ -268,8 +284,6 @@ def round_(
         docker.check(store, network)
     root = work if work is not None else work_folder.default(store.uri)
     folder = work_folder.of_round(root, intended.number)
-    if fresh:
-        work_folder.forget(folder)
     log = root / "logs" / f"round-{intended.number:06d}-{now:%Y%m%dT%H%M%S}.log"
     if not as_json:
         budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
@@ -277,20 +291,20 @@ def round_(
             f"[bold]round {intended.number}[/] · {intended.text} · {budget} · {intended.project.strategy.name}",
             markup=True,
         )
-    child = watch.start(store.uri, folder, log, force, engine, network)
+    child = watch.start(store.uri, folder, log, force, engine, network, fresh)
     run = watch.follow(child, log, Console(stderr=as_json, highlight=False), verbose)
-    _conclude(store, run, child.returncode, intended.number, log, as_json)
+    _conclude(store, project, run, child.returncode, intended.number, log, as_json)
     work_folder.forget_before(root, intended.number)
 
 
 def _run_on_kubeflow(
-    store: Store, plan: Any, endpoint: str, namespace: str, force: bool, wait: bool, as_json: bool
+    store: Store, plan: Any, endpoint: str, namespace: str, force: bool, fresh: bool, wait: bool, as_json: bool
 ) -> None:
     """Start a run on a cluster; say where it is; on request wait for its end."""
     from pipelines.kubeflow import Kubeflow, told_by_project
 
     kubeflow = Kubeflow(endpoint, namespace)
-    run_id = kubeflow.start(plan.project, store.uri, force)
+    run_id = kubeflow.start(plan.project, store.uri, force, fresh)
     link = kubeflow.link(run_id)
     if as_json and not wait:
         _print_json({"run_id": run_id, "link": link})
@@ -300,12 +314,14 @@ def _run_on_kubeflow(
         return
     ended = kubeflow.follow(run_id, 5.0, lambda line: typer.echo(line, err=as_json))
     told, number = told_by_project(store, ended)
-    _conclude(store, told, ended.state != "SUCCEEDED", number or plan.number, link, as_json)
+    _conclude(store, store.uri, told, ended.state != "SUCCEEDED", number or plan.number, link, as_json)
 
 
-def _conclude(store: Store, run: Any, returncode: int, number: int, log: Path | str, as_json: bool) -> None:
+def _conclude(
+    store: Store, project: str, run: Any, returncode: int, number: int, log: Path | str, as_json: bool
+) -> None:
     """Say what became of a run, and end with its exit status."""
-    from alfamix_core.project import layout, rounds
+    from alfamix_core.project import champion, objects, rounds
 
     if run.failures:
         stage, status, line = run.failures[0]
@@ -324,13 +340,17 @@ def _conclude(store: Store, run: Any, returncode: int, number: int, log: Path | 
         _print_json(record.model_dump(mode="json"))
         return
     metrics = " · ".join(f"{name} {value:.4f}" for name, value in outcome.metrics.items() if name == "accuracy")
-    promoted = " · new champion" if outcome.promoted else ""
+    serving, _ = champion.read(store)
+    promoted = " · new champion" if serving.round == number else ""
     out.print(f"asked {outcome.queries} queries{' · ' + metrics if metrics else ''}{promoted}")
     if outcome.short_by:
         out.print(f"{outcome.short_by} fewer than the budget: {outcome.reason}")
     if outcome.quarantined:
-        out.print(f"{outcome.quarantined} samples could not be read: {store.uri_of(layout.quarantine(number))}")
-    out.print(f"report {store.uri_of(layout.report(number))}")
+        listed = store.uri_of(objects.key_of(record, "quarantine"))
+        out.print(f"{outcome.quarantined} samples could not be read: {listed}")
+    if text := champion.waits(serving, record):
+        out.print(f"{text}: alfamix promote {project} --round {number}, or leave it")
+    out.print(f"report: alfamix report {project} --round {number}")
 
 
 def _show_plan(store: Store, plan: Any, locked: str, as_json: bool) -> None:
@@ -370,25 +390,20 @@ def answer(
     skip: Annotated[float, typer.Option(min=0, max=1, help="Share of questions that are skipped.")] = 0.0,
 ) -> None:
     """Answer the open questions from a file of known answers: for simulations."""
+    from alfamix_core.project import rounds
+    from alfamix_core.project.ledger.ledger import open_ledger
     from alfamix_core.queues import builtin
     from alfamix_core.queues import oracle as oracles
 
     store = _open(project)
-    settings, ledger = _ledger(store)
+    settings = rounds.read_settings(store)
     truth = oracles.read_truth(_read(oracle), str(oracle), settings.classes)
-    questions = list(ledger.open_queries.values())
+    with open_ledger(store, settings, datetime.now(UTC)) as ledger:
+        questions = ledger.open_queries()
     events = oracles.answer(questions, truth, settings.classes, seed=settings.seed, noise=noise, skip=skip)
     if events:
         builtin.add_answers(store, oracles.batch_name(events), events)
     out.print(f"answered {len(events)} of {len(questions)} open questions")
-
-
-def _ledger(store: Store) -> tuple[Project, Any]:
-    from alfamix_core.project import rounds
-    from alfamix_core.project.ledger import current
-
-    settings = rounds.read_settings(store)
-    return settings, current(store, settings, datetime.now(UTC))[1]
 
 
 def _read(path: Path) -> bytes:
@@ -403,16 +418,19 @@ def _read(path: Path) -> bytes:
 def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
     """Show the rounds, the labels, the accuracy, the open queries and the champion."""
     from alfamix_core.project import budgets, champion, lock, rounds, stopping
+    from alfamix_core.project.ledger.ledger import open_ledger
 
     store = _open(project)
-    settings, ledger = _ledger(store)
-    counts = ledger.counts()
+    settings = rounds.read_settings(store)
+    with open_ledger(store, settings, datetime.now(UTC)) as ledger:
+        counts, set_aside = ledger.counts(), [line for _, _, line in ledger.set_aside()]
     serving, _ = champion.read(store)
     held = lock.read(store)
     records = list(rounds.read_all(store))
     locked = lock.blocked_by(held[0] if held else None, "", datetime.now(UTC))
     spent = budgets.spent(settings, records, counts, datetime.now(UTC))
     advice = stopping.advise(settings, records, counts, spent)
+    waiting = [text for record in records if (text := champion.waits(serving, record))]
     if as_json:
         _print_json(
             {
@@ -421,13 +439,15 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
                 "counts": counts.model_dump(),
                 "champion": serving.model_dump(mode="json"),
                 "locked": locked,
+                "waiting": waiting,
+                "set_aside": set_aside,
                 "advice": {
                     "worth_it": advice.worth_it,
                     "reasons": advice.reasons,
                     "unknown": advice.unknown,
                     "forecast": advice.forecast.__dict__ if advice.forecast else None,
                 },
-                "rounds": [record.model_dump(mode="json", exclude={"inputs", "settings"}) for record in records],
+                "rounds": [record.model_dump(mode="json", exclude={"settings"}) for record in records],
             }
         )
         return
@@ -460,9 +480,13 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
         + (f", {counts.held_out:,} held out without a label" if counts.held_out else "")
         + (f", {counts.withdrawn:,} withdrawn" if counts.withdrawn else "")
     )
-    for line in (advice.text, advice.forecast.text if advice.forecast else ""):
+    for line in (advice.text, advice.forecast.text if advice.forecast else "", *waiting):
         if line:
             out.print(line)
+    for line in set_aside[:_NAMED]:
+        out.print(f"set aside: {line}")
+    if len(set_aside) > _NAMED:
+        out.print(f"and {len(set_aside) - _NAMED} more are set aside; `alfamix doctor` lists them")
     if line := locked or lock.left_by(held[0] if held else None, datetime.now(UTC)):
         out.print(line)
 
@@ -472,24 +496,37 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> None:
 def report(
     project: ProjectArgument,
     number: Annotated[int, typer.Option("--round", min=0, help="One round's page; 0 for the whole project's.")] = 0,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="With the project's page: write those of its rounds beside it, linked.")
+    ] = False,
     to: Annotated[Path | None, typer.Option(help="File to write; by default <name>.html here.")] = None,
 ) -> None:
     """Write the page of the project, or of one round: one HTML file, to be opened in a browser."""
-    from alfamix_core.project import layout, rounds
+    from alfamix_core.project import objects, rounds
     from alfamix_core.reports.gather import project_page
 
     store = _open(project)
     settings = rounds.read_settings(store)
-    if number:
-        rounds.read(store, number)
-        page = store.read(layout.report(number)).data
-        path = to or Path(f"{settings.name}-round-{number:06d}.html")
-    else:
-        page = project_page(store, datetime.now(UTC)).encode()
-        path = to or Path(f"{settings.name}.html")
+    path = to or Path(f"{settings.name}-round-{number:06d}.html" if number else f"{settings.name}.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(page)
+    if number:
+        path.write_bytes(objects.read(store, rounds.read(store, number)[0], "report"))
+    else:
+        beside: dict[int, str] = {}
+        for record in rounds.read_all(store) if pages else ():
+            if "report" in record.objects and store.entry(objects.key_of(record, "report")) is not None:
+                beside[record.number] = f"{path.stem}-round-{record.number:06d}.html"
+                path.with_name(beside[record.number]).write_bytes(objects.read(store, record, "report"))
+        path.write_bytes(project_page(store, datetime.now(UTC), pages=beside).encode())
     out.print(f"wrote {path.resolve()}", soft_wrap=True)
+
+
+def _open_questions(store: Store) -> list[Question]:
+    from alfamix_core.project import rounds
+    from alfamix_core.project.ledger.ledger import open_ledger
+
+    with open_ledger(store, rounds.read_settings(store), datetime.now(UTC)) as ledger:
+        return ledger.open_queries()
 
 
 @queue_app.command("export")
@@ -499,14 +536,14 @@ def queue_export(project: ProjectArgument, to: Annotated[Path, typer.Argument(he
     from alfamix_core.queues.exchange import questions_csv
 
     store = _open(project)
-    _, ledger = _ledger(store)
-    text = questions_csv(ledger.open_queries.values(), store.uri + "/")
+    questions = _open_questions(store)
+    text = questions_csv(questions, store.uri + "/")
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise InputError(f"{to} cannot be written: {error.strerror}") from None
-    out.print(f"wrote {len(ledger.open_queries)} open questions to {to}")
+    out.print(f"wrote {len(questions)} open questions to {to}")
 
 
 @queue_app.command("list")
@@ -514,8 +551,7 @@ def queue_export(project: ProjectArgument, to: Annotated[Path, typer.Argument(he
 def queue_list(project: ProjectArgument, as_json: JsonOption = False) -> None:
     """Show the open questions."""
     store = _open(project)
-    _, ledger = _ledger(store)
-    questions = sorted(ledger.open_queries.values(), key=lambda question: (question.round, question.rank))
+    questions = _open_questions(store)
     if as_json:
         _print_json([question.model_dump(mode="json") for question in questions])
         return
@@ -533,13 +569,15 @@ def labels_import(
     annotator: Annotated[str, typer.Option(help="Who answered, where a row does not say.")] = "import",
 ) -> None:
     """Read answers from CSV. Rows without an answer are left out; importing a file twice has no effect."""
-    from alfamix_core.project import layout
+    from alfamix_core.project import layout, rounds
+    from alfamix_core.project.ledger.ledger import open_ledger
     from alfamix_core.queues import builtin
     from alfamix_core.queues.exchange import answers_from_csv
 
     store = _open(project)
-    settings, ledger = _ledger(store)
-    batch, events = answers_from_csv(_read(source), str(source), ledger, settings.classes, annotator, datetime.now(UTC))
+    settings, now = rounds.read_settings(store), datetime.now(UTC)
+    with open_ledger(store, settings, now) as ledger:
+        batch, events = answers_from_csv(_read(source), str(source), ledger, settings.classes, annotator, now)
     if store.entry(layout.labels(batch)) is not None:
         out.print(f"no effect: {source} is imported already")
         return
@@ -798,11 +836,11 @@ def rollback(
 
 
 def _choose(project: str, number: int | None, reason: str, kind: Literal["promote", "rollback"], as_json: bool) -> None:
-    from alfamix_core.project import champion, rounds
+    from alfamix_core.project import choice, rounds
 
     store = _open(project)
     rounds.read_settings(store)
-    decision = champion.choose(store, number, reason, datetime.now(UTC), kind)
+    decision = choice.choose(store, number, reason, datetime.now(UTC), kind)
     if as_json:
         _print_json(decision.model_dump(mode="json"))
         return
@@ -826,12 +864,13 @@ def doctor(
     Exit status: 0 all is well; 1 there are findings.
     """
     from alfamix_core.project import doctor as doctors
+    from alfamix_core.project.inbox import corrections
 
     store = _open(project)
     if sample and not release:
         raise InputError("--sample: is for --release")
     if release:
-        count = doctors.release(store, sample or (), datetime.now(UTC))
+        count = corrections.release(store, sample or (), datetime.now(UTC))
         _print_json({"released": count}) if as_json else out.print(f"released {count:,} samples from the quarantine")
         return
     found = doctors.examine(store, datetime.now(UTC), deep)
@@ -854,11 +893,11 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete it; without, only say what would go.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete reports, thumbnails and models of old closed rounds, and what belongs to nothing.
+    """Delete reports, thumbnails and models of old closed rounds, and what no record names.
 
     Never a champion, never an open round; every round's numbers, queries and decisions stay.
     """
-    from alfamix_core.project import cleaning, rounds, segments
+    from alfamix_core.project import cleaning, rounds
 
     store = _open(project)
     rounds.read_settings(store)
@@ -867,8 +906,6 @@ def clean(
     if as_json:
         _print_json({"deleted": yes, "bytes": size, "keys": [entry.key for entry in entries]})
         return
-    if not yes and (small := segments.mergeable(store)):
-        out.print(f"would merge {len(small)} small segments of the ledger into one")
     if not yes and (uploads := cleaning.left_uploads(store, datetime.now(UTC))):
         out.print(f"would give up {len(uploads)} uploads that were never finished")
     for entry in entries:

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from rich.console import Console
 
-from alfamix_core.project.rounds import Plan, read_settings
+from alfamix_core.project.planning import Plan
+from alfamix_core.project.rounds import read_settings
 from alfamix_core.storage import Store
 from pipelines import kubeflow, watch, work_folder
 

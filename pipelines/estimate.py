@@ -1,10 +1,11 @@
 """How long a round will take, from how long the last one took."""
 
 from alfamix_core.project import rounds
+from alfamix_core.project.planning import Plan
 from alfamix_core.storage import Store
 
 
-def minutes(store: Store, plan: rounds.Plan) -> float | None:
+def minutes(store: Store, plan: Plan) -> float | None:
     """Return the estimated minutes of a planned round, or None before any round was exported.
 
     Embedding and scoring grow with the pool, training and evaluation with the labels, the rest is taken as it was.

@@ -183,7 +183,7 @@ class Kubeflow:
             found = self.client.list_pipeline_versions(pipeline, filter=_named(name)).pipeline_versions
         return str(found[0].pipeline_version_id) if found else None
 
-    def start(self, project: Project, project_uri: str, force: bool = False) -> str:
+    def start(self, project: Project, project_uri: str, force: bool = False, fresh: bool = False) -> str:
         """Start a run of the round's pipeline and return its id; ``ingest`` decides whether it becomes a round."""
         pipeline, version = self.version()
         experiment = self.experiment(project)
@@ -191,7 +191,7 @@ class Kubeflow:
             run = self.client.run_pipeline(
                 experiment,
                 f"alfamix-{project.name} {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}",
-                params={"project_uri": project_uri, "force": force},
+                params={"project_uri": project_uri, "force": force, "fresh": fresh},
                 pipeline_id=pipeline,
                 version_id=version,
                 service_account=self.platform.service_account or None,

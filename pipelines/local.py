@@ -1,6 +1,6 @@
 """Run the round on this machine: the very same pipeline, by the SDK's own local runner.
 
-    python -m pipelines.local PROJECT_URI WORK_FOLDER [--force] [--engine docker [--network NAME]]
+    python -m pipelines.local PROJECT_URI WORK_FOLDER [--force] [--fresh] [--engine docker [--network NAME]]
 
 is one run: each stage is a process, or a container of its own image. The `alfamix` command starts it as a child, keeps
 its output in a file and draws from its events. Outputs and cache stay in the work folder, so that a killed round goes
@@ -20,13 +20,16 @@ from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import emit
 
 
-def run_pipeline(project_uri: str, work: Path, force: bool = False, engine: str = "local", network: str = "") -> None:
+def run_pipeline(
+    project_uri: str, work: Path, force: bool = False, fresh: bool = False, engine: str = "local", network: str = ""
+) -> None:
     """Run the pipeline in this process; stages are subprocesses, or containers.
 
     Args:
         project_uri: of the project.
         work: folder that keeps outputs and cache from run to run.
         force: start a round even if too little is new.
+        fresh: let a round that is resumed compute everything again, whatever is cached.
         engine: local for subprocesses, docker for containers.
         network: of the containers, '' for Docker's own.
 
@@ -51,7 +54,7 @@ def run_pipeline(project_uri: str, work: Path, force: bool = False, engine: str 
             warnings.filterwarnings("ignore", message=".*custom or non-Python base image.*", category=RuntimeWarning)
             runner = local.SubprocessRunner(use_venv=False)
         local.init(runner=runner, pipeline_root=str(outputs), enable_caching=True, cache_root=str(work / "cache"))
-        alfamix_round(project_uri=project_uri, force=force)
+        alfamix_round(project_uri=project_uri, force=force, fresh=fresh)
 
 
 def main() -> None:
@@ -60,13 +63,19 @@ def main() -> None:
     parser.add_argument("project_uri")
     parser.add_argument("work", type=Path)
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--engine", choices=("local", "docker"), default="local")
     parser.add_argument("--network", default="")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     try:
         run_pipeline(
-            arguments.project_uri, arguments.work.resolve(), arguments.force, arguments.engine, arguments.network
+            arguments.project_uri,
+            arguments.work.resolve(),
+            arguments.force,
+            arguments.fresh,
+            arguments.engine,
+            arguments.network,
         )
     except AlfamixError as error:
         line = " ".join(str(error).split())

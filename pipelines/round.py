@@ -1,7 +1,8 @@
 """One round as a Kubeflow pipeline: wiring only.
 
 ingest, evaluate, export and finish touch the project and are never cached; the others are functions of the round's
-key and their inputs, so that Kubeflow's cache is how a round resumes. Nothing behind evaluate may be cached.
+key and their inputs, so that Kubeflow's cache is how a round resumes. ``fresh`` gives the round another key, which no
+cache knows. Nothing behind evaluate may be cached.
 """
 
 from functools import partial
@@ -34,17 +35,18 @@ def build(settings: PlatformSettings | None):
         description="One round of active learning, from new labels to new queries",
         pipeline_config=platform.whole_run(settings),
     )
-    def pipeline(project_uri: str, force: bool = False):
+    def pipeline(project_uri: str, force: bool = False, fresh: bool = False):
         """Run one round of a project, or nothing when none is due.
 
         Args:
             project_uri: of the project, file:///… or s3://bucket/prefix.
             force: start a round even if too little is new.
+            fresh: let a round that is resumed compute everything again, whatever is cached.
         """
         run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         end = place(finish(project_uri=project_uri, run_id=run_id), cached=False)
         with dsl.ExitHandler(end, name="round"):
-            key = place(ingest(project_uri=project_uri, run_id=run_id, force=force), cached=False)
+            key = place(ingest(project_uri=project_uri, run_id=run_id, force=force, fresh=fresh), cached=False)
             with dsl.If(key.output != "idle", name="a round is due"):
                 world = place(snapshot(project_uri=project_uri, key=key.output), cached=True)
                 frozen, champion = world.outputs["snapshot"], world.outputs["champion"]

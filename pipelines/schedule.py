@@ -93,7 +93,7 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron) -> C
                     cron_expression=cron.text,
                     max_concurrency=1,
                     no_catchup=True,
-                    params={"project_uri": project_uri, "force": False},
+                    params={"project_uri": project_uri, "force": False, "fresh": False},
                     pipeline_id=pipeline,
                     version_id=version,
                     service_account=kubeflow.platform.service_account or None,

@@ -1,8 +1,9 @@
 """Watch a project for new drops and label batches, and start a run when there are some.
 
-It only starts runs; ``ingest`` decides whether one becomes a round, and what this asks beforehand (``rounds.consider``,
-which writes nothing) only spares useless runs. All that it knows it can find again in the project: after a restart it
-asks the project once, and goes on. So nothing is lost when it dies, and an event is a hint and no more.
+It only starts runs; ``ingest`` decides whether one becomes a round, and what this asks beforehand
+(``planning.consider``, which writes nothing) only spares useless runs. All that it knows it can find again in the
+project: after a restart it asks the project once, and continues. So nothing is lost when it dies, and an event is a
+hint and no more.
 
 Told to stop, it leaves a local run alone: that has a session of its own, commits by itself, and may take longer than
 any grace period; the next trigger sees its lock and waits for it. Where the run dies too, as in a pod that ends, the
@@ -16,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from alfamix_core.errors import AlfamixError, InputError
-from alfamix_core.project import layout, lock, rounds
+from alfamix_core.errors import AlfamixError
+from alfamix_core.project import lock, planning
+from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.storage import Store
 from alfamix_core.telemetry.events import emit
 from pipelines.engines import Engine
@@ -75,7 +77,7 @@ class Trigger:
         self._store, self._engine, self._pace = store, engine, pace
         self._metrics, self._messages = metrics, messages
         self._name = name
-        self._known: set[str] = set()
+        self._known: set[tuple[str, str]] = set()
         self._hinted = False  # a message told of something that was not in the last listing
         self._first: float | None = None  # when the first new thing came that no run has been started for
         self._last = 0.0  # when the newest came
@@ -160,22 +162,14 @@ class Trigger:
     # what is new
 
     def _look(self) -> None:
-        """List manifests and label batches; what was not there before is new. The first time everything is."""
-        drops = (key for key in map(layout.manifest, self._drops()) if key not in self._known)
-        found = {key for key in drops if self._store.entry(key) is not None}
-        found |= {each.key for each in self._store.list(layout.LABELS) if each.key not in self._known}
+        """List the inbox; what was not there before, or has changed, is new. The first time everything is."""
+        found = {(file.key, file.tag) for file in list_inbox(self._store).files} - self._known
         if found:
             self._metrics.noticed("sqs" if self._hinted else "poll", len(found))
             self._known |= found
             self._note(time.monotonic())
         self._hinted = False
         self._metrics.looked()
-
-    def _drops(self) -> Iterator[str]:
-        for name in self._store.folders(layout.DROPS):
-            with contextlib.suppress(InputError):  # whoever plans the round says what is wrong with the name
-                layout.name(name, "drop")
-                yield name
 
     def _receive(self, messages: Messages, seconds: float) -> int:
         """Take in messages; return how many.
@@ -192,7 +186,7 @@ class Trigger:
                 self._say("malformed", f"a message is skipped: {' '.join(str(error).split())[:200]}")
                 continue
             self._metrics.message("relevant" if keys else "elsewhere")
-            if keys - self._known:
+            if keys:
                 self._hinted, self._next_look = True, 0.0
         if got:
             messages.delete([receipt for _, receipt in got])
@@ -230,7 +224,7 @@ class Trigger:
             self._say("waiting", reason, once=True)
             self._not_before = now + self._pace.poll
             return
-        plan = rounds.consider(self._store, moment)
+        plan = planning.consider(self._store, moment)
         following, self._followed = not self._followed, True
         if plan.decision == "plan" and following and self._first is None:
             return  # nothing came since the last run was started, and that is over

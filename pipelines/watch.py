@@ -117,11 +117,18 @@ class Run:
 
 
 def start(
-    project_uri: str, work: Path, log: Path, force: bool, engine: str = "local", network: str = ""
+    project_uri: str,
+    work: Path,
+    log: Path,
+    force: bool,
+    engine: str = "local",
+    network: str = "",
+    fresh: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start one local run in a process group of its own, its output in the log file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pipelines.local", project_uri, str(work), *(["--force"] if force else [])]
+    command += ["--fresh"] if fresh else []
     command += ["--engine", engine, "--network", network]
     with log.open("wb") as out:
         return subprocess.Popen(

@@ -24,13 +24,8 @@ def of_round(root: Path, number: int) -> Path:
     return root / "rounds" / f"{number:06d}"
 
 
-def forget(folder: Path) -> None:
-    """Remove a round's outputs and cache: all of it is computed anew."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def forget_before(root: Path, number: int) -> None:
     """Remove what earlier rounds left; nothing of it can be used again."""
     for folder in (root / "rounds").glob("[0-9]*"):
         if folder.name < f"{number:06d}":
-            forget(folder)
+            shutil.rmtree(folder, ignore_errors=True)

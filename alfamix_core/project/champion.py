@@ -106,15 +106,21 @@ def apply(store: Store, record: Round) -> None:
 
     Repeating it changes nothing, and neither does a late run.
     """
-    if record.promotion is None or not record.promotion.promoted or not record.is_committed:
+    if record.promotion is None:
         return
     current, tag = read(store)
-    if current.revision != record.champion.revision or store.entry(layout.decision(current.revision + 1)) is not None:
+    if not is_due(current, record) or store.entry(layout.decision(current.revision + 1)) is not None:
         return
     try:
         swap(store, current, tag, record, record.promotion.metrics, record.fence)
     except (ObjectChangedError, ObjectExistsError):
         return  # another run applied it, or a person chose, at this very moment
+
+
+def is_due(serving: Champion, record: Round) -> bool:
+    """Whether a committed round's promotion is to be applied to this champion."""
+    passed = record.is_committed and record.promotion is not None and record.promotion.promoted
+    return passed and serving.revision == record.champion.revision
 
 
 def waits(serving: Champion, record: Round) -> str:
@@ -125,7 +131,7 @@ def waits(serving: Champion, record: Round) -> str:
         return ""
     if promotion.waits:
         return f"the model of round {record.number} could not be compared with the champion"
-    if promotion.promoted and serving.revision != record.champion.revision:
+    if promotion.promoted and not is_due(serving, record):
         return f"the model of round {record.number} passed the gate, but another champion was chosen while it ran"
     return ""
 

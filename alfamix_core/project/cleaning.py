@@ -1,48 +1,43 @@
-"""What of a project may be deleted: large files of old, closed rounds, and what belongs to nothing."""
+"""What of a project may be deleted: large files of old, closed rounds, and what no record names."""
 
-import os
-import uuid
-from collections.abc import Iterable
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from alfamix_core.errors import LockedError
-from alfamix_core.project import champion, layout, lock, rounds, segments
+from alfamix_core.project import champion, layout, lock, objects, rounds
+from alfamix_core.project.ledger import tables
+from alfamix_core.records.query import Question
+from alfamix_core.records.record import read_lines
 from alfamix_core.records.round import Round
-from alfamix_core.records.segment import CARD_FILE
 from alfamix_core.storage import Entry, Store, Upload
 
 _UPLOADING = timedelta(days=1)  # longer than any upload takes
-_HELD = timedelta(minutes=10)  # by a clean that dies on another host
+_COMMITTING = timedelta(days=1)  # longer than any run takes from an object to the record that names it
 
 
 def clean(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
-    """Merge small segments of the ledger, delete what ``removable`` names, give up uploads that nobody goes on with.
-
-    Returns:
-        The objects that were deleted.
-
-    It holds the project's lock meanwhile. While a run has it, segments and failures stay as they are.
+    """Compact the ledger, delete what ``removable`` names, give up uploads that nobody continues.
 
     Args:
         store: the project.
         keep_rounds: how many of the newest rounds keep everything, at least 0.
-        now: the moment at which the lock is judged.
+        now: the current moment, UTC.
+
+    Returns:
+        The objects that were deleted.
+
+    Raises:
+        LockedError: a run, or other work, holds the project.
     """
-    run_id = f"clean-{uuid.uuid4().hex[:12]}"
-    try:
-        lock.acquire(store, lock.process(run_id, os.getpid()), now, now + _HELD)
-    except LockedError:
-        run_id = ""
-    try:
-        if run_id and not _frozen(rounds.read_all(store)):
-            segments.merge(store, segments.mergeable(store))
-        entries = removable(store, keep_rounds, now, run_id)
-        for entry in sorted(entries, key=lambda entry: not entry.key.endswith(CARD_FILE)):
+    with rounds.holding(store, "clean", now) as held:
+        assert held.holder is not None
+        unfinished = [now - record.planned_at for record in rounds.read_all(store) if record.is_unfinished]
+        tables.tidy(tables.open_tables(store), max([tables.KEPT, *(2 * age for age in unfinished)]))
+        entries = removable(store, keep_rounds, now)
+        for entry in entries:
+            lock.require(store, held.holder.run_id, now)  # it may have slept past its deadline
             store.delete(entry.key)
         for upload in left_uploads(store, now):
             store.abort_upload(upload)
-    finally:
-        lock.release(store, run_id)
     return entries
 
 
@@ -51,51 +46,65 @@ def left_uploads(store: Store, now: datetime) -> list[Upload]:
     return [upload for upload in store.unfinished_uploads() if upload.begun < now - _UPLOADING]
 
 
-def removable(store: Store, keep_rounds: int, now: datetime, run_id: str = "") -> list[Entry]:
-    """Return what may go; round.json, queries, decisions and metrics of every round stay.
+def removable(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
+    """Return what may go; round.json, queries, questions, decisions and metrics of every round stay.
 
-    Of closed rounds before the newest ``keep_rounds``: report, thumbnails, what their run left, and the model. Never
-    the model of the champion, of the one before it, or of a champion that an open round was planned with; nothing of
-    an open round. Unless a run is alive: segments of the ledger that stand for nothing and that no unfinished round has
-    frozen, and failures of runs that had no round.
+    Of closed rounds before the newest ``keep_rounds``: report, thumbnails and model. Never the model of the champion,
+    of the one before it, or of a champion that an open round was planned with; nothing of an open round. Besides:
+    what closed and abandoned rounds left of their runs, objects and models that no record names and that are older
+    than a day, and failures of runs that had no round.
 
     Args:
         store: the project.
         keep_rounds: how many of the newest rounds keep everything, at least 0.
-        now: the moment at which the lock is judged.
-        run_id: of who asks and may hold the lock.
+        now: the current moment, UTC.
     """
     records = list(rounds.read_all(store))
-    kept = {record.number for record in records[len(records) - min(keep_rounds, len(records)) :]}
-    serving, _ = champion.read(store)
-    models = {serving.round, *serving.before[-1:]}
+    kept: set[int | None] = {record.number for record in records[len(records) - min(keep_rounds, len(records)) :]}
+    kept |= {record.number for record in records if record.state not in ("closed", "abandoned")}
     found: list[Entry] = []
     for record in records:
-        if record.state != "closed":
-            kept.add(record.number)
-            models.add(record.champion.round)
-    for record in records:
-        number = record.number
-        if record.state == "closed":
-            found += store.list(layout.run(number))
-        if number in kept:
-            continue
-        report = store.entry(layout.report(number))
-        found += [report] if report is not None else []
-        found += store.list(layout.thumbnails(number))
-        if number not in models:
-            found += store.list(layout.model(number))
-    held = lock.read(store)
-    if not lock.blocked_by(held[0] if held else None, run_id, now):
-        used, frozen = segments.usable(store), _frozen(records)
-        for name in store.folders(layout.LEDGER):
-            folder = layout.segment(name)
-            if name not in used and folder + CARD_FILE not in frozen:
-                found += store.list(folder)
-        found += store.list(layout.FAILURES)
+        if record.state in ("closed", "abandoned"):
+            found += store.list(layout.run(record.number))
+        found += _objects(store, record, now, whole=record.number in kept)
+    found += _models(store, records, kept, now)
+    found += store.list(layout.FAILURES)
     return found
 
 
-def _frozen(records: Iterable[Round]) -> set[str]:
-    """Return the inputs of unfinished rounds."""
-    return {item.key for record in records if record.state in ("planned", "failed") for item in record.inputs}
+def _objects(store: Store, record: Round, now: datetime, whole: bool) -> Iterator[Entry]:
+    """Yield the objects of a round that may go: its large ones unless it is kept whole, and those it does not name."""
+    folder = layout.objects(record.number)
+    present = list(store.list(folder))
+    report = {folder + digest for name, digest in record.objects.items() if name == "report"}
+    small = {folder + digest for digest in record.objects.values()} - report
+    pictures: set[str] = set()
+    if present and "questions" in record.objects:
+        lines = objects.read(store, record, "questions").splitlines()
+        pictures = {question.thumbnail for _, question in read_lines(Question, lines, "questions")}
+    for entry in present:
+        if entry.key in report | pictures - small:
+            removes = not whole
+        else:
+            removes = entry.key not in small and _is_old(store, entry, now)
+        if removes:
+            yield entry
+
+
+def _models(store: Store, records: list[Round], kept: set[int | None], now: datetime) -> Iterator[Entry]:
+    """Yield the files of the models that may go."""
+    serving, _ = champion.read(store)
+    kept = {serving.round, *serving.before[-1:], *kept}
+    used = {serving.model, *(record.model for record in records if record.number in kept)}
+    used |= {record.champion.model for record in records if record.state not in ("closed", "abandoned")}
+    named = {record.model for record in records}
+    for name in store.folders(layout.MODELS):
+        for entry in store.list(layout.model(name)):
+            if name not in used and (name in named or _is_old(store, entry, now)):
+                yield entry
+
+
+def _is_old(store: Store, entry: Entry, now: datetime) -> bool:
+    """Whether no run can be about to name an object any more."""
+    written = store.modified(entry.key)
+    return written is not None and written < now - _COMMITTING

@@ -1,27 +1,24 @@
 """What is wrong with a project, and what to do about it. Looks at everything, changes nothing."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from alfamix_core.errors import InputError, MissingObjectError
-from alfamix_core.project import champion, layout, lock, raw, rounds, segments
+from alfamix_core.project import champion, layout, lock, models, objects, rounds
 from alfamix_core.project.cleaning import left_uploads
-from alfamix_core.project.ledger import Ledger, current, derive, freeze
-from alfamix_core.records.corrections import Released
-from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE
+from alfamix_core.project.ledger.audit import Difference, differences
+from alfamix_core.project.ledger.ledger import Ledger, open_ledger
 from alfamix_core.records.project import Project
-from alfamix_core.records.round import Failure, FrozenInput, Promotion, Round
-from alfamix_core.records.segment import CARD_FILE as SEGMENT_FILE
+from alfamix_core.records.round import Failure, Round
 from alfamix_core.storage import Store
 
 _SOON = timedelta(days=3)
 _ROOTS = {
-    *(layout.PROJECT, layout.CHAMPION, layout.LOCK, layout.DROPS, layout.LABELS, layout.ROUNDS, layout.QUEUE),
-    *(layout.QUARANTINE, layout.RELEASED, layout.WITHDRAWN, layout.LEDGER, layout.MODELS, layout.FAILURES),
+    *(layout.PROJECT, layout.CHAMPION, layout.LOCK, layout.DROPS, layout.LABELS, layout.ROUNDS),
+    *(layout.FILES, layout.RELEASED, layout.WITHDRAWN, layout.LEDGER, layout.MODELS, layout.FAILURES),
     layout.DECISIONS,
 }
 
@@ -50,7 +47,7 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
     Args:
         store: the project.
         now: the moment at which locks and queries are judged.
-        deep: read every file that a segment covers again and compare its digest.
+        deep: read the whole inbox and all models and objects again, and compare the ledger with them.
 
     Raises:
         InputError: there is no project.
@@ -60,56 +57,25 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
     except InputError as error:
         if store.entry(layout.PROJECT) is None:
             raise
-        return [Finding("inconsistent", layout.PROJECT, str(error), "mend project.json")]
+        return [Finding("inconsistent", layout.PROJECT, str(error), "fix project.json")]
     assert project is not None
     records: dict[int, Round] = {}
     found = [*_rounds(store, records)]
-    ledger = None
     try:
-        inputs = freeze(store)
+        with open_ledger(store, project, now) as ledger:
+            ledger.check_classes()
+            found += [*_inbox(ledger), *_people(project, ledger, now)]
+        if deep:
+            found += [_difference(difference) for difference in differences(store, project, now)]
     except InputError as error:
-        found.append(Finding("inconsistent", str(error).split(" ", 1)[0], str(error), "put the file back"))
-    else:
-        bad = [*_files(store, project, inputs)]
-        found += bad
-        if not bad:
-            try:
-                ledger = derive(store, project, inputs, now)
-            except InputError as error:
-                found.append(Finding("inconsistent", "", str(error), "mend what the line names"))
-    found += _champion(store, records)
+        found.append(Finding("inconsistent", layout.LEDGER, str(error), "fix what the line names"))
+    found += _champion(store, records, deep)
     found += _lock(store, records, now)
     found += _orphans(store, records, now)
-    found += _segments(store, deep)
-    if ledger is not None:
-        found += _people(project, ledger, now)
     # a server may name a folder for a moment after its last object was deleted
     found = [each for each in found if not each.key.endswith("/") or any(True for _ in store.list(each.key))]
     order = ("inconsistent", "locked", "overdue", "orphaned", "waiting")
     return sorted(found, key=lambda each: (order.index(each.kind), each.key, each.what))
-
-
-def release(store: Store, ids: Iterable[str], now: datetime) -> int:
-    """Let repaired samples out of the quarantine; without ids, all of them. A sample that is still bad comes back.
-
-    Returns:
-        How many samples may be read again.
-
-    Raises:
-        InputError: a sample is not in quarantine; nothing was written.
-    """
-    project = rounds.read_settings(store)
-    _, ledger = current(store, project, now)
-    wanted = set(ids)
-    for key in sorted(wanted - ledger.quarantined):
-        raise InputError(f'sample "{key}" is not in quarantine')
-    keys = sorted(wanted or ledger.quarantined)
-    if not keys:
-        return 0
-    last = max([raw.round_of(entry.key) for entry in store.list(layout.QUARANTINE)])
-    data = b"".join(Released(sample_id=key, round=last, time=now).json_line() for key in keys)
-    store.create_same(layout.released(f"{last:06d}-{hashlib.sha256(data).hexdigest()[:8]}"), data)
-    return len(keys)
 
 
 def _rounds(store: Store, records: dict[int, Round]) -> Iterator[Finding]:
@@ -128,49 +94,83 @@ def _rounds(store: Store, records: dict[int, Round]) -> Iterator[Finding]:
                 yield Finding("inconsistent", key + "round.json", str(error), "put the file back")
 
 
-def _files(store: Store, project: Project, inputs: Iterable[FrozenInput]) -> Iterator[Finding]:
-    """Yield the first error of every file, so that all can be mended at once."""
-    for item in inputs:
-        try:
-            if item.key.startswith(layout.LEDGER):
-                segments.load(store, project, item)
-            else:
-                raw.read(store, project, [item])
-        except InputError as error:
+def _inbox(ledger: Ledger) -> Iterator[Finding]:
+    """Yield what the inbox holds that cannot be used, and what was changed after it was loaded."""
+    for key, line, reason in ledger.set_aside():
+        what = "a line is set aside" if line else "is set aside"
+        yield Finding("waiting", key, f"{what}: {reason}", "fix the file; it is tried again when its bytes change")
+    for file in ledger.inbox():
+        if file.vanished:
             yield Finding(
-                "inconsistent", item.key, str(error), "mend that line, or move the file away; no round starts"
+                kind="waiting",
+                key=file.key,
+                what=f"{file.vanished} of its lines that were loaded are gone or changed; what they said still counts",
+                do="withdraw samples or answers that must not count, with a file of their own",
             )
+    for key in ledger.news.deleted if ledger.news else ():
+        yield Finding(
+            "waiting", key, "was loaded and is deleted; what it said still counts", "put it back, or leave it"
+        )
+    for name in ledger.news.odd if ledger.news else ():
+        yield Finding(
+            "waiting", name, f"cannot be read: {name!a} is no name for a file here", "deliver it under another"
+        )
+    if ids := ledger.repeated_event_ids():
+        yield Finding(
+            kind="waiting",
+            key="",
+            what=f"{len(ids)} event ids came back with other content and count as other events, such as {ids[0]!r}",
+            do="give each event an id of its own: two tools may number theirs alike",
+        )
+    if count := ledger.unasked_answers():
+        yield Finding(
+            kind="waiting",
+            key="",
+            what=f"{count} answers decide nothing, because nobody asked for them",
+            do="ask for them in a round, or set queue.accept_unasked for the train and val splits",
+        )
 
 
-def _champion(store: Store, records: Mapping[int, Round]) -> Iterator[Finding]:
+def _difference(found: Difference) -> Finding:
+    """Say how a table differs from what it was loaded from."""
+    key, rows = layout.table(found.table), f"{found.rows} rows, such as {found.example!r},"
+    where = f" of {found.key}" if found.key else ""
+    if found.kind == "vanished":
+        return Finding("waiting", key, f"{rows} are no longer in the inbox: their file{where} was changed", "leave it")
+    what = {
+        "foreign": f"{rows} stand in no line{where}: another program has written to the table",
+        "missing": f"{rows}{where} are missing: another program has removed them",
+        "twice": f"{found.rows} samples, such as {found.example!r}, have two rows: another program has written there",
+    }[found.kind]
+    return Finding(
+        "inconsistent", key, what, "restore ledger/ from a backup, or delete it: the next round loads it again"
+    )
+
+
+def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterator[Finding]:
     try:
         serving, _ = champion.read(store)
     except InputError as error:
         yield Finding("inconsistent", layout.CHAMPION, str(error), "put the file back")
         return
-    if serving.round is not None:
-        for name in (CARD_FILE, WEIGHTS_FILE):
-            key = layout.model(serving.round) + name
-            if store.entry(key) is None:
-                yield Finding(
-                    "inconsistent", key, "of the champion is missing", "put it back, or choose another: alfamix promote"
-                )
-    newest = serving.newest or serving.round or 0
-    for number, record in records.items():
-        try:
-            key = layout.promotion(number)
-            decided = Promotion.parse(store.read(key).data, key)
-        except MissingObjectError:
-            continue
-        except InputError as error:
-            yield Finding("inconsistent", key, str(error), "put the file back")
-            continue
-        if decided.promoted and number > newest and record.state in ("exported", "closed"):
-            yield Finding("inconsistent", key, "was decided and never applied", f"alfamix promote --round {number}")
-        if decided.waits and number > newest:
+    if serving.model and not models.is_there(store, serving.model):
+        yield Finding(
+            *("inconsistent", layout.model(serving.model), "of the champion is not complete"),
+            "put it back, or choose another: alfamix promote",
+        )
+    for record in records.values():
+        if deep:
+            yield from _produced(store, record)
+        if text := champion.waits(serving, record):
             yield Finding(
-                *("waiting", key, f"the model of round {number} could not be compared with the champion"),
-                f"alfamix promote --round {number}, or leave it",
+                "waiting",
+                layout.round_file(record.number),
+                text,
+                f"alfamix promote --round {record.number}, or leave it",
+            )
+        elif champion.is_due(serving, record):
+            yield Finding(
+                "overdue", layout.round_file(record.number), "its promotion is not applied yet", "run alfamix round"
             )
     for entry in store.list(layout.DECISIONS):
         stem = entry.key.rsplit("/", 1)[-1].removesuffix(".json")
@@ -178,6 +178,21 @@ def _champion(store: Store, records: Mapping[int, Round]) -> Iterator[Finding]:
             yield Finding(
                 "inconsistent", entry.key, "was decided and not applied", "repeat alfamix promote or rollback"
             )
+
+
+def _produced(store: Store, record: Round) -> Iterator[Finding]:
+    """Yield what a round names and is not what it was; reports and models of old rounds may have been cleaned."""
+    if record.model and models.is_there(store, record.model):
+        try:
+            models.verify(store, record.model)
+        except InputError as error:
+            yield Finding("inconsistent", layout.model(record.model), str(error), "put its files back")
+    for name in record.objects:
+        try:
+            objects.read(store, record, name)
+        except InputError as error:
+            if name != "report" or store.entry(objects.key_of(record, name)) is not None:
+                yield Finding("inconsistent", objects.key_of(record, name), str(error), "put the file back")
 
 
 def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
@@ -190,7 +205,7 @@ def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator
     if text := lock.left_by(held[0] if held else None, now):
         yield Finding("locked", layout.LOCK, text, "run alfamix round, or alfamix unlock")
     last = records[max(records)] if records else None
-    if last is not None and last.state in ("planned", "failed") and not alive:
+    if last is not None and last.is_unfinished and not alive:
         why = f": {last.reason}" if last.reason else ""
         yield Finding(
             "overdue", layout.round_file(last.number), f"round {last.number} is unfinished{why}", "run alfamix round"
@@ -207,14 +222,10 @@ def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Itera
             yield Finding(
                 "orphaned", key, "has no manifest: its delivery was interrupted", "deliver it again, or delete it"
             )
-    for prefix in (layout.QUEUE, layout.QUARANTINE):
-        for entry in store.list(prefix):
-            stem = entry.key.rsplit("/", 1)[-1].removesuffix(".jsonl")
-            if not stem.isdecimal() or int(stem) not in records:
-                yield Finding("orphaned", entry.key, "is of no round", "move it away")
+    named = {record.model for record in records.values()}
     for name in store.folders(layout.MODELS):
-        if not name.isdecimal() or int(name) not in records:
-            yield Finding("orphaned", f"{layout.MODELS}{name}/", "is the model of no round", "move it away")
+        if name not in named and not any(record.is_unfinished for record in records.values()):
+            yield Finding("orphaned", layout.model(name), "is named by no round", "alfamix clean")
     for number, record in records.items():
         if record.state == "closed" and any(True for _ in store.list(layout.run(number))):
             yield Finding("orphaned", layout.run(number), "is left of a closed round", "alfamix clean")
@@ -229,50 +240,29 @@ def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Itera
         except (InputError, MissingObjectError) as error:
             line = str(error)
         yield Finding(
-            "orphaned", entry.key, f"a run stopped before it had a round: {line}", "alfamix clean, once mended"
+            "orphaned", entry.key, f"a run stopped before it had a round: {line}", "alfamix clean, once it is fixed"
         )
-
-
-def _segments(store: Store, deep: bool) -> Iterator[Finding]:
-    used = segments.usable(store)
-    for name in store.folders(layout.LEDGER):
-        if name not in used:
-            yield Finding(
-                *("orphaned", layout.segment(name), "stands for nothing: half written, of a copied project, or twice"),
-                "alfamix clean",
-            )
-    if deep:
-        for name, (card, _) in used.items():
-            for each in card.covers:
-                try:
-                    same = raw.digest_of(store, each.key) == each.sha256
-                except MissingObjectError:
-                    same = False
-                if not same:
-                    yield Finding(
-                        *(
-                            "inconsistent",
-                            each.key,
-                            f"is not what it was when {layout.segment(name)}{SEGMENT_FILE} was made",
-                        ),
-                        "put it back; rounds go by what it was",
-                    )
 
 
 def _people(project: Project, ledger: Ledger, now: datetime) -> Iterator[Finding]:
     counts = ledger.counts()
     lifetime = timedelta(days=project.queue.expires_after_days)
-    soon = Counter(each.round for each in ledger.open_queries.values() if each.asked_at + lifetime - now <= _SOON)
+    soon = Counter(each.round for each in ledger.open_queries() if each.asked_at + lifetime - now <= _SOON)
     for number, count in sorted(soon.items()):
         yield Finding(
-            "overdue", layout.queue(number), f"{count} of its questions expire within {_SOON.days} days", "answer them"
+            "overdue",
+            layout.round_file(number),
+            f"{count} of its questions expire within {_SOON.days} days",
+            "answer them",
         )
     if counts.disputed:
         yield Finding("waiting", "", f"{counts.disputed} samples are disputed", "add a label event that decides")
-    if ledger.unknown:
+    if unknown := ledger.unknown_answers():
         yield Finding(
-            *("waiting", "", f"{ledger.unknown} answers are about samples that no drop has delivered"),
-            "deliver them; the answers count from then on",
+            kind="waiting",
+            key="",
+            what=f"{unknown} answers are about samples that no drop has delivered",
+            do="deliver them; the answers count from then on",
         )
     if counts.quarantined:
         yield Finding(

@@ -60,7 +60,7 @@ def verify(store: Store, digest: str) -> None:
     try:
         for name in FILES:
             with store.open(layout.model(digest) + name) as stream:
-                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     except MissingObjectError:
         raise _gone(digest) from None
     _check(digest, found)

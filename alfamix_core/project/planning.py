@@ -71,7 +71,7 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
     project, last = rounds.read_settings(store), rounds.newest(store)
     if last is not None and last[0].is_unfinished:
         return _resumption(last)
-    _check_classes(project, last[0] if last else None)
+    _check_classes(project, _compared(store, last))
     with open_ledger(store, project, now) as ledger:
         return _judge(store, ledger, last, force)
 
@@ -115,7 +115,7 @@ def begin(
             return _resume(store, last, holder.run_id, held.fence, fresh), plan
         if last is not None:
             champion.apply(store, last[0])
-        _check_classes(project, last[0] if last else None)
+        _check_classes(project, _compared(store, last))
         with loading(store, project, holder.run_id, now) as ledger:
             plan = _judge(store, ledger, last, force)
         if plan.decision == "idle":
@@ -186,7 +186,7 @@ def _judge(store: Store, ledger: Ledger, last: tuple[Round, str] | None, force: 
     ledger.check_classes()
     if counts.samples == 0:
         raise InputError("the project has no samples; register some with `alfamix drop`")
-    due, text = _is_due(store, ledger, last[0] if last else None, force)
+    due, text = _is_due(ledger, _compared(store, last), force)
     if counts.queried > project.queue.max_open:
         due, text = False, f"{counts.queried} queries are open, more than queue.max_open {project.queue.max_open}"
     if due and budgets.are_set(project):
@@ -199,8 +199,7 @@ def _judge(store: Store, ledger: Ledger, last: tuple[Round, str] | None, force: 
     return Plan(decision, text, project, last, counts, ledger.open_rounds(), ledger.versions)
 
 
-def _is_due(store: Store, ledger: Ledger, last: Round | None, force: bool) -> tuple[bool, str]:
-    earlier = _compared(store, last)
+def _is_due(ledger: Ledger, earlier: Round | None, force: bool) -> tuple[bool, str]:
     if earlier is None:
         return True, "the first round"
     if force:
@@ -225,13 +224,9 @@ def _too_little(earlier: Round, project: Project, labels: int, samples: int) -> 
     )
 
 
-def _compared(store: Store, last: Round | None) -> Round | None:
+def _compared(store: Store, last: tuple[Round, str] | None) -> Round | None:
     """Return the newest round that was not abandoned: what is new is counted since its plan."""
-    number = last.number if last else 0
-    while last is not None and last.state == "abandoned":
-        number -= 1
-        last = rounds.read(store, number)[0] if number else None
-    return last
+    return rounds.before(store, last[0].number + 1) if last else None
 
 
 def _check_classes(project: Project, last: Round | None) -> None:

@@ -73,6 +73,14 @@ def read_all(store: Store) -> Iterator[Round]:
         yield read(store, number)[0]
 
 
+def before(store: Store, number: int) -> Round | None:
+    """Return the round that a round is compared with: the newest before it that was not abandoned."""
+    for earlier in reversed(numbers(store)):
+        if earlier < number and (record := read(store, earlier)[0]).state != "abandoned":
+            return record
+    return None
+
+
 def newest(store: Store) -> tuple[Round, str] | None:
     """Return the newest round and its tag, or None before the first."""
     known = numbers(store)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from alfamix_core.errors import AlfamixError
-from alfamix_core.project import champion, layout, lock, rounds
-from alfamix_core.project.ledger import Ledger, current
-from alfamix_core.project.news import new_drops
+from alfamix_core.project import champion, lock, objects, rounds
+from alfamix_core.project.ledger.answers import account
+from alfamix_core.project.ledger.ledger import Ledger, open_ledger
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.lock import Lock
 from alfamix_core.records.project import REPORTED, Project
-from alfamix_core.records.round import FrozenInput, Outcome, Round
+from alfamix_core.records.round import Outcome, Round
 from alfamix_core.storage import Store, open_store
 from alfamix_core.telemetry import metrics as m
 from alfamix_core.telemetry.exposition import Board
@@ -26,7 +26,7 @@ _MOST_CLASSES = 100
 _MOST_ROUNDS = 1000
 """Rounds that are looked through for one with an outcome, or of today."""
 _DAY = timedelta(hours=24)
-_ROUND_STATES = ("planned", "failed", "lost", "exported", "closed")
+_ROUND_STATES = ("planned", "failed", "lost", "exported", "closed", "abandoned")
 _KINDS = ("label", "skip", "cannot_label", "withdraw")
 
 
@@ -57,13 +57,14 @@ def measure(store: Store, now: datetime) -> Board:
         StorageError: the store does not answer.
     """
     settings = rounds.read_settings(store)
-    inputs, ledger = current(store, settings, now)
     known = _read_rounds(store, now)
     held = lock.read(store)
     board = Board(settings.name)
     _round(board, known, held[0] if held else None, now)
-    _data(board, store, ledger, known, inputs, now)
-    _queue(board, settings, ledger, known)
+    with open_ledger(store, settings, now) as ledger:
+        _data(board, store, ledger, known, now)
+        _inbox(board, ledger)
+        _queue(board, settings, ledger, known)
     _spending(board, settings, known)
     _champion(board, store)
     board.set(m.BUDGET_QUERIES, settings.budget)
@@ -111,34 +112,42 @@ def _round(board: Board, known: _Rounds, held: Lock | None, now: datetime) -> No
         board.set(m.LOCK_EXPIRES, held.until.timestamp())
 
 
-def _data(
-    board: Board, store: Store, ledger: Ledger, known: _Rounds, inputs: tuple[FrozenInput, ...], now: datetime
-) -> None:
+def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datetime) -> None:
     counts = ledger.counts()
     for state in ("pool", "queried", "skipped", "disputed", "quarantined", "withdrawn", "held_out"):
         board.set(m.SAMPLES, getattr(counts, state), state=state, split="")
     for split in ("train", "val", "test", "audit"):
         board.set(m.SAMPLES, getattr(counts, split), state="labelled", split=split)
-    waiting = [time for time in new_drops(store, inputs, known.newest).values() if time is not None]
+    earlier = rounds.before(store, known.newest.number + 1) if known.newest else None
+    keys = ledger.new_drops(earlier.versions if earlier else {})
+    waiting = [time for key in keys if (time := store.modified(key)) is not None]
     board.set(m.WAITING_DROPS, len(waiting))
     board.set(m.OLDEST_WAITING_DROP, max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0)
 
 
+def _inbox(board: Board, ledger: Ledger) -> None:
+    news = ledger.news
+    board.set(m.SET_ASIDE, len(ledger.set_aside()) + (len(news.odd) if news else 0))
+    board.set(m.VANISHED_LINES, sum(file.vanished for file in ledger.inbox()))
+    board.set(m.DELETED_FILES, len(news.deleted) if news else 0)
+
+
 def _queue(board: Board, settings: Project, ledger: Ledger, known: _Rounds) -> None:
-    board.set(m.OPEN_QUERIES, len(ledger.open_queries))
+    questions = ledger.open_queries()
+    board.set(m.OPEN_QUERIES, len(questions))
     board.set(m.MAX_OPEN, settings.queue.max_open)
-    answers = ledger.answers
-    asked = [question.asked_at.timestamp() for question in ledger.open_queries.values()]
-    board.set(m.LAST_ANSWER, answers.newest / 1e6 if answers.newest else max(asked, default=None))
+    answers = account(ledger)
+    newest = answers.newest or max((question.asked_at for question in questions), default=None)
+    board.set(m.LAST_ANSWER, newest.timestamp() if newest else None)
     for kind in _KINDS:
         board.set(m.ANSWERS, answers.kinds.get(kind, 0), kind=kind)
     for share, seconds in answers.waiting.items():
         board.set(m.ANSWER_TIME, seconds, percentile=f"{100 * share:g}")
     board.set(m.ANNOTATOR_AGREEMENT, answers.agreement)
-    board.set(m.LABELS, sum(each.state == "label" for each in ledger.verdicts.values()))
+    board.set(m.LABELS, ledger.decided())
     exported = known.exported
     if exported is not None and exported.outcome is not None and exported.outcome.queries:
-        left = sum(question.round == exported.number for question in ledger.open_queries.values())
+        left = sum(question.round == exported.number for question in questions)
         board.set(m.ROUND_ANSWERED, 1 - min(1.0, left / exported.outcome.queries))
 
 
@@ -212,10 +221,9 @@ def _model(board: Board, store: Store, record: Round, outcome: Outcome) -> None:
     if len(outcome.labels) <= _MOST_CLASSES:
         for name, count in outcome.labels.items():
             board.set(m.CLASS_LABELS, count, **{"class": name})
-    key = layout.evaluation(record.number)
-    if store.entry(key) is None:
+    if "evaluation" not in record.objects:
         return
-    quality = Evaluation.parse(store.read(key).data, key)
+    quality = Evaluation.parse(objects.read(store, record, "evaluation"), "evaluation")
     if len(quality.per_class) <= _MOST_CLASSES:
         for each in quality.per_class:
             if each.support:

@@ -7,13 +7,14 @@ In:   sample_id, and label (a class; or empty with kind skip or cannot_label); o
 import csv
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from alfamix_core.errors import InputError
-from alfamix_core.project.ledger import Ledger, check_event
+from alfamix_core.project.inbox.samples import check_class
+from alfamix_core.project.ledger.ledger import Ledger
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.query import Question
 from alfamix_core.records.record import explain
@@ -76,29 +77,34 @@ def answers_from_csv(
             raise InputError(f'{where}: unknown column "{column}"; known are {", ".join(sorted(_KNOWN))}')
     digest = hashlib.sha256(data).hexdigest()[:16]
     names = frozenset(classes)
-    events = []
+    asked = {question.sample_id: question.round for question in ledger.open_queries()}
+    events: list[tuple[str, LabelEvent]] = []
     try:
         for row in reader:
             place = f"{where} line {reader.line_num}"
             if None in row or None in row.values():
                 raise InputError(f"{place} has another number of fields than the header's {len(header)}")
-            event = _event(row, place, ledger, annotator, now, f"{digest}-{reader.line_num}")
+            event = _event(row, place, asked, annotator, now, f"{digest}-{reader.line_num}")
             if event is not None:
-                check_event(event, ledger.samples, names, place)
-                events.append(event)
+                if event.label is not None:
+                    check_class(event.label, names, place)
+                events.append((place, event))
     except csv.Error as error:
         raise InputError(f"{where} line {reader.reader.line_num}: {error}") from None
-    return f"import-{digest}", events
+    known = ledger.known([event.sample_id for _, event in events])
+    for place, event in events:
+        if event.sample_id not in known:
+            raise InputError(f'{place}: sample "{event.sample_id}" is in no drop of the project')
+    return f"import-{digest}", [event for _, event in events]
 
 
 def _event(
-    row: dict[str, str], place: str, ledger: Ledger, annotator: str, now: datetime, event_id: str
+    row: dict[str, str], place: str, asked: Mapping[str, int], annotator: str, now: datetime, event_id: str
 ) -> LabelEvent | None:
     label = row["label"].strip() or None
     kind = row.get("kind", "").strip() or ("label" if label else "")
     if not kind:
         return None
-    question = ledger.open_queries.get(row["sample_id"])
     try:
         return LabelEvent.model_validate(
             {
@@ -107,7 +113,7 @@ def _event(
                 "kind": kind,
                 "label": label,
                 "annotator": row.get("annotator", "").strip() or annotator,
-                "round": row.get("round", "").strip() or (question.round if question else 0),
+                "round": row.get("round", "").strip() or asked.get(row["sample_id"], 0),
                 "time": row.get("time", "").strip() or now,
             },
             strict=False,

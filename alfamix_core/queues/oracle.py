@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 from alfamix_core.errors import InputError
-from alfamix_core.project.samples import named
+from alfamix_core.project.inbox.samples import named
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.query import Question
 

@@ -64,9 +64,21 @@ def write_table(path: Path, schema: pa.Schema, rows: Iterable[tuple[object, ...]
     return count
 
 
-def write(path: Path, schema: pa.Schema, table: pa.Table) -> None:
-    """Write a table whose columns are those of a schema; equal tables give equal files."""
-    pq.write_table(table.cast(schema), path, compression="zstd", row_group_size=_ROW_GROUP)
+def write_batches(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) -> int:
+    """Write rows that come in batches; return how many there were. Equal rows give equal files."""
+    count, waiting = 0, [schema.empty_table()]
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
+            waiting.append(pa.Table.from_batches([batch]).cast(schema))
+            count += batch.num_rows
+            table = pa.concat_tables(waiting)
+            whole = len(table) - len(table) % _ROW_GROUP
+            if whole:
+                writer.write_table(table.slice(0, whole), row_group_size=_ROW_GROUP)
+            waiting = [table.slice(whole)]
+        if waiting[0].num_rows or not count:
+            writer.write_table(waiting[0])
+    return count
 
 
 def _table(schema: pa.Schema, rows: list[tuple[object, ...]]) -> pa.Table:

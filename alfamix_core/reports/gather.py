@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from alfamix_core.project import budgets, champion, layout, rounds, stopping
-from alfamix_core.project.ledger import current
+from alfamix_core.project import budgets, champion, rounds, stopping
+from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.round import Outcome, Round
@@ -60,19 +60,25 @@ def round_page(
     )
 
 
-def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[CurvePoint]] | None = None) -> str:
+def project_page(
+    store: Store,
+    now: datetime,
+    campaigns: Mapping[str, Sequence[CurvePoint]] | None = None,
+    pages: Mapping[int, str] | None = None,
+) -> str:
     """Return the project's page as HTML.
 
     Args:
         store: the project.
         now: the moment at which queries are judged to have expired.
         campaigns: curves to compare, by name.
+        pages: relative address of each round's page, by number.
     """
     settings = rounds.read_settings(store)
-    _, ledger = current(store, settings, now)
+    with open_ledger(store, settings, now) as ledger:
+        counts = ledger.counts()
     records = tuple(rounds.read_all(store))
     serving, _ = champion.read(store)
-    counts = ledger.counts()
     advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
     words = (advice.text, advice.forecast.text if advice.forecast else "")
     return project_report.render(
@@ -81,17 +87,10 @@ def project_page(store: Store, now: datetime, campaigns: Mapping[str, Sequence[C
             rounds=records,
             champion=serving,
             counts=counts,
-            open_queries=len(ledger.open_queries),
+            open_queries=counts.queried,
             advice=tuple(f"{line[0].upper()}{line[1:]}." for line in words if line),
             label_counts={record.number: record.outcome.labels for record in records if record.outcome},
             campaigns=campaigns or {},
-            pages=_pages(store, records),
+            pages=pages or {},
         )
     )
-
-
-def _pages(store: Store, records: Sequence[Round]) -> dict[int, str]:
-    """Return where a browser finds the rounds' pages; it cannot open those on S3."""
-    if not store.uri.startswith("file:"):
-        return {}
-    return {record.number: store.uri_of(layout.report(record.number)) for record in records if record.outcome}

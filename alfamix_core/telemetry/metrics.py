@@ -61,7 +61,7 @@ def _add(metric: Metric) -> Metric:
 ROUND_STATE = _gauge(
     "round_state",
     "1 for the state of the newest round, 0 for the others: planned, failed, lost (planned, and no run works on it), "
-    "exported or closed",
+    "exported, closed or abandoned",
     "state",
 )
 ROUND_NUMBER = _gauge("round_number", "The newest round; 0 before the first")
@@ -113,6 +113,16 @@ OLDEST_WAITING_DROP = _gauge(
     unit="seconds",
 )
 WAITING_DROPS = _gauge("data_waiting_drops", "Complete drops that no round has seen")
+SET_ASIDE = _gauge(
+    "data_set_aside", "Inbox files, and single lines of manifests, that are set aside because they cannot be used"
+)
+VANISHED_LINES = _gauge(
+    "data_vanished_lines",
+    "Lines that were loaded and that their file, changed since, no longer holds; they still count",
+)
+DELETED_FILES = _gauge(
+    "data_deleted_files", "Inbox files that were loaded and deleted since; what they said still counts"
+)
 ROUND_QUARANTINED = _gauge(
     "round_quarantined_ratio", "Share of the last round's samples that could not be read, 0 to 1"
 )

@@ -17,7 +17,7 @@ def evaluate(
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
 ):
-    """Measure the round's model on the test split, and promote it if it passes the gate.
+    """Measure the round's model on the test split, and propose whether it becomes the champion.
 
     Args:
         project_uri: of the project.
@@ -26,7 +26,7 @@ def evaluate(
         snapshot: the round's frozen world.
         champion: what the model is compared with.
         model: of this round.
-        evaluation: evaluation.json: metrics of both models and the decision.
+        evaluation: evaluation.json: metrics of both models and the proposal.
         metrics: the figures, for Kubeflow's page.
         confusion: the confusion matrix, for Kubeflow's page.
     """
@@ -37,7 +37,6 @@ def evaluate(
 
         found = stage.run(
             project_uri=project_uri,
-            key=key,
             run_id=run_id,
             snapshot_path=snapshot.path,
             champion_path=champion.path,

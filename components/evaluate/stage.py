@@ -1,4 +1,4 @@
-"""Measure the round's model on the test split, and promote it if it passes the gate."""
+"""Measure the round's model on the test split, keep it in the project, and propose whether it is promoted."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -16,14 +16,13 @@ from alfamix_core.learning.decision import read_card
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.samples import images
-from alfamix_core.project import champion, layout, lock
+from alfamix_core.project import champion, lock, models
 from alfamix_core.records import evaluation
 from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.project import Project
-from alfamix_core.records.round import number_of
 from alfamix_core.records.snapshot import read_labelled, read_round
 from alfamix_core.records.stage import StageRun, write_log
-from alfamix_core.storage import Store, open_store
+from alfamix_core.storage import open_store
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _SPLITS: tuple[Literal["test", "audit"], ...] = ("test", "audit")
@@ -32,18 +31,18 @@ _NEVER = 1e4  # below every other logit, and still finite
 
 def run(
     project_uri: str,
-    key: str,
     run_id: str,
     snapshot_path: str,
     champion_path: str,
     model_path: str,
     evaluation_path: str,
 ) -> Evaluation:
-    """Write evaluation.json, decide about the champion once, and apply the decision.
+    """Write evaluation.json, with what is proposed about the champion; copy the model to ``models/<digest>/``.
+
+    No record of the project changes: the proposal counts once ``export`` commits the round.
 
     Args:
         project_uri: of the project.
-        key: of the round.
         run_id: of this run, which must hold the project's lock.
         snapshot_path: the round's frozen world.
         champion_path: the champion that was frozen in the round.
@@ -73,24 +72,17 @@ def run(
     if record.champion.round is not None and ours is not None:
         rival = _predict_champion(Path(champion_path), splits[compared], settings, place)
         theirs, agreement = rival.measure(), found[compared].agreement(rival)
-    store, number = open_store(project_uri), number_of(key)
+    store, now = open_store(project_uri), datetime.now(UTC)
+    lock.renew(store, run_id, now, now + timedelta(hours=settings.round.max_hours))
     promotion = champion.decide(
         record,
         ours.summary() if ours else {},
         theirs.summary() if theirs else {},
-        card.trained,
+        models.upload(store, model) if card.trained else "",
         recalls=_recalls(ours, settings),
         champion_recalls=_recalls(theirs, settings),
         split=compared,
     )
-    now = datetime.now(UTC)
-    fence = lock.renew(store, run_id, now, now + timedelta(hours=settings.round.max_hours)).fence
-    promotion = champion.record_decision(store, number, promotion)
-    if card.trained:
-        # promoted or not: a person may choose it later
-        _copy_model(store, model, layout.model(number))
-    if promotion.promoted:
-        champion.promote(store, number, promotion.metrics, fence)
     test, audit = metrics["test"], metrics["audit"]
     evaluated = Evaluation(
         classes=settings.classes,
@@ -198,10 +190,3 @@ def _recalls(metrics: Metrics | None, settings: Project) -> dict[str, float]:
     if metrics is None:
         return {}
     return {name: one.recall for name, one in zip(settings.classes, metrics.per_class, strict=True) if one.support}
-
-
-def _copy_model(store: Store, model: Path, prefix: str) -> None:
-    """Copy a model's files into the project, once."""
-    for path in sorted(model.iterdir()):
-        if path.name.startswith("model."):
-            store.create_from(prefix + path.name, path)

@@ -15,7 +15,7 @@ def export(
     evaluation: dsl.Input[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
 ):
-    """Send the queries to the labelling queue, write the report, and commit the round.
+    """Write what the round produced, commit it, and apply its promotion.
 
     Args:
         project_uri: of the project.

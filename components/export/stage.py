@@ -1,23 +1,25 @@
-"""Send the queries to the labelling queue, write the report, and commit the round."""
+"""Write what the round produced, commit it with one swap of round.json, and apply its promotion.
+
+Until that swap nothing of it exists for any reader, so an export that is killed, or that wakes up when another run has
+the project, has asked nothing and changed nothing.
+"""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from alfamix_core.errors import InputError
-from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project import champion, layout, lock, objects, rounds
 from alfamix_core.project.failures import attempts
-from alfamix_core.project.once import write_once
 from alfamix_core.project.publish import publish
 from alfamix_core.project.totals import with_history
-from alfamix_core.queues import builtin
 from alfamix_core.records import evaluation, selection
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.query import ChosenSample, Question
 from alfamix_core.records.record import read_lines
-from alfamix_core.records.round import Drift, Outcome, Round, number_of
+from alfamix_core.records.round import Drift, ObjectName, Outcome, Round, number_of
 from alfamix_core.records.selection import Selection
-from alfamix_core.records.snapshot import read_labelled, read_round
+from alfamix_core.records.snapshot import read_labelled
 from alfamix_core.records.stage import StageLog, StageRun, read_logs, totals
 from alfamix_core.reports.gather import round_page
 from alfamix_core.storage import Store, open_store
@@ -35,7 +37,7 @@ def run(
     evaluation_path: str,
     report_path: str,
 ) -> None:
-    """Ask the round's questions and commit the round; repeating it changes nothing.
+    """Commit the round, which asks its questions; repeating it changes nothing.
 
     Args:
         project_uri: of the project.
@@ -53,32 +55,58 @@ def run(
     """
     watch = Stopwatch()
     store, number = open_store(project_uri), number_of(key)
-    queries, measured = Path(queries_path), Path(evaluation_path)
-    record = read_round(Path(snapshot_path))
-    now = datetime.now(UTC)
-    lock.renew(store, run_id, now, now + timedelta(hours=record.settings.round.max_hours))
+    record, _ = rounds.read(store, number)
+    if not record.is_committed:
+        now = datetime.now(UTC)
+        lock.renew(store, run_id, now, now + timedelta(hours=record.settings.round.max_hours))
+        record = _commit(store, record, run_id, watch, Path(snapshot_path), Path(queries_path), Path(evaluation_path))
+    champion.apply(store, record)
+    publish(store, "export")
+    Path(report_path).parent.mkdir(parents=True, exist_ok=True)
+    Path(report_path).write_bytes(objects.read(store, record, "report"))
+
+
+def _commit(
+    store: Store, record: Round, run_id: str, watch: Stopwatch, snapshot: Path, queries: Path, measured: Path
+) -> Round:
+    """Write the round's objects, and commit it with their names."""
+    number = record.number
     log = read_logs([queries, measured])
     _check_quarantine(record, log)
     chosen = _read_queries(queries)
     account = Selection.parse((queries / selection.SELECTION_FILE).read_bytes(), selection.SELECTION_FILE)
     quality = Evaluation.parse((measured / evaluation.FILE).read_bytes(), evaluation.FILE)
-    thumbnails = _copy_thumbnails(store, number, queries, chosen)
-    write_once(store, layout.queries(number), (queries / selection.QUERIES_FILE).read_bytes())
-    write_once(store, layout.evaluation(number), quality.document())
+    thumbnails = _write_thumbnails(store, number, queries, chosen)
+    written: dict[ObjectName, str] = {
+        "queries": objects.write_lines(store, number, chosen),
+        "questions": objects.write_lines(store, number, [_question(record, sample, thumbnails) for sample in chosen]),
+        "evaluation": objects.write(store, number, quality.document()),
+    }
     if log.quarantined:
-        write_once(store, layout.quarantine(number), b"".join(bad.json_line() for bad in log.quarantined))
-    asked = builtin.submit(store, number, [_question(record, sample, thumbnails) for sample in chosen])
-    log = StageLog(
-        runs=(
-            *log.runs,
-            StageRun(stage="export", seconds=watch.seconds, rows=len(asked), peak_memory_bytes=peak_memory_bytes()),
-        ),
-        quarantined=log.quarantined,
+        written["quarantine"] = objects.write_lines(store, number, log.quarantined)
+    this = StageRun(stage="export", seconds=watch.seconds, rows=len(chosen), peak_memory_bytes=peak_memory_bytes())
+    log = StageLog(runs=(*log.runs, this), quarantined=log.quarantined)
+    outcome = with_history(store, record, _outcome(store, record, snapshot, chosen, account, quality, log))
+    page = round_page(store, record, outcome, chosen, account, quality, log, queries / selection.THUMBNAILS)
+    written["report"] = objects.write(store, number, page.encode())
+    return rounds.mark_exported(
+        store, number, run_id, outcome, datetime.now(UTC), objects=written, promotion=quality.promotion
     )
-    stages = totals(log.runs, attempts(store, number))
-    labels = Counter(read_labelled(Path(snapshot_path))["label"].to_pylist())
-    outcome = Outcome(
-        queries=len(asked),
+
+
+def _outcome(
+    store: Store,
+    record: Round,
+    snapshot: Path,
+    chosen: list[ChosenSample],
+    account: Selection,
+    quality: Evaluation,
+    log: StageLog,
+) -> Outcome:
+    stages = totals(log.runs, attempts(store, record.number))
+    labels = Counter(read_labelled(snapshot)["label"].to_pylist())
+    return Outcome(
+        queries=len(chosen),
         short_by=account.short_by,
         reason=account.reason,
         strategy=account.strategy,
@@ -94,13 +122,6 @@ def run(
         drift=Drift(embedding_distance=account.embedding_distance, predicted_shares=account.predicted_shares),
         exported_at=datetime.now(UTC),
     )
-    outcome = with_history(store, record, outcome)
-    page = round_page(store, record, outcome, chosen, account, quality, log, queries / selection.THUMBNAILS).encode()
-    page = write_once(store, layout.report(number), page)
-    rounds.mark_exported(store, number, run_id, outcome, datetime.now(UTC))
-    publish(store, "export")
-    Path(report_path).parent.mkdir(parents=True, exist_ok=True)
-    Path(report_path).write_bytes(page)
 
 
 def _check_quarantine(record: Round, log: StageLog) -> None:
@@ -122,14 +143,13 @@ def _read_queries(folder: Path) -> list[ChosenSample]:
         return [sample for _, sample in read_lines(ChosenSample, stream, selection.QUERIES_FILE)]
 
 
-def _copy_thumbnails(store: Store, number: int, queries: Path, chosen: list[ChosenSample]) -> dict[str, str]:
-    """Copy the thumbnails into the project; return their keys by sample."""
+def _write_thumbnails(store: Store, number: int, queries: Path, chosen: list[ChosenSample]) -> dict[str, str]:
+    """Write the thumbnails; return their keys by sample."""
     keys = {}
     for sample in chosen:
         path = queries / selection.THUMBNAILS / f"{sample.sample_id}.webp"
         if path.exists():
-            keys[sample.sample_id] = layout.thumbnail(number, sample.sample_id)
-            store.create_from(keys[sample.sample_id], path)
+            keys[sample.sample_id] = layout.objects(number) + objects.write(store, number, path.read_bytes())
     return keys
 
 

@@ -7,7 +7,7 @@ from components.images import image
 
 @dsl.component(base_image=image("finish"), install_kfp_package=False)
 def finish(project_uri: str, run_id: str) -> str:
-    """Tidy up after a run, however it ended: record a failure, release the lock.
+    """Tidy up after a run, however it ended: record a failure, apply a committed promotion, release the lock.
 
     Args:
         project_uri: of the project.

@@ -1,7 +1,7 @@
-"""Tidy up after a run, however it ended: record a failure, release the lock."""
+"""Tidy up after a run, however it ended: record a failure, apply a committed promotion, release the lock."""
 
 from alfamix_core.errors import MissingObjectError
-from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project import champion, layout, lock, rounds
 from alfamix_core.project.failures import read_failures
 from alfamix_core.project.publish import publish
 from alfamix_core.records.round import Failure
@@ -33,7 +33,8 @@ def _judge(store: Store, run_id: str) -> tuple[str, str]:
     record = rounds.read(store, known[-1])[0] if known else None
     if record is None or record.run_id != run_id:
         return ("failed", early.line) if early is not None else ("idle", "no round was started")
-    if record.state in ("exported", "closed"):
+    if record.is_committed:
+        champion.apply(store, record)  # export may have been killed between the two
         return "exported", f"round {record.number} is exported"
     failures = [*([early] if early is not None else []), *read_failures(store, record.number)]
     if failures:

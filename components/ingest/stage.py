@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from alfamix_core.errors import LockedError
-from alfamix_core.project import rounds
+from alfamix_core.project import planning
 from alfamix_core.records.lock import Holder
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import emit
@@ -11,20 +11,21 @@ from alfamix_core.telemetry.events import emit
 IDLE = "idle"
 
 
-def run(project_uri: str, holder: Holder, force: bool = False) -> str:
+def run(project_uri: str, holder: Holder, force: bool = False, fresh: bool = False) -> str:
     """Return the key of the round that this run works on, or ``idle``.
 
     Args:
         project_uri: of the project.
         holder: this run, which will hold the project's lock.
         force: plan a round even if too little is new.
+        fresh: let a round that is resumed compute everything again, whatever is cached.
 
     Raises:
-        InputError: project.json, a manifest, label batch or queue cannot be used; nothing was written.
+        InputError: project.json or a table of the ledger cannot be used; no round was planned.
     """
     store = open_store(project_uri)
     try:
-        record, plan = rounds.begin(store, holder, datetime.now(UTC), force)
+        record, plan = planning.begin(store, holder, datetime.now(UTC), force, fresh)
     except LockedError as error:
         emit("round", number=0, state="refused", text=str(error))
         return IDLE

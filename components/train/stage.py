@@ -167,6 +167,7 @@ def _identity(record: Round, snapshot: Path, champion: Path, place: torch.device
     training = settings.training.model_copy(update={"checkpoint_seconds": 0.0, "loader_workers": 0})
     said = {
         "round": record.number,
+        "fresh": record.fresh,
         "seed": record.seed,
         "project_seed": settings.seed,
         "classes": settings.classes,

@@ -26,9 +26,9 @@ class Birds:
         lines = [ManifestLine(uri=f"{key}.png", id=key, **fields).json_line() for key in ids]
         self.store.create(layout.manifest(name), b"".join(lines))
 
-    def ingest(self, run_id, force=False):
+    def ingest(self, run_id, force=False, fresh=False):
         """Run ingest for a run; return the round's key or idle."""
-        return ingest.run(self.uri, Holder(run_id=run_id), force)
+        return ingest.run(self.uri, Holder(run_id=run_id), force, fresh)
 
     def expire_lock(self):
         """Let the deadline of the run that holds the lock pass."""

@@ -9,8 +9,9 @@ from PIL import Image
 
 from alfamix_core.learning import model_folder
 from alfamix_core.learning.backbones import initial
-from alfamix_core.project import champion, layout, rounds
+from alfamix_core.project import layout, models, rounds
 from alfamix_core.project.initialise import initialise
+from alfamix_core.records.champion import Champion
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
@@ -58,7 +59,6 @@ def project(tmp_path: Path) -> Path:
     store = open_store(file_uri(tmp_path / "project"))
     initialise(store, Project.parse(json.dumps(settings), "project"))
     store.create(layout.manifest("d"), "\n".join(lines).encode())
-    champion.promote(store, 0, {}, 1)
     return tmp_path / "project"
 
 
@@ -67,25 +67,31 @@ def run(project: Path, tmp_path: Path, bias: list[float], champion_classes: tupl
     settings = rounds.read_settings(store)
     source = tmp_path / "champion-model"
     write_model(source, settings, champion_classes, [1.0] + [0.0] * (len(champion_classes) - 1), 0)
-    for path in source.glob("model.*"):
-        store.create_from(layout.model(0) + path.name, path)
+    serving = Champion(revision=1, round=0, model=models.upload(store, source))
+    store.create(layout.CHAMPION, serving.document())
     key = ingest.run(store.uri, Holder(run_id="run"))
     paths = {name: str(tmp_path / name) for name in ("snapshot", "champion", "model", "evaluation")}
     snapshot.run(store.uri, key, paths["snapshot"], paths["champion"])
     write_model(tmp_path / "model", settings, settings.classes, bias, 1)
-    found = evaluate.run(
-        store.uri, key, "run", paths["snapshot"], paths["champion"], paths["model"], paths["evaluation"]
-    )
+    found = evaluate.run(store.uri, "run", paths["snapshot"], paths["champion"], paths["model"], paths["evaluation"])
     return store, found
 
 
 def test_a_champion_that_knows_fewer_classes_is_still_compared(project: Path, tmp_path: Path):
-    store, found = run(project, tmp_path, [0.0, 0.0, 1.0], ("cat", "dog"))
+    _, found = run(project, tmp_path, [0.0, 0.0, 1.0], ("cat", "dog"))
     assert found.metrics["accuracy"] == found.promotion.champion_metrics["accuracy"] == pytest.approx(1 / 3)
     assert found.promotion.recalls == {"cat": 0.0, "dog": 0.0, "owl": 1.0}
     assert found.promotion.champion_recalls == {"cat": 1.0, "dog": 0.0, "owl": 0.0}
     assert found.agreement == 0.0
-    assert store.entry(layout.promotion(1)) is not None
+
+
+def test_evaluating_changes_no_record(project: Path, tmp_path: Path):
+    """The proposal counts once export commits the round; a model of a run that was killed is nobody's."""
+    store, found = run(project, tmp_path, [0.0, 0.0, 1.0], ("cat", "dog"))
+    assert found.promotion.promoted
+    record, _ = rounds.read(store, 1)
+    assert (record.state, record.model, record.promotion) == ("planned", "", None)
+    assert Champion.parse(store.read(layout.CHAMPION).data, "").round == 0
 
 
 def test_a_model_that_says_what_the_champion_says_agrees_wholly(project: Path, tmp_path: Path):
@@ -96,4 +102,7 @@ def test_a_model_that_says_what_the_champion_says_agrees_wholly(project: Path, t
 def test_a_trained_model_is_kept_whether_or_not_it_is_promoted(project: Path, tmp_path: Path):
     store, found = run(project, tmp_path, [0.0, 1.0, 0.0], ("cat", "dog", "owl"))
     assert found.promotion.split == "test"
-    assert store.entry(layout.model(1) + "model.safetensors") is not None
+    models.fetch(store, found.promotion.model, tmp_path / "fetched")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "fetched").iterdir()} == {
+        name: (tmp_path / "model" / name).read_bytes() for name in models.FILES
+    }

@@ -1,11 +1,12 @@
 """export asks, writes the report, and commits; whoever repeats it changes nothing."""
 
+import hashlib
 import json
 
 import pytest
 
 from alfamix_core.errors import InputError, LockedError
-from alfamix_core.project import layout, rounds
+from alfamix_core.project import champion, layout, objects, rounds
 from alfamix_core.project.ledger import derive, freeze
 from alfamix_core.project.totals import with_history
 from alfamix_core.records import evaluation, selection
@@ -15,8 +16,10 @@ from alfamix_core.records.round import Promotion, Totals
 from alfamix_core.records.selection import Selection
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 from components.export import stage
+from components.finish import stage as finish
 from components.snapshot import stage as snapshot
 
+MODEL = "ab" * 32
 WEBP = bytes.fromhex("524946461a000000574542505650384c0d0000002f00000010071011118888fe0700")
 
 
@@ -30,7 +33,7 @@ def artifacts(folder, chosen, bad=(), seconds=1.5):
     (queries / selection.SELECTION_FILE).write_bytes(account.document())
     for sample in chosen[:1]:
         (queries / selection.THUMBNAILS / f"{sample.sample_id}.webp").write_bytes(WEBP)
-    promotion = Promotion(promoted=True, reason="the first trained model", metrics={})
+    promotion = Promotion(promoted=True, reason="the first trained model", model=MODEL, metrics={})
     quality = Evaluation(classes=("cat", "dog"), metrics={}, promotion=promotion)
     (measured / evaluation.FILE).write_bytes(quality.document())
     train = StageRun(stage="train", seconds=2.0)
@@ -88,8 +91,9 @@ def test_the_questions_are_asked_and_the_round_is_committed(birds, exporting):
         ("b", 1, 1, "cat"),
     ]
     assert {q.asked_at for q in ledger.open_queries.values()} == {record.planned_at}
-    assert ledger.open_queries["c"].thumbnail == "rounds/000001/thumbnails/c.webp"
-    assert birds.store.read("rounds/000001/thumbnails/c.webp").data == WEBP
+    picture = ledger.open_queries["c"].thumbnail
+    assert picture == f"rounds/000001/objects/{hashlib.sha256(WEBP).hexdigest()}"
+    assert birds.store.read(picture).data == WEBP
     assert ledger.open_queries["b"].thumbnail == ""
     assert ledger.counts().pool == 2
     outcome = record.outcome
@@ -101,9 +105,12 @@ def test_the_questions_are_asked_and_the_round_is_committed(birds, exporting):
         "embed": 3.0,
         "evaluate": 0.5,
     }
-    assert birds.store.read(layout.report(1)).data == report.read_bytes()
+    assert objects.read(birds.store, record, "report") == report.read_bytes()
     assert report.read_text(encoding="utf-8").lower().startswith("<!doctype html>")
-    assert birds.store.entry(layout.quarantine(1)) is None
+    assert set(record.objects) == {"queries", "questions", "evaluation", "report"}
+    named = {*record.objects.values(), hashlib.sha256(WEBP).hexdigest()}
+    assert {entry.key.rsplit("/", 1)[-1] for entry in birds.store.list(layout.objects(1))} == named
+    assert (record.model, champion.read(birds.store)[0].model) == (MODEL, MODEL)
 
 
 def test_repeating_it_changes_nothing(birds, exporting):
@@ -113,17 +120,34 @@ def test_repeating_it_changes_nothing(birds, exporting):
     assert files(birds) == before
 
 
-def test_an_interrupted_export_is_finished_with_the_questions_that_were_asked_first(birds, exporting):
-    """Killed after the queue was written: the next run's questions are those, whatever it would have asked."""
+def test_what_a_killed_export_wrote_does_not_exist_for_anybody(birds, exporting):
+    """Killed just before the commit: the next run asks what it has chosen, and the orphans change nothing."""
     exporting()
     record, tag = rounds.read(birds.store, 1)
-    unfinished = record.model_copy(update={"state": "planned", "outcome": None, "revision": 9})
-    birds.store.swap(layout.round_file(1), unfinished.document(), tag)
-    asked = birds.store.read(layout.queue(1))
+    unfinished = {"state": "planned", "outcome": None, "objects": {}, "promotion": None, "model": "", "revision": 9}
+    birds.store.swap(layout.round_file(1), record.model_copy(update=unfinished).document(), tag)
+    birds.store.delete(layout.CHAMPION)
+    ledger = derive(birds.store, record.settings, freeze(birds.store), record.planned_at)
+    assert (ledger.open_queries, ledger.counts().pool) == ({}, 4)
     other = ChosenSample(rank=0, position=0, sample_id="a", uri="file:///a", score=1.0, suggestion="dog")
     exporting(name="again", chosen=[other])
-    assert birds.store.read(layout.queue(1)) == asked
-    assert rounds.read(birds.store, 1)[0].outcome.queries == 2
+    ledger = derive(birds.store, record.settings, freeze(birds.store), record.planned_at)
+    assert (set(ledger.open_queries), rounds.read(birds.store, 1)[0].outcome.queries) == ({"a"}, 1)
+
+
+def test_a_kill_between_the_commit_and_the_promotion_is_repaired_by_finish_and_by_the_next_ingest(birds, exporting):
+    exporting()
+    promoted = birds.store.read(layout.CHAMPION).data
+    for repair in (lambda: finish.run(birds.uri, "run-1"), lambda: birds.ingest("run-2")):
+        birds.store.delete(layout.CHAMPION)
+        repair()
+        assert birds.store.read(layout.CHAMPION).data == promoted
+
+
+def test_the_quarantine_gate_speaks_before_any_promotion(birds, exporting):
+    with pytest.raises(InputError, match="1 of 5 samples cannot be read"):
+        exporting(bad=[bad("a")])
+    assert birds.store.entry(layout.CHAMPION) is None
 
 
 def test_more_unreadable_samples_than_the_share_allows_stop_the_round(exporting):
@@ -151,9 +175,9 @@ def test_a_bearable_share_goes_into_quarantine_for_good(birds, tmp_path):
     queries, measured = artifacts(tmp_path / "artifacts", chosen, bad=[bad("b")])
     paths = [str(path) for path in (tmp_path / "snapshot", queries, measured, tmp_path / "report.html")]
     stage.run(birds.uri, key, "run-1", *paths)
-    (line,) = birds.store.read(layout.quarantine(1)).data.splitlines()
-    assert json.loads(line) == bad("b").model_dump()
     record, _ = rounds.read(birds.store, 1)
+    (line,) = objects.read(birds.store, record, "quarantine").splitlines()
+    assert json.loads(line) == bad("b").model_dump()
     counts = derive(birds.store, record.settings, freeze(birds.store), record.planned_at).counts()
     assert (record.outcome.quarantined, counts.quarantined, counts.queried, counts.pool) == (1, 1, 1, 1)
 

@@ -47,6 +47,20 @@ def test_a_run_after_a_dead_one_resumes_its_round(birds, events):
     assert (rounds.read(birds.store, 1)[0].run_id, lock.read(birds.store)[0].fence) == ("run-2", 2)
 
 
+def test_fresh_gives_a_round_that_is_resumed_another_key_once_for_each_run_that_asks(birds):
+    birds.drop("a", "b", "c")
+    first = birds.ingest("run-1", fresh=True)
+    assert first == rounds.read(birds.store, 1)[0].key, "no cache knows a new round"
+    keys = [first]
+    for run_id in ("run-2", "run-2", "run-3"):
+        if run_id != rounds.read(birds.store, 1)[0].run_id:
+            birds.expire_lock()
+        keys.append(birds.ingest(run_id, fresh=True))
+    assert keys == [first, f"{first}-1", f"{first}-1", f"{first}-2"]
+    birds.expire_lock()
+    assert birds.ingest("run-4") == f"{first}-2"
+
+
 @pytest.mark.parametrize("wrong", ["manifest", "config", "empty"])
 def test_wrong_input_is_refused_before_anything_is_written(birds, wrong):
     if wrong != "empty":

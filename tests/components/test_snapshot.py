@@ -6,8 +6,9 @@ import json
 import pytest
 
 from alfamix_core.errors import InputError
-from alfamix_core.project import champion, layout, rounds
+from alfamix_core.project import layout, models, rounds
 from alfamix_core.records import snapshot
+from alfamix_core.records.champion import Champion
 from alfamix_core.records.stage import read_logs
 from components.snapshot import stage
 
@@ -108,14 +109,20 @@ def test_the_map_shows_the_2000_samples_with_the_smallest_hashes(birds, run):
     assert shown == set(sorted(ids, key=lambda key: hashlib.sha256(key.encode()).digest())[:2_000])
 
 
-def test_the_champion_that_was_frozen_is_handed_out_with_its_model(birds, run):
+def test_the_champion_that_was_frozen_is_handed_out_with_its_model_and_a_changed_one_is_refused(birds, run, tmp_path):
     birds.drop("a", "x", "y")
-    birds.store.create("models/000007/model.json", b"card")
-    birds.store.create("models/000007/model.safetensors", b"weights")
-    serving = champion.promote(birds.store, 7, {"accuracy": 0.5}, 1)
+    (tmp_path / "model.json").write_bytes(b"card")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    digest = models.upload(birds.store, tmp_path)
+    serving = Champion(revision=1, round=7, model=digest, metrics={"accuracy": 0.5})
+    birds.store.create(layout.CHAMPION, serving.document())
     _, _, folder = run()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "champion.json": serving.document(),
         "model.json": b"card",
         "model.safetensors": b"weights",
     }
+    birds.store.delete(layout.model(digest) + "model.safetensors")
+    birds.store.create(layout.model(digest) + "model.safetensors", b"other")
+    with pytest.raises(InputError, match=rf"^models/{digest}/ was changed: its bytes are not those of its digest"):
+        run("again", rounds.read(birds.store, 1)[0].key)

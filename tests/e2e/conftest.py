@@ -7,16 +7,29 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from alfamix_core.project import objects, rounds
+from alfamix_core.records.round import ObjectName
+from alfamix_core.storage import Store, file_uri, open_store
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 CLASSES = ",".join(str(digit) for digit in range(10))
 INIT = ("--classes", CLASSES, "--budget", "20", "--backbone", "mlp", "--image-size", "8")
 SMALL = ("image.channels=grey", "round.shard_size=60", "round.max_shards=3", "training.max_epochs=20")
+
+
+def produced(store: Store | Path, number: int, name: ObjectName) -> list[dict[str, Any]]:
+    """Return the lines of an object that a round's record names; none where it names no such object."""
+    store = open_store(file_uri(store)) if isinstance(store, Path) else store
+    record, _ = rounds.read(store, number)
+    lines = objects.read(store, record, name).splitlines() if name in record.objects else []
+    return [json.loads(line) for line in lines]
 
 
 def write_digits(folder: Path, *, labelled: int = 40, test: int = 60, pool: int = 180) -> Path:

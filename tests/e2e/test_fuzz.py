@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alfamix_core.records.segment import CARD_FILE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -23,7 +24,6 @@ from typer.testing import CliRunner
 from alfamix_core.project import rounds, segments
 from alfamix_core.project.ledger import current, freeze
 from alfamix_core.records.lock import Holder
-from alfamix_core.records.segment import CARD_FILE
 from alfamix_core.storage import file_uri, open_store
 from alfamix_core.telemetry.events import parse
 from pipelines.cli import app

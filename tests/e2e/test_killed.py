@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from alfamix_core.telemetry.events import parse
-from tests.e2e.conftest import INIT, SMALL, Command, settings
+from tests.e2e.conftest import INIT, SMALL, Command, produced, settings
 
 STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
 CACHED = ("snapshot", "train", "embed", "score", "select")
@@ -68,16 +68,14 @@ def test_a_round_killed_once_in_every_stage_asks_what_an_undisturbed_one_asks(
     if status["rounds"][0]["state"] != "exported":
         alfamix("round", tmp_path / "killed")
 
-    calm = (tmp_path / "calm" / "queue" / "000001.jsonl").read_text(encoding="utf-8")
-    killed = (tmp_path / "killed" / "queue" / "000001.jsonl").read_text(encoding="utf-8")
-    assert asked(killed) == asked(calm)
-    assert len(asked(killed)) == 20
-    assert not (tmp_path / "killed" / "queue" / "000002.jsonl").exists()
+    calm, killed = asked(tmp_path / "calm"), asked(tmp_path / "killed")
+    assert killed == calm
+    assert len(killed) == 20
+    assert not (tmp_path / "killed" / "rounds" / "000002").exists()
     # a stage that was killed just when it had finished may run again; one that was over is not repeated
     for (stage, shard), times in finished.items():
         assert stage not in CACHED or times <= 2, f"{stage} {shard} ran {times} times"
 
 
-def asked(queue: str) -> list[tuple[str, int, str]]:
-    lines = [json.loads(line) for line in queue.splitlines()]
-    return [(line["sample_id"], line["rank"], line["suggestion"]) for line in lines]
+def asked(project: Path) -> list[tuple[str, int, str]]:
+    return [(line["sample_id"], line["rank"], line["suggestion"]) for line in produced(project, 1, "questions")]

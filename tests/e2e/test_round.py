@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from tests.e2e.conftest import INIT, SMALL, Command, settings
+from tests.e2e.conftest import INIT, SMALL, Command, produced, settings
 
 
 def test_two_rounds_with_answers_in_between(tmp_path: Path, digits: Path, alfamix: Command):
@@ -20,8 +20,8 @@ def test_two_rounds_with_answers_in_between(tmp_path: Path, digits: Path, alfami
     assert first["outcome"]["metrics"]["samples"] == 60
     assert status["champion"]["round"] == 1
     assert status["counts"] == status["counts"] | {"samples": 280, "queried": 20, "pool": 160, "train": 40}
-    report = (project / "rounds" / "000001" / "report.html").read_text(encoding="utf-8")
-    assert report.startswith("<!doctype html>") or report.startswith("<!DOCTYPE html>")
+    alfamix("report", project, "--round", "1", "--to", tmp_path / "round.html")
+    assert (tmp_path / "round.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
 
     assert "no round" in alfamix("round", project).stdout, "nothing is new"
 
@@ -36,10 +36,7 @@ def test_two_rounds_with_answers_in_between(tmp_path: Path, digits: Path, alfami
     status = json.loads(alfamix("status", project, "--json").stdout)
     assert [entry["state"] for entry in status["rounds"]] == ["closed", "exported"]
     assert status["rounds"][1]["counts"]["train"] == 60
-    asked = [
-        {json.loads(line)["sample_id"] for line in (project / "queue" / name).read_text().splitlines()}
-        for name in ("000001.jsonl", "000002.jsonl")
-    ]
+    asked = [{line["sample_id"] for line in produced(project, number, "questions")} for number in (1, 2)]
     assert not asked[0] & asked[1], "a decided sample is never asked again"
     assert json.loads((project / "lock.json").read_text())["holder"] is None
 
@@ -55,10 +52,8 @@ def test_bad_files_are_quarantined_and_the_round_goes_on(tmp_path: Path, digits:
     alfamix("drop", project, digits)
     said = alfamix("round", project).stdout
     assert "4 samples could not be read" in said
-    lines = (project / "quarantine" / "000001.jsonl").read_text(encoding="utf-8").splitlines()
-    assert {json.loads(line)["sample_id"] for line in lines} == {path.stem for path in bad}
-    asked = (project / "queue" / "000001.jsonl").read_text(encoding="utf-8")
-    assert not any(path.stem in asked for path in bad)
+    assert {line["sample_id"] for line in produced(project, 1, "quarantine")} == {path.stem for path in bad}
+    assert not {line["sample_id"] for line in produced(project, 1, "questions")} & {path.stem for path in bad}
 
 
 def test_too_many_bad_files_stop_the_round_and_are_named(tmp_path: Path, digits: Path, alfamix: Command):
@@ -72,7 +67,8 @@ def test_too_many_bad_files_stop_the_round_and_are_named(tmp_path: Path, digits:
     assert len(done.stderr.splitlines()) == 1
     assert "4 of 280 samples cannot be read, more than limits.quarantine_share 0.01 allows" in done.stderr
     assert "digit-0200.png: " in done.stderr
-    assert not (project / "queue").exists()
+    assert not (project / "rounds" / "000001" / "objects").exists()
+    assert not (project / "champion.json").exists(), "the gate speaks before any promotion"
     status = json.loads(alfamix("status", project, "--json").stdout)
     assert status["rounds"][0]["state"] == "failed"
     assert "cannot be read" in status["rounds"][0]["reason"]

@@ -2,13 +2,18 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from alfamix_core.project import objects
 from alfamix_core.records.project import Project
+from alfamix_core.records.query import Question
+from alfamix_core.storage import open_store
 from pipelines.cli import app
+from tests.alfamix_core.project.conftest import commit
 from tests.pipelines.kubeflow_server import serve
 
 
@@ -67,12 +72,20 @@ class Birds:
         path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
     def ask(self, number, *ids):
-        """Put a round's questions into the queue."""
-        defaults = {"round": number, "suggestion": "cat", "asked_at": "2999-01-01T00:00:00Z"}
-        self.put(
-            f"queue/{number:06d}.jsonl",
-            *({"sample_id": key, "uri": f"file:///{key}.png", "rank": rank} | defaults for rank, key in enumerate(ids)),
+        """Commit a round that asks."""
+        defaults = {"round": number, "suggestion": "cat", "asked_at": datetime(2999, 1, 1, tzinfo=UTC)}
+        self.commit(
+            number,
+            questions=[
+                Question(sample_id=key, uri=f"file:///{key}.png", rank=rank, **defaults) for rank, key in enumerate(ids)
+            ],
         )
+
+    def commit(self, number, **lines):
+        """Commit a round that names objects, of lines."""
+        store = open_store(self.project.as_uri())
+        named = {name: objects.write_lines(store, number, records) for name, records in lines.items()}
+        commit(store, Project.parse((self.project / "project.json").read_bytes(), ""), number, **named)
 
     def tree(self):
         """Everything below the test's folder, byte for byte."""

@@ -268,12 +268,11 @@ def test_an_oracle_that_knows_another_class_is_refused(birds, refused):
 HOLD = """
 import os, sys
 from datetime import UTC, datetime, timedelta
-os.environ["ALFAMIX_DRIVER"] = str(os.getpid())
 from alfamix_core.project import lock
 from alfamix_core.storage import open_store
 
 now = datetime.now(UTC)
-lock.acquire(open_store(sys.argv[1]), lock.driver("run-1"), now, now + timedelta(hours=1))
+lock.acquire(open_store(sys.argv[1]), lock.process("run-1", os.getpid()), now, now + timedelta(hours=1))
 print("held", flush=True)
 input()
 """

@@ -2,6 +2,11 @@
 
 import json
 
+from alfamix_core.records.stage import Quarantined
+from alfamix_core.storage import open_store
+from tests.alfamix_core.project.conftest import Made
+from tests.alfamix_core.project.test_champion import trained
+
 
 def test_a_healthy_project_is_well_and_a_damaged_one_has_findings_and_status_1(birds):
     birds.files("x.png")
@@ -20,7 +25,7 @@ def test_a_sample_that_was_repaired_is_released(birds):
     birds.files("x.png")
     birds.run("drop", "birds", "new")
     key = next(birds.project.glob("drops/*/files/*")).stem
-    birds.put("quarantine/000001.jsonl", {"sample_id": key, "uri": "x", "reason": "?"})
+    birds.commit(1, quarantine=[Quarantined(sample_id=key, uri="x", reason="?")])
     assert json.loads(birds.run("status", "birds", "--json"))["counts"]["quarantined"] == 1
     result = birds.alfamix("doctor", "birds", "--release", "--sample", "z")
     assert (result.exit_code, result.stderr) == (2, 'alfamix: sample "z" is not in quarantine\n')
@@ -46,7 +51,8 @@ def test_withdrawn_samples_are_counted_in_the_status(birds):
 
 def test_a_person_promotes_and_rolls_back(birds):
     for number in (1, 2):
-        birds.put(f"models/{number:06d}/model.json", {})
+        made = Made(open_store(birds.project.as_uri()))
+        trained(made, number, promoted=False)
     assert birds.run("promote", "birds", "--round", 1) == "the model of round 1 is the champion\n"
     said = birds.run("promote", "birds", "--round", 2, "--reason", "it sees at night")
     assert said == "the model of round 2 is the champion in place of round 1\n"

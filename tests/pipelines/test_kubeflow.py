@@ -9,10 +9,10 @@ URI = "s3://bucket/birds"
 
 
 def test_the_first_start_uploads_the_pipeline_and_the_second_finds_it(kubeflow, server, settings):
-    first, second = (kubeflow.start(settings, URI, force) for force in (True, False))
+    first, second = (kubeflow.start(settings, URI, force, not force) for force in (True, False))
     assert [run["runtime_config"]["parameters"] for run in server.runs.values()] == [
-        {"project_uri": URI, "force": True},
-        {"project_uri": URI, "force": False},
+        {"project_uri": URI, "force": True, "fresh": False},
+        {"project_uri": URI, "force": False, "fresh": True},
     ]
     assert first != second
     assert (len(server.pipelines), len(server.versions), len(server.experiments)) == (1, 1, 1)

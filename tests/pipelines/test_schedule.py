@@ -18,7 +18,7 @@ def test_a_schedule_is_one_recurring_run_without_catching_up(kubeflow, server, s
     made = server.recurring[change.schedule.recurring_run_id]
     assert (made["no_catchup"], made["max_concurrency"], made["mode"]) == (True, 1, "ENABLE")
     assert made["trigger"]["cron_schedule"]["cron"] == "0 0 6 * * *"
-    assert made["runtime_config"]["parameters"] == {"project_uri": URI, "force": False}
+    assert made["runtime_config"]["parameters"] == {"project_uri": URI, "force": False, "fresh": False}
     assert made["description"] == f"Rounds of {URI}: at 06:00:00 UTC, every day"
     assert schedule.show(kubeflow, settings, URI) == [change.schedule]
 

@@ -51,7 +51,6 @@ def test_a_plan_of_a_schedule_needs_no_cluster(birds, server):
         (("schedule", "show", "birds", "--endpoint", "kf"), 2, "--endpoint: must be the http:// or https:// address"),
         (("schedule", "show", "birds", "--endpoint", "http://127.0.0.1:9"), 3, "cannot be reached"),
         (("round", "birds", "--engine", "kubeflow", "--endpoint", ""), 2, "--endpoint: must be"),
-        (("round", "birds", "--engine", "kubeflow", "--fresh"), 2, "--fresh: is for --engine local"),
         (("round", "birds", "--engine", "slurm"), 2, '--engine: must be local, docker or kubeflow, not "slurm"'),
     ],
 )
@@ -63,12 +62,12 @@ def test_what_cannot_be_is_one_line(birds, server, arguments, status, message):
 
 
 def test_a_round_on_a_cluster_prints_its_run_and_its_link(birds, server):
-    said = birds.run("round", "birds", "--engine", "kubeflow", "--force")
+    said = birds.run("round", "birds", "--engine", "kubeflow", "--force", "--fresh")
     (run,) = server.runs.values()
     assert said == (
         f"round 1 · the first round · run {run['run_id']}\n{server.endpoint}/#/runs/details/{run['run_id']}\n"
     )
-    assert run["runtime_config"]["parameters"] == {"project_uri": birds.project.as_uri(), "force": True}
+    assert run["runtime_config"]["parameters"] == {"project_uri": birds.project.as_uri(), "force": True, "fresh": True}
     told = json.loads(birds.run("round", "birds", "--engine", "kubeflow", "--json"))
     assert told["run_id"] in server.runs
 

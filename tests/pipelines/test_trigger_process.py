@@ -127,6 +127,7 @@ def test_once_on_a_cluster_starts_one_run_and_not_another_beside_it(birds, serve
     assert server.runs[run_id]["runtime_config"]["parameters"] == {
         "project_uri": birds.project.as_uri(),
         "force": False,
+        "fresh": False,
     }
     assert "a run is under way" in birds.run(*arguments)
     assert len(server.runs) == 1

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -60,16 +61,27 @@ class Ledger:
         (withdrawn,) = self._rows("select count(*) from samples semi join withdrawn using (sample_id)")[0]
         return Counts(samples=fields.total() + withdrawn, withdrawn=withdrawn, **fields)
 
-    def pool(self) -> pa.RecordBatchReader:
-        """Return the samples that may be asked about now: sample_id, uri, group, in order of their ids."""
-        return self._reader("""select sample_id, uri, "group" from states where state = 'pool' order by sample_id""")
+    def pool(self, earlier: Mapping[str, int], on_map: int) -> pa.RecordBatchReader:
+        """Return the samples that may be asked about now, in order of their ids.
 
-    def pool_since(self, earlier: Mapping[str, int]) -> pa.RecordBatchReader:
-        """Return the pool with the column ``new``: whether the sample came after those versions; all of it if empty."""
+        Args:
+            earlier: versions of the tables; a sample that came after them is new.
+            on_map: how many samples are on the map: those with the smallest SHA-256 of their id.
+
+        Returns:
+            Columns sample_id, uri, group, on_map, new.
+        """
+        self._materialise()
         return self._reader(
-            """select sample_id, uri, "group", load > ? as new from states join (select sample_id, load from samples)
-            using (sample_id) where state = 'pool' order by sample_id""",
-            [earlier.get("samples", -1)],
+            """
+            with chosen as (
+                select sample_id from state_rows where state = 'pool' order by sha256(sample_id), sample_id limit ?
+            )
+            select state_rows.sample_id, uri, "group", chosen.sample_id is not null as on_map, load > ? as new
+            from state_rows left join chosen using (sample_id)
+            where state = 'pool' order by state_rows.sample_id
+            """,
+            [on_map, earlier.get("samples", -1)],
         )
 
     def labelled(self) -> pa.RecordBatchReader:
@@ -79,10 +91,11 @@ class Ledger:
             Columns sample_id, uri, label (int32, the place of its class), split, group, round (int32, of the deciding
             answer; 0: none).
         """
+        self._materialise()
         return self._reader(
             """select sample_id, uri, (list_position(?, label) - 1)::integer as label, split, "group",
                 label_round::integer as round
-            from states where state = 'labelled' order by sample_id""",
+            from state_rows where state = 'labelled' order by sample_id""",
             [list(self.settings.classes)],
         )
 
@@ -108,6 +121,14 @@ class Ledger:
             by_uri = self._rows("select text, sample_id from samples join wanted on uri = text")
             by_id = self._rows("select text, sample_id from samples join wanted on sample_id = text")
         return dict(by_uri) | dict(by_id)
+
+    def known(self, ids: Sequence[str]) -> frozenset[str]:
+        """Return those of the ids that are samples and not withdrawn."""
+        wanted = pa.table({"sample_id": pa.array(sorted(set(ids)), pa.string())})
+        with self._holding("wanted", wanted):
+            return frozenset(
+                key for (key,) in self._rows("select sample_id from placed semi join wanted using (sample_id)")
+            )
 
     def withdrawn(self) -> frozenset[str]:
         """Return the ids that must not be used any more."""
@@ -157,6 +178,11 @@ class Ledger:
     def new_samples(self, earlier: Mapping[str, int]) -> int:
         """Count the samples that came after those versions."""
         return int(self._rows("select count(*) from samples where load > ?", [earlier.get("samples", -1)])[0][0])
+
+    def new_drops(self, earlier: Mapping[str, int]) -> list[str]:
+        """Return the keys of the manifests whose samples came after those versions."""
+        rows = "select distinct key from samples where load > ? order by key"
+        return [key for (key,) in self._rows(rows, [earlier.get("samples", -1)])]
 
     def touched(self, earlier: Mapping[str, int]) -> int:
         """Count the samples about whose label anything came after those versions: at least the new labels."""
@@ -222,7 +248,15 @@ class Ledger:
         """The version of each table."""
         return self.tables.versions
 
-    def _rows(self, sql: str, values: Sequence[object] = ()) -> "list[tuple[object, ...]] | list":  # type: ignore[type-arg]
+    def _materialise(self) -> None:
+        """Work the states out once, for what asks for them several times."""
+        with explained("the rules"):
+            self._con.execute(
+                """create temp table if not exists state_rows as
+                select sample_id, uri, "group", split, state, label, label_round, load from states"""
+            )
+
+    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with explained("the rules"):
             return self._con.execute(sql, list(values)).fetchall()
 

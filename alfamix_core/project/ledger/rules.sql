@@ -23,6 +23,7 @@ create view latest_questions as
 create view placed as
     select
         samples.sample_id, samples.uri, samples.label as manifest_label, samples."group",
+        samples.load,
         case
             when samples.split <> 'train' then samples.split
             when asked.sample_id is not null then if(asked.audit, 'audit', 'train')
@@ -48,7 +49,7 @@ create view counted_events as
 -- Of an annotator the last event about a sample counts, and one from the future counts as of its loading. A withdrawal
 -- takes the answer back.
 create view standing_answers as
-    select sample_id, kind, label, round
+    select sample_id, annotator, kind, label, round
     from (
         select * from counted_events
         qualify row_number() over (

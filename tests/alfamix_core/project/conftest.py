@@ -1,20 +1,54 @@
-"""A project made of its files alone: manifests, label batches, queues; no picture is ever opened."""
+"""A project made of its files alone: manifests, label batches, committed rounds; no picture is ever opened."""
 
+import tempfile
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from alfamix_core.project import layout
+from alfamix_core.project import layout, models, objects
 from alfamix_core.project.initialise import initialise
 from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.records.champion import Champion
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
+from alfamix_core.records.round import Counts, Round
+from alfamix_core.records.stage import Quarantined
 from alfamix_core.storage import open_store
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def commit(store, settings, number, at=NOON, **named):
+    """Commit a round that names objects, besides those that it names already."""
+    record = Round(
+        number=number,
+        revision=1,
+        fence=1,
+        run_id="run",
+        state="exported",
+        planned_at=at,
+        seed=1,
+        inputs=(),
+        settings=settings,
+        champion=Champion(),
+        counts=Counts(),
+        shards=1,
+        digest="0" * 64,
+        objects=named,
+    )
+    key = layout.round_file(number)
+    if store.entry(key) is None:
+        store.create(key, record.document())
+    else:
+        stored = store.read(key)
+        old = Round.parse(stored.data, key)
+        record = old.model_copy(update={"objects": old.objects | named, "revision": old.revision + 1})
+        store.swap(key, record.document(), stored.tag)
+    return record
 
 
 class Made:
@@ -56,12 +90,33 @@ class Made:
             time=time,
         )
 
-    def ask(self, number, *ids, at=NOON):
+    def questions(self, number, *ids, at=NOON):
+        """Write a round's questions; return the objects that its record is to name."""
         questions = [
             Question(sample_id=key, uri=f"file:///{key}.png", round=number, rank=rank, asked_at=at)
             for rank, key in enumerate(ids)
         ]
-        self.store.create(layout.queue(number), b"".join(question.json_line() for question in questions))
+        return {"questions": objects.write_lines(self.store, number, questions)}
+
+    def ask(self, number, *ids, at=NOON):
+        """Commit a round that asks; nobody trained anything."""
+        return self.commit(number, at, **self.questions(number, *ids, at=at))
+
+    def quarantine(self, number, *ids, at=NOON):
+        """Commit a round that could not read some samples."""
+        bad = [Quarantined(sample_id=key, uri=key, reason="?") for key in ids]
+        return self.commit(number, at, quarantine=objects.write_lines(self.store, number, bad))
+
+    def commit(self, number, at=NOON, **named):
+        """Commit a round that names objects, besides those that it names already."""
+        return commit(self.store, self.settings, number, at, **named)
+
+    def model(self, weights):
+        """Put a model into the project; return its digest."""
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "model.json").write_bytes(b"card")
+            (Path(folder) / "model.safetensors").write_bytes(weights.encode())
+            return models.upload(self.store, Path(folder))
 
     def ledger(self, now=NOON):
         return derive(self.store, self.settings, freeze(self.store), now)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from alfamix_core.errors import InputError
+from alfamix_core.project import objects
 from alfamix_core.project.ledger import audit_place
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
@@ -60,7 +61,7 @@ def test_what_was_asked_for_the_audit_stays_there_when_the_share_shrinks(made):
     made.drop("d", *IDS)
     first = made.ledger().reserve(0)[0].sample_id
     question = Question(sample_id=first, uri="file:///x", round=1, rank=0, audit=True, asked_at=NOON)
-    made.store.create("queue/000001.jsonl", question.json_line())
+    made.commit(1, questions=objects.write_lines(made.store, 1, [question]))
     made.configure(audit={"share": 0.0})
     assert made.ledger().samples[first].split == "audit"
 

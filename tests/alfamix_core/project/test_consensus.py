@@ -3,10 +3,10 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from alfamix_core.project.consensus import Verdict, verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alfamix_core.project.consensus import Verdict, verdict
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.project import QueueSettings
 

@@ -4,10 +4,10 @@ import hashlib
 import json
 
 import pytest
+from alfamix_core.project.drops import Registered, register
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout
-from alfamix_core.project.drops import Registered, register
 
 
 @pytest.fixture

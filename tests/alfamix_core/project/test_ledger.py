@@ -4,16 +4,15 @@ import itertools
 from datetime import timedelta
 
 import pytest
+from alfamix_core.project.consensus import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout
-from alfamix_core.project.consensus import Verdict
 from alfamix_core.project.ledger import Ledger, Sample, derive, freeze
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts
-from alfamix_core.records.stage import Quarantined
 
 DAY = timedelta(days=1)
 
@@ -22,18 +21,13 @@ def pool(ledger):
     return [sample.sample_id for sample in ledger.ordered() if ledger.in_pool(sample)]
 
 
-def quarantine(made, number, *ids):
-    lines = [Quarantined(sample_id=key, uri=key, reason="empty file").json_line() for key in ids]
-    made.store.create(layout.quarantine(number), b"".join(lines))
-
-
 def test_every_state_is_derived_from_the_files_by_hand(made):
     made.drop("a", *"bcdefghij")
     made.drop("labelled", "k", label="cat")
     made.drop("tested", "l", label="dog", split="test")
     made.drop("later", "m", split="val")
     made.ask(1, "b", "c", "d", "e", "f")
-    quarantine(made, 1, "h")
+    made.quarantine(1, "h")
     made.label("1", c="cat", g="owl")
     made.events(
         "2",
@@ -148,7 +142,7 @@ def test_a_sample_whose_label_came_with_a_later_drop_is_asked_no_longer(made):
 def test_a_sample_that_cannot_be_read_is_asked_no_longer(made):
     made.drop("a", "b")
     made.ask(1, "b")
-    quarantine(made, 2, "b")
+    made.quarantine(2, "b")
     assert made.ledger().open_queries == {}
 
 

@@ -1,6 +1,8 @@
 """One run at a time, and a dead one is no hindrance."""
 
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,16 +15,10 @@ import pytest
 from alfamix_core.errors import LockedError
 from alfamix_core.project import layout, lock
 from alfamix_core.project.lock import acquire, blocked_by, read, release, renew, require, unlock
-from alfamix_core.records.lock import Holder
+from alfamix_core.records.lock import Holder, Lock
 
 ROOT = Path(__file__).parents[3]
 HOUR = timedelta(hours=1)
-
-
-def local(run_id, pid, monkeypatch):
-    """Return the holder that a stage of a local run writes."""
-    monkeypatch.setenv(lock.DRIVER, str(pid))
-    return lock.driver(run_id)
 
 
 @pytest.fixture
@@ -110,14 +106,14 @@ def test_without_a_lock_nobody_holds_the_project(place, noon):
         require(place, "a", noon)
 
 
-def test_a_living_process_of_this_host_keeps_the_lock(place, holder, noon, living, monkeypatch):
-    acquire(place, local("a", living.pid, monkeypatch), noon, noon + HOUR)
+def test_a_living_process_of_this_host_keeps_the_lock(place, holder, noon, living):
+    acquire(place, lock.process("a", living.pid), noon, noon + HOUR)
     with pytest.raises(LockedError, match=rf"locked by run a \(process {living.pid} on "):
         acquire(place, holder("b"), noon, noon + HOUR)
 
 
-def test_a_dead_process_of_this_host_is_taken_over_at_once(place, holder, noon, living, monkeypatch):
-    acquire(place, local("a", living.pid, monkeypatch), noon, noon + HOUR)
+def test_a_dead_process_of_this_host_is_taken_over_at_once(place, holder, noon, living):
+    acquire(place, lock.process("a", living.pid), noon, noon + HOUR)
     living.kill()  # not waited for: a zombie is dead as well
     deadline = time.monotonic() + 10
     while blocked_by(read(place)[0], "b", noon) and time.monotonic() < deadline:
@@ -127,8 +123,8 @@ def test_a_dead_process_of_this_host_is_taken_over_at_once(place, holder, noon, 
     assert acquire(place, holder("b"), noon, noon + HOUR).fence == 2
 
 
-def test_a_pid_that_came_back_as_another_process_is_dead(place, holder, noon, living, monkeypatch):
-    earlier = local("a", living.pid, monkeypatch).model_copy(update={"started": "12"})
+def test_a_pid_that_came_back_as_another_process_is_dead(place, holder, noon, living):
+    earlier = lock.process("a", living.pid).model_copy(update={"started": "12"})
     acquire(place, earlier, noon, noon + HOUR)
     assert acquire(place, holder("b"), noon, noon + HOUR).fence == 2
 
@@ -148,19 +144,57 @@ def test_a_process_names_itself_for_containers_that_cannot_see_it(monkeypatch):
     monkeypatch.setenv(lock.DRIVER, lock.this_process())
     assert lock.driver("a") == lock.process("a", os.getpid())
     assert not lock.is_gone(lock.this_process())
-    assert lock.is_gone(f"{os.getpid()} 12 {socket.gethostname()}")
-    assert not lock.is_gone(f"{os.getpid()} 12 elsewhere")
+    pid, _, boot, namespace, host = lock.this_process().split()
+    assert lock.is_gone(f"{pid} 12 {boot} {namespace} {host}")
+    assert not lock.is_gone(f"{pid} 12 {boot} {namespace} elsewhere")
 
 
-def test_whoever_does_not_see_his_own_driver_takes_no_other_for_dead(place, holder, noon, living, monkeypatch):
-    """In a container with the host's network the host's name is the same, and all of its processes are missing."""
-    dead = local("a", living.pid, monkeypatch).model_copy(update={"started": "12"})
-    acquire(place, dead, noon, noon + HOUR)
-    monkeypatch.setenv(lock.DRIVER, f"{living.pid} 13 {socket.gethostname()}")
-    with pytest.raises(LockedError):
-        acquire(place, holder("b"), noon, noon + HOUR)
-    monkeypatch.setenv(lock.DRIVER, lock.this_process())
-    assert acquire(place, holder("b"), noon, noon + HOUR).fence == 2
+@pytest.mark.parametrize("field", ["host", "boot", "namespace"])
+def test_only_who_shares_host_boot_and_pid_namespace_takes_a_process_for_dead(place, holder, noon, field):
+    dead = lock.process("a", os.getpid()).model_copy(update={"started": "12"})
+    assert blocked_by(Lock(revision=1, fence=1, holder=dead, until=noon + HOUR), "b", noon) == ""
+    for other in ("elsewhere", ""):
+        acquire(place, dead.model_copy(update={field: other}), noon, noon + HOUR)
+        with pytest.raises(LockedError, match="locked by run a"):
+            acquire(place, holder("b"), noon, noon + HOUR)
+
+
+LIVE = """
+import os, sys
+from datetime import UTC, datetime, timedelta
+from alfamix_core.errors import LockedError
+from alfamix_core.project import lock
+from alfamix_core.storage import open_store
+
+store, now = open_store(sys.argv[1]), datetime.now(UTC)
+try:
+    lock.acquire(store, lock.process(sys.argv[2], os.getpid()), now, now + timedelta(hours=1))
+except LockedError as error:
+    print(error)
+else:
+    print("held", lock.read(store)[0].holder.host, lock.is_alive(lock.read(store)[0], now), flush=True)
+    input()
+"""
+NAMESPACES = ["unshare", "--pid", "--fork", "--kill-child", "--uts"]
+
+
+def can_unshare():
+    return shutil.which("unshare") and subprocess.run([*NAMESPACES, "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_unshare(), reason="making a PID namespace needs root and util-linux")
+@pytest.mark.parametrize("proc", [["--mount-proc"], []], ids=["own /proc", "the host's /proc"])
+def test_a_second_container_with_the_same_host_name_is_refused_while_the_first_lives(place, noon, proc):
+    """Each sees that no process of the first's pid began when the first says; neither may conclude anything."""
+    command = [*NAMESPACES, *proc, sys.executable, "-c", LIVE, place.uri]
+    refused = re.compile(rf"the project is locked by run first \(process \d+ on {socket.gethostname()}\) until ")
+    with subprocess.Popen([*command, "first"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout.readline().decode() == f"held {socket.gethostname()} True\n"
+        for other in (command, command[-4:]):
+            second = subprocess.run([*other, "second"], cwd=ROOT, capture_output=True, text=True, check=True, input="")
+            assert refused.match(second.stdout), second
+        assert read(place)[0].holder.run_id == "first"
+        first.kill()
 
 
 RACE = """

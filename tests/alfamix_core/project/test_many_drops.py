@@ -3,14 +3,14 @@
 import json
 
 import pytest
+from alfamix_core.project.drops import register
+from alfamix_core.project.samples import Sample
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import drops, layout, raw, segments
-from alfamix_core.project.drops import register
 from alfamix_core.project.ledger import derive, freeze
-from alfamix_core.project.samples import Sample
 from alfamix_core.records.manifest import ManifestLine
 
 

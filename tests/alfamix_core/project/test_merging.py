@@ -5,13 +5,13 @@ import threading
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-
-from alfamix_core.errors import InputError
-from alfamix_core.project import cleaning, layout, lock, raw, rounds, segments
 from alfamix_core.project.drops import register
+from alfamix_core.records.segment import CARD_FILE
+
+from alfamix_core.errors import InputError, LockedError
+from alfamix_core.project import cleaning, layout, lock, raw, rounds, segments
 from alfamix_core.project.ledger import current, derive, freeze
 from alfamix_core.records.manifest import ManifestLine
-from alfamix_core.records.segment import CARD_FILE
 from alfamix_core.storage import Store, open_store
 
 
@@ -108,8 +108,8 @@ def test_clean_leaves_segments_alone_while_a_run_is_alive_or_a_round_unfinished(
         patch.setattr(segments, "MANY_SMALL", 100)
         rounds.begin(many.store, holder("run-1"), noon)
     frozen = names(many.store)
-    assert cleaning.clean(many.store, 0, noon) == []
-    assert lock.read(many.store)[0].holder.run_id == "run-1"
+    with pytest.raises(LockedError, match="locked by run run-1"):
+        cleaning.clean(many.store, 0, noon)
     lock.release(many.store, "run-1")
     assert cleaning.clean(many.store, 0, noon) == []
     assert names(many.store) == frozen

@@ -2,18 +2,19 @@
 
 from datetime import UTC, datetime
 
+from alfamix_core.project.news import new_drops, new_samples
+
 from alfamix_core.project import lock, rounds
 from alfamix_core.project.ledger import freeze
-from alfamix_core.project.news import new_drops, new_samples
 from alfamix_core.records.round import Outcome
 
 
 def begin(made, holder, run_id, forced=True):
     """Plan a round now and export it; return its record."""
     record, _ = rounds.begin(made.store, holder(run_id), datetime.now(UTC), force=forced)
-    made.ask(record.number, sorted(made.ledger(datetime.now(UTC)).pool()["sample_id"].to_pylist())[0])
+    asked = made.questions(record.number, sorted(made.ledger(datetime.now(UTC)).pool()["sample_id"].to_pylist())[0])
     outcome = Outcome(queries=1, strategy="random", exported_at=datetime.now(UTC))
-    rounds.mark_exported(made.store, record.number, run_id, outcome, datetime.now(UTC))
+    rounds.mark_exported(made.store, record.number, run_id, outcome, datetime.now(UTC), objects=asked)
     lock.release(made.store, run_id)
     return rounds.read(made.store, record.number)[0]
 

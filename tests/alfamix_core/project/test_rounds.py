@@ -1,13 +1,13 @@
 """When a round starts, what is frozen in it, and how its record moves."""
 
-import socket
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from alfamix_core.errors import InputError, LockedError, ObjectChangedError
 from alfamix_core.project import champion, doctor, layout, lock, rounds
-from alfamix_core.records.lock import Holder
+from alfamix_core.records.champion import Champion
 from alfamix_core.records.round import Counts, Outcome
 from alfamix_core.storage import path_of
 
@@ -27,8 +27,9 @@ def export(noon):
 
     def export(made, run_id, holder, *asked, at=noon, force=False):
         record, _ = rounds.begin(made.store, holder(run_id), at, force)
-        made.ask(record.number, *asked, at=at)
-        exported = rounds.mark_exported(made.store, record.number, run_id, outcome(queries=len(asked)), at)
+        objects = made.questions(record.number, *asked, at=at)
+        found = outcome(queries=len(asked))
+        exported = rounds.mark_exported(made.store, record.number, run_id, found, at, objects=objects)
         lock.release(made.store, run_id)
         return exported
 
@@ -40,7 +41,7 @@ def test_the_name_of_a_dead_run_on_the_lock_is_told_and_taken_off_by_the_next_ru
 ):
     """Its process was killed in finish, after the round was exported: nothing waits for the deadline."""
     made.drop("a", "b", "c")
-    dead = Holder(run_id="run-1", host=socket.gethostname(), pid=2**22 + 1, started="1")
+    dead = lock.process("run-1", os.getpid()).model_copy(update={"pid": 2**22 + 1})
     record, _ = rounds.begin(made.store, dead, noon)
     rounds.mark_exported(made.store, 1, "run-1", outcome(), noon)
     said = "run run-1 holds the project and is dead or past its deadline; the next run takes it over"
@@ -274,10 +275,11 @@ def test_an_empty_pool_is_one_empty_shard(made, noon):
 
 def test_the_champion_of_the_moment_is_frozen_in_the_round(made, holder, noon):
     made.drop("a", "b")
-    serving = champion.promote(made.store, 1, {"accuracy": 0.5}, 1)
-    record, _ = rounds.begin(made.store, holder("run"), noon)
-    champion.promote(made.store, 2, {"accuracy": 0.9}, 1)
-    assert rounds.read(made.store, record.number)[0].champion == serving
+    serving = champion.swap(made.store, Champion(), None, made.ask(1), {"accuracy": 0.5}, 1)
+    record, _ = rounds.begin(made.store, holder("run"), noon, force=True)
+    current, tag = champion.read(made.store)
+    champion.swap(made.store, current, tag, made.ask(3), {"accuracy": 0.9}, 1)
+    assert rounds.read(made.store, record.number)[0].champion == serving == current
 
 
 def test_what_a_person_put_beside_the_rounds_is_no_round(made, holder, noon):

@@ -1,11 +1,11 @@
 """Samples as a table: the same as a dictionary of them."""
 
 import pytest
+from alfamix_core.project.samples import Sample, Samples, resolver
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
-from alfamix_core.project.samples import Sample, Samples, resolver
 from alfamix_core.storage import absolute_uri
 
 PARTS = st.sampled_from(

@@ -24,8 +24,8 @@ def outcome(**fields):
 def export(made, holder, run_id, at, **fields):
     record, _ = rounds.begin(made.store, holder(run_id), at, force=True)
     ids = sorted(made.ledger(at).pool()["sample_id"].to_pylist())[:2]
-    made.ask(record.number, *ids, at=at)
-    rounds.mark_exported(made.store, record.number, run_id, outcome(**fields), at)
+    asked = made.questions(record.number, *ids, at=at)
+    rounds.mark_exported(made.store, record.number, run_id, outcome(**fields), at, objects=asked)
     lock.release(made.store, run_id)
 
 

@@ -33,13 +33,13 @@ def read(ledger, text, annotator="ann"):
 def test_questions_are_written_best_first_within_a_round(question):
     questions = [
         question("x", 2, 0, suggestion="猫"),
-        question("y", 1, 1, uri='s3://b/a, "quoted".png', thumbnail="rounds/000001/thumbnails/y.webp"),
+        question("y", 1, 1, uri='s3://b/a, "quoted".png', thumbnail="rounds/000001/objects/ab12"),
         question("z", 1, 0),
     ]
     assert questions_csv(questions, "file:///p/").splitlines() == [
         "sample_id,uri,thumbnail,suggestion,round,label",
         "z,file:///z.png,,,1,",
-        'y,"s3://b/a, ""quoted"".png",file:///p/rounds/000001/thumbnails/y.webp,,1,',
+        'y,"s3://b/a, ""quoted"".png",file:///p/rounds/000001/objects/ab12,,1,',
         "x,file:///x.png,,猫,2,",
     ]
 

@@ -11,6 +11,7 @@ import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
+from alfamix_core.records.segment import Covered, SegmentCard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,13 +40,12 @@ from alfamix_core.records.round import (
     StageTotal,
     Totals,
 )
-from alfamix_core.records.segment import Covered, SegmentCard
 from alfamix_core.records.selection import PlacedSample, Selection
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 BIRDS = Project(name="birds", classes=("Großtrappe", "猫"))
-PROMOTION = Promotion(promoted=True, reason="the first trained model", metrics={"accuracy": 1 / 3})
+PROMOTION = Promotion(promoted=True, reason="the first trained model", model="ab", metrics={"accuracy": 1 / 3})
 PRESENT = Round(
     number=12,
     revision=3,
@@ -60,6 +60,10 @@ PRESENT = Round(
     counts=Counts(samples=3, pool=2, train=1),
     shards=1,
     digest="4be81f0c22aa" + "0" * 52,
+    fresh=2,
+    objects={"questions": "ab", "report": "cd"},
+    model="ab",
+    promotion=PROMOTION,
     outcome=Outcome(queries=2, strategy="alfamix", summary={"cap": 0.25, "words": "so"}, exported_at=NOON),
 )
 EXAMPLES = [
@@ -69,7 +73,7 @@ EXAMPLES = [
     Evaluation(classes=("a", "b"), metrics={"accuracy": 1 / 3}, confusion=((1, 0), (2, 3)), promotion=PROMOTION),
     LabelEvent(event_id="e", sample_id="s", kind="label", label="猫", annotator="ann", round=2, time=NOON),
     LabelEvent(event_id="e", sample_id="s", kind="skip", annotator="ann", time=NOON),
-    Holder(run_id="run", host="here", pid=7, started="12345"),
+    Holder(run_id="run", host="here", boot="b", namespace="pid:[1]", pid=7, started="12345"),
     Lock(revision=2, fence=1, holder=Holder(run_id="run"), until=NOON),
     Lock(revision=1, fence=0),
     ManifestLine(uri="ü ber/ä.png", id="a.b-c_d", label="猫", split="val", group="camera 1"),
@@ -84,7 +88,7 @@ EXAMPLES = [
     PRESENT.outcome,
     PRESENT.inputs[0],
     PROMOTION,
-    ManualDecision(revision=2, kind="rollback", round=1, champion_round=3, time=NOON),
+    ManualDecision(revision=2, kind="rollback", round=1, model="ab", champion_round=3, time=NOON),
     Withdrawn(sample_id="s", reason="keine Einwilligung für 猫", time=NOON),
     Released(sample_id="s", round=3, time=NOON),
     Covered(key="drops/ä/manifest.jsonl", sha256="0" * 64, size=5),

@@ -1,0 +1,62 @@
+"""What the answers say about the people who give them: how many, how soon, how much alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from alfamix_core.project.ledger.ledger import Ledger
+
+_QUANTILES = (0.5, 0.9)
+_RECENT = """
+    with recent as (
+        select events.*, least(time, loaded_at) as moment from events semi join samples using (sample_id)
+        order by moment desc, event_id desc limit 1000
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """An account of the label events about samples that the project has.
+
+    Attributes:
+        kinds: how many events there are, by kind.
+        newest: moment of the newest event; None without any.
+        waiting: quantiles of the seconds from question to answer, over the answers to questions among the newest
+            1,000 events; empty without any.
+        agreement: share of the pairs of standing answers by two annotators to one sample that are equal, over the
+            samples of the newest 1,000 events; None without such a pair.
+    """
+
+    kinds: Mapping[str, int]
+    newest: datetime | None
+    waiting: Mapping[float, float]
+    agreement: float | None
+
+
+def account(ledger: Ledger) -> Answers:
+    """Look at the answers."""
+    kinds = ledger.query(
+        """select kind, count(*) as count, max(least(time, loaded_at)) as newest
+        from events semi join samples using (sample_id) group by kind order by kind"""
+    ).to_pylist()
+    waiting = ledger.query(
+        f"""{_RECENT}
+        select epoch(moment - max(asked_at)) as seconds
+        from recent join questions on questions.sample_id = recent.sample_id and asked_at <= moment
+        where kind <> 'withdraw' group by event_id, recent.sample_id, annotator, kind, label, moment order by seconds"""
+    )["seconds"].to_pylist()
+    (agreement,) = ledger.query(
+        f"""{_RECENT}
+        select avg((one.kind = other.kind and one.label is not distinct from other.label)::integer) as agreement
+        from standing_answers as one join standing_answers as other
+            on one.sample_id = other.sample_id and one.annotator < other.annotator
+        where one.sample_id in (select sample_id from recent)"""
+    )["agreement"].to_pylist()
+    last = len(waiting) - 1
+    return Answers(
+        kinds={row["kind"]: row["count"] for row in kinds},
+        newest=max((row["newest"] for row in kinds), default=None),
+        waiting={share: waiting[min(last, int(share * len(waiting)))] for share in _QUANTILES if waiting},
+        agreement=agreement,
+    )
