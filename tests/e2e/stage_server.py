@@ -94,15 +94,15 @@ class _Run:
 
     def __call__(self) -> int:
         """Run all stages; return the exit status of the first that failed."""
-        from alfamix_core.project.lock import DRIVER
+        from alfamix_core.project.lock import DRIVER, this_process
 
-        os.environ[DRIVER] = str(os.getpid())
+        os.environ[DRIVER] = this_process()
         request, status = self._request, 0
         try:
             self._stage("answer", lambda _: _answer(request.project, request.answers))
             if request.answers_only:
                 return 0
-            self._key = self._stage("ingest", lambda _: _body("ingest", request, force=False))["result"]
+            self._key = self._stage("ingest", lambda _: _body("ingest", request, force=False, fresh=False))["result"]
             if self._key != "idle":
                 self._round()
         except _StageFailedError as error:

@@ -4,7 +4,7 @@ import re
 from datetime import datetime
 
 from alfamix_core.project.ledger.ledger import Ledger
-from tests.twin.formats import Settings
+from tests.twin.formats import Event, Line, Settings
 from tests.twin.history import History, SampleState
 
 LABELLED = ("train", "val", "test", "audit")
@@ -31,12 +31,14 @@ def disagreements(ledger: Ledger, history: History, now: datetime, settings: Set
     pairs = {
         "open queries": (asked, queries),
         "counts": (ledger.counts().model_dump(), twin.counts),
-        "pool": (ledger.pool().read_all()["sample_id"].to_pylist(), twin.pool),
+        "pool": (sorted(name for name, row in found.items() if row[0] == "pool"), twin.pool),
         "reserve": ([name for name, _ in ledger.reserve(settings.seed, 1_000_000)], twin.reserve),
         "withdrawn": (set(ledger.withdrawn()) & set(twin.samples), withdrawn),
         "set aside": ({key: line for key, line in aside.items() if key not in twin.gone}, twin.set_aside),
         "lines set aside": ({(key, line) for key, line, _ in ledger.set_aside() if line}, twin.lines_set_aside),
         "event ids with two contents": (ledger.repeated_event_ids(), sorted(twin.findings)[:100]),
+        "events": (_events(ledger), twin.events),
+        "sample rows": (_lines(ledger), twin.lines),
         "answers about unknown samples": (ledger.unknown_answers(), twin.unknown),
         "rounds with an open query": (set(ledger.open_rounds()), twin.open_rounds),
     }
@@ -56,6 +58,21 @@ def _row(sample: SampleState) -> tuple[object, ...]:
     if (state, sample.split) == ("held_out", "audit"):
         state = "reserve"
     return state, sample.label, sample.round, sample.split
+
+
+def _events(ledger: Ledger) -> dict[Event, datetime]:
+    columns = ", ".join(Event._fields)
+    rows = ledger.query(f"select {columns}, loaded_at from events").to_pylist()
+    found = {Event(*list(row.values())[:-1]): row["loaded_at"] for row in rows}
+    assert len(found) == len(rows), "an event is there once"
+    return found
+
+
+def _lines(ledger: Ledger) -> dict[str, Line]:
+    rows = ledger.query('select sample_id, uri, label, split, "group" from samples').to_pylist()
+    found = {row["sample_id"]: Line(*row.values()) for row in rows}
+    assert len(found) == len(rows), "a sample is there once"
+    return found
 
 
 def _set_aside(ledger: Ledger) -> dict[str, int]:

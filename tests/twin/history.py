@@ -49,6 +49,8 @@ class State:
         unknown: events about samples that no drop has delivered.
         gone: files that were loaded or set aside once and were not there at the last load.
         open_rounds: rounds that have an open query.
+        lines: the manifest line of every sample.
+        events: every event, with the moment of its first load.
     """
 
     samples: dict[str, SampleState]
@@ -61,6 +63,8 @@ class State:
     unknown: int
     gone: set[str]
     open_rounds: set[int]
+    lines: dict[str, Line]
+    events: dict[Event, datetime]
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,8 @@ class History:
             unknown=sum(event.sample_id not in known.samples for event in known.events),
             gone=set(known.tried) - known.present,
             open_rounds={each.question[0] for each in samples.values() if each.question is not None},
+            lines=known.samples,
+            events=known.events,
         )
 
     def new_labels(self, since: int, settings: Settings) -> set[str]:

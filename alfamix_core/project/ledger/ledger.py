@@ -148,7 +148,7 @@ class Ledger:
     def set_aside(self) -> list[tuple[str, int, str]]:
         """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file."""
         return self._rows(
-            """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, sha256)
+            """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
             group by all order by key, line"""
         )
