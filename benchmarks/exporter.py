@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
-from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project import layout, lock, objects, rounds
 from alfamix_core.project.initialise import initialise
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.lock import Holder
@@ -49,7 +49,7 @@ def _history(store: Store, count: int, queries: int) -> None:
             Question(sample_id=key, uri=f"file:///{key}.png", round=number, rank=rank, asked_at=at)
             for rank, key in enumerate(ids)
         )
-        store.create(layout.queue(number), b"".join(question.json_line() for question in asked))
+        written = {"questions": objects.write_lines(store, number, asked)}
         answers = (
             LabelEvent(
                 event_id=f"e{key}",
@@ -71,7 +71,7 @@ def _history(store: Store, count: int, queries: int) -> None:
             totals=Totals(rounds={"alfamix": number}, queries=number * queries),
             exported_at=at,
         )
-        fields = {"number": number, "planned_at": at, "state": "closed", "outcome": outcome}
+        fields = {"number": number, "planned_at": at, "state": "closed", "outcome": outcome, "objects": written}
         store.create(layout.round_file(number), first.model_copy(update=fields).document())
     rounds.begin(store, Holder(run_id="last"), datetime.now(UTC), force=True)
     lock.release(store, "last")

@@ -59,6 +59,14 @@ NetworkOption = Annotated[
         envvar="ALFAMIX_DOCKER_NETWORK", help="Docker's network for the containers; host for an S3 on this machine."
     ),
 ]
+HostOption = Annotated[
+    str,
+    typer.Option(
+        envvar="ALFAMIX_HOST",
+        help="Address to listen on. Kubernetes and Prometheus come from outside a pod; elsewhere 127.0.0.1 is safer.",
+    ),
+]
+_EVERYWHERE = "0.0.0.0"  # every IPv4 address: a pod's own is not known before it runs
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
 P = ParamSpec("P")
@@ -118,6 +126,7 @@ def init(
 
     Everything is in one file, project.json, which you may edit at any time; a round uses the copy it was planned with.
     """
+    from alfamix_core.project.clock import check_clock
     from alfamix_core.project.initialise import initialise
 
     store = _open(project)
@@ -132,7 +141,9 @@ def init(
     }
     for text in setting or ():
         _set(fields, text)
-    initialise(store, Project.parse(json.dumps(fields), "the project"))
+    settings = Project.parse(json.dumps(fields), "the project")
+    check_clock(store, datetime.now(UTC))
+    initialise(store, settings)
     out.print(f"made the project {store.uri}")
 
 
@@ -284,7 +295,7 @@ def round_(
         docker.check(store, network)
     root = work if work is not None else work_folder.default(store.uri)
     folder = work_folder.of_round(root, intended.number)
-    log = root / "logs" / f"round-{intended.number:06d}-{now:%Y%m%dT%H%M%S}.log"
+    log = work_folder.new_log(root, intended.number, now)
     if not as_json:
         budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
         out.print(
@@ -599,6 +610,7 @@ def trigger(
     quiet: Annotated[float, typer.Option(min=0, help="Seconds without anything new before a run starts.")] = 30.0,
     max_wait: Annotated[float, typer.Option(min=0, help="Seconds after which it starts although more comes.")] = 600.0,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of /healthz and /metrics; 0 for none.")] = 9090,
+    host: HostOption = _EVERYWHERE,
     once: Annotated[bool, typer.Option("--once", help="Look once, start a run if one is due, end: a CronJob.")] = False,
     work: WorkOption = None,
 ) -> None:
@@ -638,7 +650,7 @@ def trigger(
         raise typer.Exit(watching.run_once())
     stale = max(180.0, 3 * poll)
     with (
-        health.serve(metrics, port, stale) if port else nullcontext(),
+        health.serve(metrics, port, stale, host) if port else nullcontext(),
         health.stopping_on_signals(watching.stop),
     ):
         watching.run()
@@ -649,6 +661,7 @@ def trigger(
 def exporter(
     projects: Annotated[list[str], typer.Argument(help="Folders or uris of projects.", show_default=False)],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of /metrics and /healthz; 0 for a free one.")] = 9108,
+    host: HostOption = _EVERYWHERE,
     refresh: Annotated[float, typer.Option(min=0.5, help="Seconds between two readings of the projects.")] = 60.0,
 ) -> None:
     """Serve projects' states to Prometheus, read from storage again and again.
@@ -661,8 +674,8 @@ def exporter(
 
     exporting = Exporter([_open(project).uri for project in projects], refresh)
     stale = max(1200.0, 3 * refresh)
-    with health.serve(exporting, port, stale) as chosen, health.stopping_on_signals(exporting.stop):
-        typer.echo(f"http://0.0.0.0:{chosen}/metrics", err=True)
+    with health.serve(exporting, port, stale, host) as chosen, health.stopping_on_signals(exporting.stop):
+        typer.echo(f"http://{f'[{host}]' if ':' in host else host}:{chosen}/metrics", err=True)
         exporting.run()
 
 

@@ -1,7 +1,7 @@
 """Rounds in containers on this machine: the very same pipeline and images, by the SDK's own Docker runner.
 
 Every stage runs as a user without rights, on a read-only root, without any capability. It sees the work folder, the
-folders that a project outside S3 consists of, and of our environment what is needed to reach S3.
+folders that a project outside S3 consists of, and of our environment the variables that are listed here.
 
 The SDK's runner lets Docker remove a container when it ends, and takes one that is gone before it could ask for the
 exit status for a success; and a container outlives the process that started it. So we run and remove them ourselves.
@@ -42,14 +42,33 @@ GPUS = "ALFAMIX_DOCKER_GPUS"
 _PROJECT, _DRIVER = "alfamix.project", "alfamix.driver"  # labels of our containers
 _SHARED_MEMORY = "1g"  # for the processes that read images; Docker's 64 MB are too few
 _KILLED = 137
-# what containers take over from our environment; the keys of S3 are looked up here, wherever they come from
-_TAKEN = ("ALFAMIX_", "OMP_")
-_TAKEN_NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-_LEFT = (
-    *("ALFAMIX_WORK", GPUS, "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
-    *("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME"),
-)
 _CA_BUNDLE = "AWS_CA_BUNDLE"
+# All that containers take over from our environment, since a stage decodes files of strangers and must know no secret
+# that it does not need. The keys of S3 are looked up here, wherever they come from.
+_TAKEN = {
+    "ALFAMIX_LOG": "how events are printed",
+    "ALFAMIX_LOG_CONTEXT": "the run that events belong to",
+    "ALFAMIX_TRAIN_PROCESSES": "how many processes train",
+    "OMP_NUM_THREADS": "how many cores a process may use",
+    "OMP_WAIT_POLICY": "whether idle threads spin",
+}
+_TAKEN_FOR_S3 = {
+    "AWS_ENDPOINT_URL": "which server",
+    "AWS_ENDPOINT_URL_S3": "which server",
+    "AWS_REGION": "which region",
+    "AWS_DEFAULT_REGION": "which region",
+    "AWS_USE_DUALSTACK_ENDPOINT": "IPv6",
+    "AWS_USE_FIPS_ENDPOINT": "which of Amazon's servers",
+    _CA_BUNDLE: "whom to trust",
+    "AWS_MAX_ATTEMPTS": "how often to try",
+    "AWS_RETRY_MODE": "when to try again",
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "what an older server understands",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "what an older server sends",
+    "AWS_EC2_METADATA_DISABLED": "that no keys are to be looked for",
+}
+# The way to S3 and to pretrained weights, without user and password: a proxy that wants them is set in Docker's own
+# configuration, which the engine hands to every container of its user.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 def check(store: Store, network: str) -> None:
@@ -219,14 +238,17 @@ def _remove_orphans(project_uri: str) -> None:
 
 def _environment(store: Store, settings: Project) -> dict[str, str]:
     on_s3 = _is_on_s3(store, settings)
-    kinds = (*_TAKEN, "AWS_") if on_s3 else _TAKEN
-    taken = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _LEFT and (name.startswith(kinds) or name.upper() in _TAKEN_NAMES)
-    }
+    names = {*_TAKEN, *(_TAKEN_FOR_S3 if on_s3 else ())}
+    taken = {name: value for name, value in os.environ.items() if name in names}
+    proxies = {name: _without_user(value) for name, value in os.environ.items() if name.upper() in _PROXIES}
     keys = _s3_keys() if on_s3 else {}
-    return {**taken, **keys, "HOME": "/tmp", lock.DRIVER: lock.this_process()}
+    return {**taken, **proxies, **keys, "HOME": "/tmp", lock.DRIVER: lock.this_process()}
+
+
+def _without_user(proxy: str) -> str:
+    """Return the address of a proxy without user and password; NO_PROXY holds neither."""
+    scheme, separator, rest = proxy.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
 
 
 def _s3_keys() -> dict[str, str]:

@@ -49,7 +49,7 @@ class Local:
     def start(self, plan: Plan) -> str:
         """Start a run; what earlier rounds left in the work folder is removed."""
         work_folder.forget_before(self._root, plan.number)
-        self._log = self._root / "logs" / f"round-{plan.number:06d}-{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+        self._log = work_folder.new_log(self._root, plan.number, datetime.now(UTC))
         folder = work_folder.of_round(self._root, plan.number)
         self._child = watch.start(self._store.uri, folder, self._log, False, self._engine, self._network)
         return f"process {self._child.pid}, log {self._log}"

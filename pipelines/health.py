@@ -4,8 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -13,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from alfamix_core.errors import InputError
 from alfamix_core.telemetry import metrics
 from alfamix_core.telemetry.exposition import counter, gauge
+from pipelines.http_server import serving
 
 
 class Watched(Protocol):
@@ -91,7 +91,7 @@ class TriggerMetrics:
 
 
 @contextmanager
-def serve(watched: Watched, port: int, stale: float, host: str = "0.0.0.0") -> Iterator[int]:
+def serve(watched: Watched, port: int, stale: float, host: str) -> Iterator[int]:
     """Serve /healthz and /metrics from a thread while the block runs.
 
     /healthz is 200 while the process goes round its loop, 503 when it has not for ``stale`` seconds: a store that is
@@ -107,42 +107,24 @@ def serve(watched: Watched, port: int, stale: float, host: str = "0.0.0.0") -> I
         The port.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken, or the address is not of this machine.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            kind = "text/plain; charset=utf-8"
-            if path == "/metrics":
-                status, body, kind = 200, watched.exposition(), CONTENT_TYPE_LATEST
-            elif path == "/healthz":
-                age = time.monotonic() - watched.turned
-                status = 200 if age <= stale else 503
-                body = b"ok\n" if age <= stale else f"no turn for {age:.0f} s\n".encode()
-            else:
-                status, body = 404, b"there are /healthz and /metrics\n"
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(path: str) -> tuple[int, str, bytes]:
+        plain = "text/plain; charset=utf-8"
+        if path == "/metrics":
+            return 200, CONTENT_TYPE_LATEST, watched.exposition()
+        if path == "/healthz":
+            age = time.monotonic() - watched.turned
+            return (200, plain, b"ok\n") if age <= stale else (503, plain, f"no turn for {age:.0f} s\n".encode())
+        return 404, plain, b"there are /healthz and /metrics\n"
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing: probes come every few seconds."""
-
-    try:
-        server = ThreadingHTTPServer((host, port), Handler)
-    except OSError as error:
-        raise InputError(f"--port {port}: cannot be listened on: {error.strerror}") from None
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ExitStack() as stack:
+        try:
+            chosen = stack.enter_context(serving(answer, host, port))
+        except OSError as error:
+            raise InputError(f"--host {host}, --port {port}: cannot be listened on: {error.strerror}") from None
+        yield chosen
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 """Where local runs keep their outputs, their cache and their logs.
 
 <root>/rounds/000012/outputs, cache    of one round; those of earlier rounds are removed when a round is exported
-<root>/logs/round-000012-<time>.log
+<root>/logs/round-000012-<time>.log    of one run; another run of the same second has -2 behind the time
 """
 
+import contextlib
 import hashlib
+import itertools
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 
 
@@ -22,6 +25,18 @@ def default(project_uri: str) -> Path:
 def of_round(root: Path, number: int) -> Path:
     """Return the folder of one round."""
     return root / "rounds" / f"{number:06d}"
+
+
+def new_log(root: Path, number: int, now: datetime) -> Path:
+    """Return a new, empty log file for a run, which no other run has, however many begin within a second."""
+    folder = root / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for again in itertools.count(1):
+        path = folder / f"round-{number:06d}-{now:%Y%m%dT%H%M%S}{f'-{again}' if again > 1 else ''}.log"
+        with contextlib.suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
+    raise AssertionError("a free name is found")
 
 
 def forget_before(root: Path, number: int) -> None:

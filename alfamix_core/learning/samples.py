@@ -1,5 +1,7 @@
 """The samples of a snapshot's table, as images to be read under the project's limits."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from alfamix_core.learning.batches import SampleImages
@@ -9,21 +11,27 @@ from alfamix_core.storage import SampleReader
 _CACHE_BYTES = 1 << 30
 
 
-def reader(settings: Project) -> SampleReader:
-    """Return what a project's files are read with."""
-    return SampleReader(settings.limits.max_file_bytes)
+def reader(settings: Project, roots: Sequence[str]) -> SampleReader:
+    """Return what a project's files are read with.
+
+    Args:
+        settings: of the project.
+        roots: uris of the folders that a symbolic link may lead to, see ``snapshot.read_roots``.
+    """
+    return SampleReader(settings.limits.max_file_bytes, roots)
 
 
-def images(rows: pa.Table, settings: Project, *, keep: bool = False) -> SampleImages:
+def images(rows: pa.Table, settings: Project, roots: Sequence[str], *, keep: bool = False) -> SampleImages:
     """Return the images of a table with the columns sample_id and uri.
 
     Args:
         rows: of a snapshot's pool or labelled samples.
         settings: of the project.
+        roots: as for ``reader``.
         keep: hold decoded images in memory for further passes, up to 1 GiB.
     """
     return SampleImages(
-        reader(settings),
+        reader(settings, roots),
         rows["sample_id"].to_pylist(),
         rows["uri"].to_pylist(),
         settings.image,

@@ -222,10 +222,6 @@ def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Itera
             yield Finding(
                 "orphaned", key, "has no manifest: its delivery was interrupted", "deliver it again, or delete it"
             )
-    named = {record.model for record in records.values()}
-    for name in store.folders(layout.MODELS):
-        if name not in named and not any(record.is_unfinished for record in records.values()):
-            yield Finding("orphaned", layout.model(name), "is named by no round", "alfamix clean")
     for number, record in records.items():
         if record.state == "closed" and any(True for _ in store.list(layout.run(number))):
             yield Finding("orphaned", layout.run(number), "is left of a closed round", "alfamix clean")

@@ -97,7 +97,7 @@ def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Loc
         try:
             store.create(layout.LOCK, lock.document())
         except ObjectExistsError:
-            raise LockedError("another run took the project's lock at the same moment") from None
+            raise LockedError(_taken(store, holder.run_id, now)) from None
         return lock
     old, tag = found
     reason = blocked_by(old, holder.run_id, now)
@@ -108,8 +108,14 @@ def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Loc
     try:
         store.swap(layout.LOCK, lock.document(), tag)
     except ObjectChangedError:
-        raise LockedError("another run took the project's lock at the same moment") from None
+        raise LockedError(_taken(store, holder.run_id, now)) from None
     return lock
+
+
+def _taken(store: Store, run_id: str, now: datetime) -> str:
+    """Say who was quicker; where that run has let go again already, say so."""
+    found = read(store)
+    return blocked_by(found[0] if found else None, run_id, now) or "another run took the project's lock a moment ago"
 
 
 def require(store: Store, run_id: str, now: datetime) -> Lock:

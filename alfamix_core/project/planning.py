@@ -19,6 +19,7 @@ from alfamix_core.records.round import Counts, Round
 from alfamix_core.storage import Store
 from alfamix_core.telemetry.events import emit
 
+_NO_SAMPLES = "the project has no samples; register some with `alfamix drop`"
 _LOADS = 5  # how often a load that another one overtook is tried again
 _QUIET = ("samples", "events", "corrections")  # while these stand still, no label and no sample is new
 
@@ -162,7 +163,10 @@ def loading(store: Store, project: Project, run_id: str, now: datetime) -> Itera
 
 def _nothing_new(store: Store, project: Project, last: tuple[Round, str] | None, force: bool) -> str:
     """Say why no round is due, from listings and the table ``inbox`` alone; empty where that cannot be said."""
-    if last is None or force or not last[0].is_committed or not project.round.min_new_labels:
+    if last is None:
+        _check_delivered(store, project)
+        return ""
+    if force or not last[0].is_committed or not project.round.min_new_labels:
         return ""
     if not project.round.min_new_samples or project.classes != last[0].settings.classes:
         return ""
@@ -175,6 +179,17 @@ def _nothing_new(store: Store, project: Project, last: tuple[Round, str] | None,
     return _too_little(last[0], project, 0, 0)
 
 
+def _check_delivered(store: Store, project: Project) -> None:
+    """Refuse a project to which nothing was delivered yet, before anything is written.
+
+    Raises:
+        InputError: there is no sample.
+    """
+    tables = open_tables(store, names=("inbox",))
+    if not tables.handles and not load.look(store, project, tables):
+        raise InputError(_NO_SAMPLES)
+
+
 def _resumption(last: tuple[Round, str]) -> Plan:
     record = last[0]
     return Plan("resume", f"round {record.number} is unfinished and continues", record.settings, last, record.counts)
@@ -185,7 +200,7 @@ def _judge(store: Store, ledger: Ledger, last: tuple[Round, str] | None, force: 
     project, counts = ledger.settings, ledger.counts()
     ledger.check_classes()
     if counts.samples == 0:
-        raise InputError("the project has no samples; register some with `alfamix drop`")
+        raise InputError(_NO_SAMPLES)
     due, text = _is_due(ledger, _compared(store, last), force)
     if counts.queried > project.queue.max_open:
         due, text = False, f"{counts.queried} queries are open, more than queue.max_open {project.queue.max_open}"

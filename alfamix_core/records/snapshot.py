@@ -1,6 +1,7 @@
 """The snapshot folder: a round's frozen world, as tables.
 
     round.json        the round's record, settings included
+    project-uri.txt   the project's uri; samples are read from there and from data_prefixes, and from nowhere else
     pool.parquet      the samples that may be asked: sample_id, uri, group, on_map, new
     labelled.parquet  the samples with a decided label: sample_id, uri, label (class index), split, group, round
     stage.json
@@ -17,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from alfamix_core.records.project import Project
 from alfamix_core.records.round import Round
 
 ROUND_FILE = "round.json"
+PROJECT_URI_FILE = "project-uri.txt"
 POOL_FILE = "pool.parquet"
 LABELLED_FILE = "labelled.parquet"
 AUDIT_FILE = "audit.parquet"
@@ -89,6 +92,11 @@ def _table(schema: pa.Schema, rows: list[tuple[object, ...]]) -> pa.Table:
 def read_round(snapshot: Path) -> Round:
     """Return the round that the snapshot was made for."""
     return Round.parse((snapshot / ROUND_FILE).read_bytes(), f"snapshot {ROUND_FILE}")
+
+
+def read_roots(snapshot: Path, settings: Project) -> tuple[str, ...]:
+    """Return the uris below which the samples' files lie: that of the project, and its data prefixes."""
+    return (snapshot / PROJECT_URI_FILE).read_text("utf-8"), *settings.data_prefixes
 
 
 def read_pool(snapshot: Path) -> pa.Table:

@@ -5,9 +5,10 @@ Everything else opens a store by its uri and never asks which of the two it got.
 
 from alfamix_core.errors import InputError
 from alfamix_core.storage.folder import FolderStore
+from alfamix_core.storage.links import LinkError
 from alfamix_core.storage.ranged import Ranged
 from alfamix_core.storage.s3 import S3Store
-from alfamix_core.storage.samples import SampleReader, list_uri
+from alfamix_core.storage.samples import SampleReader, list_uri, open_file
 from alfamix_core.storage.store import Entry, Store, Stored, Upload
 from alfamix_core.storage.uris import (
     absolute_uri,
@@ -21,6 +22,7 @@ from alfamix_core.storage.uris import (
 
 __all__ = [
     "Entry",
+    "LinkError",
     "Ranged",
     "SampleReader",
     "Store",
@@ -32,6 +34,7 @@ __all__ = [
     "list_uri",
     "normalise_folder_uri",
     "normalise_uri",
+    "open_file",
     "open_store",
     "path_of",
 ]

@@ -4,6 +4,9 @@ A tag is the SHA-256 of the content. An object is created by linking a complete 
 fails when the name is taken; it is swapped by a rename under a lock that all writers of this machine respect. So a
 process may be killed at any instruction and leaves at most a temporary file, which no reader ever sees.
 
+A symbolic link below the folder is listed, so that it can be named, and never followed: not by reading, writing or
+listing.
+
 Not for NFS or other file systems that several machines share: neither lock nor link is dependable there. Use S3.
 """
 
@@ -20,8 +23,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from alfamix_core.errors import InputError, StorageError
+from alfamix_core.storage.links import folder_of, open_below
 from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, Upload, is_valid_key
 from alfamix_core.storage.uris import file_uri
 
@@ -64,12 +69,13 @@ class FolderStore(Store):
 
     def _mark(self, key: str) -> None:
         with _explained(self._uri_of(key)):
-            (self._root / key).parent.mkdir(parents=True, exist_ok=True)
-            (self._root / key).touch()
+            _make_folder(self._root)
+            with folder_of(self._root, key, make=True) as (folder, name), suppress(FileExistsError):
+                os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder))
 
-    def _create_from(self, key: str, path: Path) -> str:
+    def _create_from(self, key: str, source: BinaryIO) -> str:
         with _explained(self._uri_of(key)), self._temporary() as temporary:
-            _copy(path, temporary)
+            _copy(source, temporary)
             digest = _digest(temporary)
             if not self._link(temporary, key):
                 with self._open(key) as stream:
@@ -78,24 +84,24 @@ class FolderStore(Store):
         return digest
 
     def _swap(self, key: str, data: bytes, tag: str) -> str:
-        target = self._root / key
         with _explained(self._uri_of(key)), self._swapping():
             try:
-                current = _tag(target.read_bytes())
+                with open_below(self._root, key) as stream:
+                    current = _tag(stream.read())
             except _ABSENT:
                 raise self._changed(key) from None
             if current != tag:
                 raise self._changed(key)
-            with self._temporary() as temporary:
+            with self._temporary() as temporary, folder_of(self._root, key, make=True) as (folder, name):
                 _write(temporary, data)
-                temporary.replace(target)
-                _sync_folder(target.parent)
+                os.replace(temporary, name, dst_dir_fd=folder)
+                os.fsync(folder)
         return _tag(data)
 
     def _open(self, key: str) -> io.BufferedReader:
         with _explained(self._uri_of(key)):
             try:
-                return (self._root / key).open("rb")
+                return io.BufferedReader(open_below(self._root, key), BUFFER)
             except _ABSENT:
                 raise self._missing(key) from None
 
@@ -119,19 +125,23 @@ class FolderStore(Store):
     def _status(self, key: str) -> os.stat_result | None:
         with _explained(self._uri_of(key)):
             try:
-                status = (self._root / key).stat()
+                with folder_of(self._root, key) as (folder, name):
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except _ABSENT:
                 return None
-        return status if stat.S_ISREG(status.st_mode) else None
+        return status if is_listed(status) else None
 
     def _list(self, folder: str) -> Iterator[Entry]:
+        with _explained(self._uri_of(folder)), suppress(*_ABSENT), folder_of(self._root, folder):
+            pass  # no folder on the way there is a link
         for name, status in walk(self._root / folder):
             yield _listed(folder + name, status)
 
     def _folders(self, folder: str) -> list[str]:
         with _explained(self._uri_of(folder)):
             try:
-                found = [path.name for path in (self._root / folder).iterdir() if path.is_dir()]
+                with folder_of(self._root, folder), os.scandir(self._root / folder) as items:
+                    found = [item.name for item in items if item.is_dir(follow_symlinks=False)]
             except _ABSENT:
                 return []
         return sorted((name for name in found if is_valid_key(folder + name)), key=os.fsencode)
@@ -140,7 +150,8 @@ class FolderStore(Store):
         target = self._root / key
         with _explained(self._uri_of(key)):
             try:
-                target.unlink()
+                with folder_of(self._root, key) as (parent, name):
+                    os.unlink(name, dir_fd=parent)
             except _ABSENT:
                 return
             for folder in target.parents:
@@ -150,6 +161,9 @@ class FolderStore(Store):
                     folder.rmdir()
                 except OSError:  # not empty, or someone was faster: either way it is not ours to remove
                     break
+
+    def clock(self) -> None:
+        """Return None: the folder's clock is that of this machine."""
 
     def unfinished_uploads(self) -> Sequence[Upload]:
         """Return none: a large file has no name before it is complete, and the next writer sweeps what is left."""
@@ -189,35 +203,33 @@ class FolderStore(Store):
 
     def _link(self, temporary: Path, key: str) -> bool:
         """Give the complete file its name; False when the name is taken."""
-        target = self._root / key
         while True:
             try:
-                try:
-                    _make_folder(target.parent)
-                except (FileExistsError, NotADirectoryError):
-                    raise StorageError(f"{self._uri_of(key)} cannot be made below an object") from None
-                target.hardlink_to(temporary)
+                with folder_of(self._root, key, make=True) as (folder, name):
+                    os.link(temporary, name, dst_dir_fd=folder)
+                    os.fsync(folder)
             except FileExistsError:
                 return False
+            except NotADirectoryError:
+                raise StorageError(f"{self._uri_of(key)} cannot be made below an object") from None
             except FileNotFoundError:
                 if not temporary.exists():
                     raise
                 continue  # a delete removed the folder, empty at that moment
             except OSError as error:
                 if error.errno == errno.EXDEV:
-                    raise InputError(f"{self.uri} must be one file system, but {target.parent} is another") from None
+                    raise InputError(f"{self._uri_of(key)} must be on the file system of {self.uri}") from None
                 if error.errno in _NO_LINKS and not isinstance(error, PermissionError):
                     raise InputError(f"{self.uri} must be on a file system with hard links: {error.strerror}") from None
                 raise
-            _sync_folder(target.parent)
             return True
 
 
 def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield (name relative to root, status) of every file below a folder, in the order of the names' bytes.
 
-    Links to files are followed, links to folders are not; what vanishes meanwhile is left out, and so is a folder
-    that does not exist.
+    A symbolic link counts as a file, with its own status: none is followed. What vanishes meanwhile is left out, and
+    so is a folder that does not exist.
 
     Raises:
         InputError: a folder may not be read.
@@ -235,11 +247,16 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
         else:
             with _explained(item.path):
                 try:
-                    status = item.stat()
+                    status = item.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-            if stat.S_ISREG(status.st_mode):
+            if is_listed(status):
                 yield item.name, status
+
+
+def is_listed(status: os.stat_result) -> bool:
+    """Tell whether a listing names it: a file, or a link that somebody put there."""
+    return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
 
 
 @contextmanager
@@ -273,9 +290,9 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as stream, target.open("wb") as out:
-        shutil.copyfileobj(stream, out, BUFFER)
+def _copy(source: BinaryIO, target: Path) -> None:
+    with target.open("wb") as out:
+        shutil.copyfileobj(source, out, BUFFER)
         out.flush()
         os.fsync(out.fileno())
 

@@ -14,7 +14,8 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -93,18 +94,17 @@ class S3Store(Store):
             raise self._changed(key)
         return new
 
-    def _create_from(self, key: str, path: Path) -> str:
+    def _create_from(self, key: str, source: BinaryIO) -> str:
         try:
-            with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                size = stream.tell()
-                # of a large file, see first whether it is there, so that a repetition costs nothing
-                if size < _PART_BYTES or (head := self._head(key)) is None:
-                    if self._upload(key, stream, digest, size):
-                        return digest
-                    head = self._head(key)
+            digest = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]  # any file is one
+            size = source.tell()
+            # of a large file, see first whether it is there, so that a repetition costs nothing
+            if size < _PART_BYTES or (head := self._head(key)) is None:
+                if self._upload(key, source, digest, size):
+                    return digest
+                head = self._head(key)
         except OSError as error:
-            raise StorageError(f"{path}: {error.strerror or one_line(error)}") from error
+            raise StorageError(f"{self._uri_of(key)}: its source: {error.strerror or one_line(error)}") from error
         if head is None:
             raise StorageError(f"{self._uri_of(key)} was removed while it was written")
         if head["ContentLength"] != size or (head["Metadata"].get(SHA256) or self._digest(key)) != digest:
@@ -172,6 +172,17 @@ class S3Store(Store):
         client = self._client()
         with explained(self._uri_of(key), client):
             client.delete_object(**self._place(key))
+
+    def clock(self) -> datetime | None:
+        """Return the time of an answer, as its Date header says; None where it has none that can be read."""
+        client = self._client()
+        with explained(self.uri, client):
+            answer = client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        try:
+            told = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        except (KeyError, ValueError):
+            return None
+        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
 
     def unfinished_uploads(self) -> list[Upload]:
         """Return the uploads below the prefix that were begun and not finished; none where they cannot be listed."""

@@ -1,12 +1,15 @@
 """Reading samples by their absolute uris, wherever they lie, and listing a folder of them."""
 
 import errno
+import io
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from alfamix_core.errors import InputError, MissingObjectError, SampleError, StorageError
 from alfamix_core.storage.connection import Connection, DeniedError, Download
 from alfamix_core.storage.folder import walk
+from alfamix_core.storage.links import LinkError, NotAFileError, open_within, refused
 from alfamix_core.storage.s3 import list_objects
 from alfamix_core.storage.uris import bucket_and_key, file_uri, normalise_folder_uri, normalise_uri, path_of
 
@@ -19,10 +22,13 @@ class SampleReader:
 
     Args:
         max_bytes: of a sample, at least 1; a larger one is refused unread.
+        roots: uris of the folders whose files may be read, wherever a symbolic link leads; None where the user named
+            the file itself.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, roots: Sequence[str] | None = None) -> None:
         self._max_bytes = max_bytes
+        self._roots = roots
         self._connection = Connection()
 
     def read(self, uri: str) -> bytes:
@@ -32,7 +38,8 @@ class SampleReader:
             uri: absolute, as ``absolute_uri`` returns it.
 
         Raises:
-            SampleError: it is missing, empty, too large or not for us to read; the message is the reason alone.
+            SampleError: it is missing, empty, too large, outside the roots or not for us to read; the message is the
+                reason alone.
             InputError: bucket, credentials or clock are wrong, for all samples alike.
             StorageError: disk or network failed although it was tried again.
         """
@@ -46,14 +53,14 @@ class SampleReader:
         self._connection.close()
 
     def _read_file(self, uri: str) -> bytes:
-        path = path_of(uri)
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise SampleError("not a file")
-            self._check(status.st_size)
-            with path.open("rb") as stream:
+            with open_file(uri, self._roots) as stream:
+                self._check(os.fstat(stream.fileno()).st_size)
                 data = stream.read(self._max_bytes + 1)
+        except LinkError as error:
+            raise SampleError(str(error)) from None
+        except NotAFileError:
+            raise SampleError("not a file") from None
         except (FileNotFoundError, NotADirectoryError):
             raise SampleError("missing") from None
         except PermissionError:
@@ -82,12 +89,28 @@ class SampleReader:
             raise SampleError(f"larger than {self._max_bytes} bytes ({size})")
 
 
+def open_file(uri: str, roots: Sequence[str] | None) -> io.BufferedReader:
+    """Open a ``file:`` uri for reading; a symbolic link is followed only to a file below one of the roots.
+
+    Args:
+        uri: absolute.
+        roots: uris of folders; those of S3 are of no account. None: the file may lie anywhere.
+
+    Raises:
+        LinkError: the file, or where a link leads, is below none of the roots.
+        FileNotFoundError: there is none.
+        NotAFileError: it is no regular file.
+        OSError: it cannot be read.
+    """
+    folders = ["file:///"] if roots is None else [root for root in roots if root.startswith("file:")]
+    return io.BufferedReader(open_within(path_of(uri), [path_of(root) for root in folders]))
+
+
 def list_uri(uri: str) -> Iterator[tuple[str, int]]:
     """Yield (canonical uri, size in bytes) of all files below a folder or prefix, in the order of the names' bytes.
 
-    In a folder, links to files are followed, links to folders are not.
-
     Raises:
+        LinkError: a symbolic link lies below the folder; the folder itself may be one.
         InputError: the folder does not exist or may not be read; a key of S3 that no uri can name.
         StorageError: disk or network failed although it was tried again.
     """
@@ -99,6 +122,8 @@ def list_uri(uri: str) -> Iterator[tuple[str, int]]:
     if not path.is_dir():
         raise InputError(f"{path} must be a folder that exists")
     for name, status in walk(path):
+        if stat.S_ISLNK(status.st_mode):
+            raise refused(path / name)
         yield file_uri(path / name), status.st_size
 
 

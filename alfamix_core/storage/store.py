@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
-from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, ObjectExistsError
+from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, ObjectExistsError, StorageError
 
 RESERVED = ".alfamix"  # a folder store keeps its own files in the folder of that name
 _LONGEST_KEY = 900  # bytes; S3 allows 1,024 with the prefix
@@ -113,13 +114,25 @@ class Store(ABC):
         """Leave an empty object whose loss does no harm: a crash of the machine may take it."""
         self._mark(valid_key(key))
 
-    def create_from(self, key: str, path: Path) -> str:
+    def create_from(self, key: str, source: Path | BinaryIO) -> str:
         """Upload a file of any size once, repeatably, and return the SHA-256 of its bytes as hex digits.
+
+        Args:
+            key: of the object.
+            source: a path, or a file that is open at its beginning and can be read twice.
 
         Raises:
             ObjectExistsError: there is an object that holds other bytes.
+            StorageError: the file cannot be read.
         """
-        return self._create_from(valid_key(key), path)
+        if not isinstance(source, Path):
+            return self._create_from(valid_key(key), source)
+        try:
+            stream = source.open("rb")
+        except OSError as error:
+            raise StorageError(f"{source}: {error.strerror or error}") from error
+        with stream:
+            return self._create_from(valid_key(key), stream)
 
     def swap(self, key: str, data: bytes, tag: str) -> str:
         """Replace the object that was read with ``tag`` and return the new tag.
@@ -205,6 +218,10 @@ class Store(ABC):
     def abort_upload(self, upload: Upload) -> None:
         """Remove what an unfinished upload has left; it is no error when it is gone, or was finished."""
 
+    @abstractmethod
+    def clock(self) -> datetime | None:
+        """Return the time by the store's clock, to the second; None where it has none of its own, or does not say."""
+
     def check_conditional_writes(self) -> None:
         """Try out on an object of its own whether the store keeps the promises of ``create`` and ``swap``.
 
@@ -271,7 +288,7 @@ class Store(ABC):
     def _mark(self, key: str) -> None: ...
 
     @abstractmethod
-    def _create_from(self, key: str, path: Path) -> str: ...
+    def _create_from(self, key: str, source: BinaryIO) -> str: ...
 
     @abstractmethod
     def _swap(self, key: str, data: bytes, tag: str) -> str: ...

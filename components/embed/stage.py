@@ -10,7 +10,7 @@ from alfamix_core.learning.decision import chooser, wanted_columns
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.samples import images
 from alfamix_core.records.features import SLICE_FILE, SUMS_FILE, FeatureWriter
-from alfamix_core.records.snapshot import read_pool, read_round, shard_range
+from alfamix_core.records.snapshot import read_pool, read_roots, read_round, shard_range
 from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.telemetry import overhead
 from alfamix_core.telemetry.events import Progress
@@ -40,7 +40,7 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     rows = pool.slice(positions.start, len(positions))
     on_map_n = torch.tensor(rows["on_map"].to_pylist(), dtype=torch.bool)
     new_n = torch.tensor(rows["new"].to_pylist(), dtype=torch.bool)
-    samples = images(rows, settings)
+    samples = images(rows, settings, read_roots(snapshot, settings))
     network, card = model_folder.load(model, settings)
     strategy = chooser(settings, card)
     wanted = wanted_columns(settings, strategy)

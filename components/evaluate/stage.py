@@ -1,5 +1,6 @@
 """Measure the round's model on the test split, keep it in the project, and propose whether it is promoted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from alfamix_core.project import champion, lock, models
 from alfamix_core.records import evaluation
 from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.project import Project
-from alfamix_core.records.snapshot import read_labelled, read_round
+from alfamix_core.records.snapshot import read_labelled, read_roots, read_round
 from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
@@ -64,13 +65,14 @@ def run(
     settings = record.settings
     network, card = model_folder.load(model, settings)
     splits = {name: _split(snapshot, name) for name in _SPLITS}
-    samples = {name: images(split.table, settings) for name, split in splits.items()}
+    roots = read_roots(snapshot, settings)
+    samples = {name: images(split.table, settings, roots) for name, split in splits.items()}
     found = {name: _predict(network, samples[name], splits[name], settings, place) for name in _SPLITS}
     metrics = {name: predictions.measure() for name, predictions in found.items()}
     compared: Literal["test", "audit"] = "test" if metrics["test"] is not None else "audit"
     ours, theirs, agreement = metrics[compared], None, None
     if record.champion.round is not None and ours is not None:
-        rival = _predict_champion(Path(champion_path), splits[compared], settings, place)
+        rival = _predict_champion(Path(champion_path), splits[compared], settings, roots, place)
         theirs, agreement = rival.measure(), found[compared].agreement(rival)
     store, now = open_store(project_uri), datetime.now(UTC)
     lock.renew(store, run_id, now, now + timedelta(hours=settings.round.max_hours))
@@ -165,7 +167,9 @@ def _predict(
     return _Predictions(index_n, logits_nK, split.labels_n[index_n])
 
 
-def _predict_champion(folder: Path, split: _Split, settings: Project, place: torch.device) -> _Predictions:
+def _predict_champion(
+    folder: Path, split: _Split, settings: Project, roots: Sequence[str], place: torch.device
+) -> _Predictions:
     """Return the champion's predictions on the same samples.
 
     Its backbone and image size may be older settings. A class that was added to the project since is one that it never
@@ -174,7 +178,7 @@ def _predict_champion(folder: Path, split: _Split, settings: Project, place: tor
     card = read_card(folder)
     its_own = settings.model_copy(update={"model": card.model, "image": card.image, "classes": card.classes})
     network, _ = model_folder.load(folder, its_own)
-    found = _predict(network, images(split.table, its_own), split, its_own, place)
+    found = _predict(network, images(split.table, its_own, roots), split, its_own, place)
     if settings.classes[: len(card.classes)] != card.classes:
         raise InputError(
             f"the champion of round {card.round} knows the classes {', '.join(card.classes)}; the project's must begin "

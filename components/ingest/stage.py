@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from alfamix_core.errors import LockedError
 from alfamix_core.project import planning
+from alfamix_core.project.clock import check_clock
 from alfamix_core.records.lock import Holder
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import emit
@@ -21,11 +22,13 @@ def run(project_uri: str, holder: Holder, force: bool = False, fresh: bool = Fal
         fresh: let a round that is resumed compute everything again, whatever is cached.
 
     Raises:
-        InputError: project.json or a table of the ledger cannot be used; no round was planned.
+        InputError: project.json or a table of the ledger cannot be used, or the clock is wrong; no round was planned.
     """
     store = open_store(project_uri)
+    now = datetime.now(UTC)
+    check_clock(store, now)
     try:
-        record, plan = planning.begin(store, holder, datetime.now(UTC), force, fresh)
+        record, plan = planning.begin(store, holder, now, force, fresh)
     except LockedError as error:
         emit("round", number=0, state="refused", text=str(error))
         return IDLE

@@ -26,7 +26,7 @@ from alfamix_core.records.project import Project
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.scores import read_scores
 from alfamix_core.records.selection import PlacedSample, Selection
-from alfamix_core.records.snapshot import read_audit, read_labelled, read_pool, read_round, take
+from alfamix_core.records.snapshot import read_audit, read_labelled, read_pool, read_roots, read_round, take
 from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.reports.thumbnails import thumbnail
 from alfamix_core.telemetry import overhead
@@ -74,11 +74,12 @@ def run(
         constraints=batch_rules.constraints(scores, groups, settings, decision.labelled),
     )
     questions = take(pool, [query.position for query in choice.queries]).select(audit.column_names)
-    samples = images(pa.concat_tables([questions, audit]), settings)
+    roots = read_roots(snapshot, settings)
+    samples = images(pa.concat_tables([questions, audit]), settings, roots)
     chosen = _describe(choice, samples, Path(model_path), decision, settings)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / selection.QUERIES_FILE).write_bytes(b"".join(sample.json_line() for sample, _ in chosen))
-    _write_thumbnails(folder / selection.THUMBNAILS, [sample for sample, _ in chosen], settings)
+    _write_thumbnails(folder / selection.THUMBNAILS, [sample for sample, _ in chosen], settings, roots)
     finite_n = scores.scores_n[scores.scores_n.isfinite()].sort(descending=True).values[:_SCORES_SHOWN]
     with overhead.counted():
         sums = drift.total(drift.ShardSums.from_tensors(load_file(path / SUMS_FILE)) for path in shards)
@@ -168,9 +169,9 @@ def _describe(
     return described
 
 
-def _write_thumbnails(folder: Path, chosen: Sequence[ChosenSample], settings: Project) -> None:
+def _write_thumbnails(folder: Path, chosen: Sequence[ChosenSample], settings: Project, roots: Sequence[str]) -> None:
     folder.mkdir(exist_ok=True)
-    source, limits = reader(settings), settings.limits
+    source, limits = reader(settings, roots), settings.limits
     progress = Progress("select", "", "thumbnails")
     for done, sample in enumerate(chosen, start=1):
         try:

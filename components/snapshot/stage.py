@@ -35,6 +35,7 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     folder = Path(snapshot_path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / snapshot.ROUND_FILE).write_bytes(record.document())
+    (folder / snapshot.PROJECT_URI_FILE).write_text(store.uri, "utf-8")
     with frozen_ledger(store, record) as ledger:
         pool = ledger.pool(earlier.versions if earlier else {}, on_map=_SLICE)
         rows = snapshot.write_batches(folder / snapshot.POOL_FILE, snapshot.POOL, pool)

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from alfamix_core.records.features import FeatureWriter
 from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Round
-from alfamix_core.records.snapshot import LABELLED_FILE, read_labelled, read_round, take
+from alfamix_core.records.snapshot import LABELLED_FILE, read_labelled, read_roots, read_round, take
 from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.storage import SampleReader, open_store
 from alfamix_core.telemetry.events import Progress, emit
@@ -87,7 +88,8 @@ def _train(
     settings = record.settings
     table = read_labelled(snapshot)
     rows_of = {split: _rows_of(table["split"].to_pylist(), split) for split in ("train", "val")}
-    examples = {split: _examples(take(table, rows.tolist()), settings) for split, rows in rows_of.items()}
+    roots = read_roots(snapshot, settings)
+    examples = {split: _examples(take(table, rows.tolist()), settings, roots) for split, rows in rows_of.items()}
     train = examples["train"]
     network = _start(settings, champion, record.settings.seed)
     if len(set(train.labels_n.tolist())) >= 2:
@@ -193,9 +195,9 @@ def _rows_of(splits: list[str], split: str) -> torch.Tensor:
     return torch.tensor([row for row, name in enumerate(splits) if name == split], dtype=torch.int64)
 
 
-def _examples(rows: pa.Table, settings: Project) -> Examples:
+def _examples(rows: pa.Table, settings: Project, roots: Sequence[str]) -> Examples:
     labels_n = torch.tensor(rows["label"].to_pylist(), dtype=torch.int64)
-    return Examples(images(rows, settings, keep=True), labels_n)
+    return Examples(images(rows, settings, roots, keep=True), labels_n)
 
 
 def _start(settings: Project, champion: Path, seed: int) -> Network:

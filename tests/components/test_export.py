@@ -7,7 +7,7 @@ import pytest
 
 from alfamix_core.errors import InputError, LockedError
 from alfamix_core.project import champion, layout, objects, rounds
-from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.project.totals import with_history
 from alfamix_core.records import evaluation, selection
 from alfamix_core.records.evaluation import Evaluation
@@ -23,7 +23,13 @@ MODEL = "ab" * 32
 WEBP = bytes.fromhex("524946461a000000574542505650384c0d0000002f00000010071011118888fe0700")
 
 
-def artifacts(folder, chosen, bad=(), seconds=1.5):
+def asked_of(birds, record):
+    """Return the open questions by sample, and the counts."""
+    with open_ledger(birds.store, record.settings, record.planned_at) as ledger:
+        return {question.sample_id: question for question in ledger.open_queries()}, ledger.counts()
+
+
+def artifacts(folder, chosen, bad=(), seconds=1.5, model=MODEL):
     """Write what select and evaluate hand to export."""
     queries, measured = folder / "queries", folder / "evaluation"
     (queries / selection.THUMBNAILS).mkdir(parents=True)
@@ -33,7 +39,7 @@ def artifacts(folder, chosen, bad=(), seconds=1.5):
     (queries / selection.SELECTION_FILE).write_bytes(account.document())
     for sample in chosen[:1]:
         (queries / selection.THUMBNAILS / f"{sample.sample_id}.webp").write_bytes(WEBP)
-    promotion = Promotion(promoted=True, reason="the first trained model", model=MODEL, metrics={})
+    promotion = Promotion(promoted=True, reason="the first trained model", model=model, metrics={})
     quality = Evaluation(classes=("cat", "dog"), metrics={}, promotion=promotion)
     (measured / evaluation.FILE).write_bytes(quality.document())
     train = StageRun(stage="train", seconds=2.0)
@@ -85,17 +91,17 @@ def files(birds):
 def test_the_questions_are_asked_and_the_round_is_committed(birds, exporting):
     report = exporting()
     record, _ = rounds.read(birds.store, 1)
-    ledger = derive(birds.store, record.settings, freeze(birds.store), record.planned_at)
-    assert [(q.sample_id, q.rank, q.round, q.suggestion) for q in ledger.open_queries.values()] == [
+    questions, counts = asked_of(birds, record)
+    assert [(q.sample_id, q.rank, q.round, q.suggestion) for q in questions.values()] == [
         ("c", 0, 1, "cat"),
         ("b", 1, 1, "cat"),
     ]
-    assert {q.asked_at for q in ledger.open_queries.values()} == {record.planned_at}
-    picture = ledger.open_queries["c"].thumbnail
+    assert {q.asked_at for q in questions.values()} == {record.planned_at}
+    picture = questions["c"].thumbnail
     assert picture == f"rounds/000001/objects/{hashlib.sha256(WEBP).hexdigest()}"
     assert birds.store.read(picture).data == WEBP
-    assert ledger.open_queries["b"].thumbnail == ""
-    assert ledger.counts().pool == 2
+    assert questions["b"].thumbnail == ""
+    assert counts.pool == 2
     outcome = record.outcome
     assert record.state == "exported"
     assert (outcome.queries, outcome.short_by, outcome.reason) == (2, 1, "the pool has no more")
@@ -127,12 +133,12 @@ def test_what_a_killed_export_wrote_does_not_exist_for_anybody(birds, exporting)
     unfinished = {"state": "planned", "outcome": None, "objects": {}, "promotion": None, "model": "", "revision": 9}
     birds.store.swap(layout.round_file(1), record.model_copy(update=unfinished).document(), tag)
     birds.store.delete(layout.CHAMPION)
-    ledger = derive(birds.store, record.settings, freeze(birds.store), record.planned_at)
-    assert (ledger.open_queries, ledger.counts().pool) == ({}, 4)
+    questions, counts = asked_of(birds, record)
+    assert (questions, counts.pool) == ({}, 4)
     other = ChosenSample(rank=0, position=0, sample_id="a", uri="file:///a", score=1.0, suggestion="dog")
     exporting(name="again", chosen=[other])
-    ledger = derive(birds.store, record.settings, freeze(birds.store), record.planned_at)
-    assert (set(ledger.open_queries), rounds.read(birds.store, 1)[0].outcome.queries) == ({"a"}, 1)
+    questions, counts = asked_of(birds, record)
+    assert (set(questions), rounds.read(birds.store, 1)[0].outcome.queries) == ({"a"}, 1)
 
 
 def test_a_kill_between_the_commit_and_the_promotion_is_repaired_by_finish_and_by_the_next_ingest(birds, exporting):
@@ -178,7 +184,7 @@ def test_a_bearable_share_goes_into_quarantine_for_good(birds, tmp_path):
     record, _ = rounds.read(birds.store, 1)
     (line,) = objects.read(birds.store, record, "quarantine").splitlines()
     assert json.loads(line) == bad("b").model_dump()
-    counts = derive(birds.store, record.settings, freeze(birds.store), record.planned_at).counts()
+    _, counts = asked_of(birds, record)
     assert (record.outcome.quarantined, counts.quarantined, counts.queried, counts.pool) == (1, 1, 1, 1)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout, lock, rounds
+from components.ingest import stage as ingest
 
 
 def test_the_first_run_plans_round_one_and_holds_the_lock(birds, events):
@@ -42,7 +43,7 @@ def test_a_run_after_a_dead_one_resumes_its_round(birds, events):
     events()
     assert birds.ingest("run-2") == key
     assert events() == [
-        {"alfamix": "round", "number": 1, "state": "resumed", "text": "round 1 is unfinished and goes on"}
+        {"alfamix": "round", "number": 1, "state": "resumed", "text": "round 1 is unfinished and continues"}
     ]
     assert (rounds.read(birds.store, 1)[0].run_id, lock.read(birds.store)[0].fence) == ("run-2", 2)
 
@@ -61,12 +62,20 @@ def test_fresh_gives_a_round_that_is_resumed_another_key_once_for_each_run_that_
     assert birds.ingest("run-4") == f"{first}-2"
 
 
-@pytest.mark.parametrize("wrong", ["manifest", "config", "empty"])
+def test_a_file_that_cannot_be_used_is_set_aside_and_the_round_starts(birds, events):
+    birds.drop("a", "b")
+    birds.store.create("drops/z/manifest.jsonl", b"{}\n")
+    assert birds.ingest("run-1") != ingest.IDLE
+    line = 'drops/z/manifest.jsonl line 1: field "uri" is missing'
+    assert [event for event in events() if event["alfamix"] == "set_aside"] == [
+        {"alfamix": "set_aside", "key": "drops/z/manifest.jsonl", "line": 0, "text": line}
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["config", "empty"])
 def test_wrong_input_is_refused_before_anything_is_written(birds, wrong):
     if wrong != "empty":
         birds.drop("a", "b")
-    if wrong == "manifest":
-        birds.store.create("drops/z/manifest.jsonl", b"{}\n")
     if wrong == "config":
         stored = birds.store.read(layout.PROJECT)
         birds.store.swap(layout.PROJECT, stored.data.replace(b'"budget": 2', b'"budget": 0'), stored.tag)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -195,6 +196,22 @@ class Forgetful(Proxy):
         S3SigV4Auth(self._credentials, "s3", "us-east-1").add_auth(signed)
         request.headers = {"Host": self.target, **dict(signed.headers.items())}
         return super()._pass_on(request, body)
+
+
+class Shifted(Proxy):
+    """A proxy in front of a real server whose clock is wrong: ``seconds`` are added to the Date of every answer.
+
+    Where ``date`` is set, every answer has that text instead.
+    """
+
+    def __init__(self, target: str):
+        super().__init__(target)
+        self.seconds, self.date = 0.0, ""
+
+    def _pass_on(self, request, body):
+        status, headers, content = super()._pass_on(request, body)
+        kept = [pair for pair in headers if pair[0].lower() != "date"]
+        return status, [*kept, ("Date", self.date or formatdate(time.time() + self.seconds, usegmt=True))], content
 
 
 class Careless(Server):

@@ -94,9 +94,9 @@ class _Run:
 
     def __call__(self) -> int:
         """Run all stages; return the exit status of the first that failed."""
-        from alfamix_core.project.lock import DRIVER, this_process
+        from alfamix_core.project import lock
 
-        os.environ[DRIVER] = this_process()
+        os.environ[lock.DRIVER] = lock.this_process()
         request, status = self._request, 0
         try:
             self._stage("answer", lambda _: _answer(request.project, request.answers))

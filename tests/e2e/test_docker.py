@@ -13,11 +13,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from alfamix_core.project import lock
+from alfamix_core.project import lock, rounds
 from alfamix_core.storage import open_store
 from components.images import COMPONENTS, image
 from tests.conftest import S3Server
-from tests.e2e.conftest import INIT, SMALL, Command, settings, write_digits
+from tests.e2e.conftest import INIT, SMALL, Command, produced, settings, write_digits
 
 pytestmark = pytest.mark.docker
 
@@ -61,8 +61,7 @@ def ours(client: docker.DockerClient, project: str) -> list[str]:
 def queries(project: str) -> list[list[str]]:
     """The samples that each round asked, best first."""
     store = open_store(project)
-    keys = sorted(entry.key for entry in store.list("queue/"))
-    return [[json.loads(line)["sample_id"] for line in store.read(key).data.splitlines()] for key in keys]
+    return [[line["sample_id"] for line in produced(store, number, "questions")] for number in rounds.numbers(store)]
 
 
 def outcomes(alfamix: Command, project: str) -> list[dict[str, object]]:

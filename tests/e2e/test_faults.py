@@ -4,7 +4,6 @@ The short form runs with all tests, the long form with `make faults`. Seeds are 
 kill strikes depends on the machine, and whatever it is, the end must be the same.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -26,7 +25,7 @@ from alfamix_core.project.ledger import derive, freeze
 from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, file_uri, open_store, path_of
 from tests.conftest import S3Server
-from tests.e2e.conftest import Command, write_digits
+from tests.e2e.conftest import Command, produced, write_digits
 from tests.e2e.s3_proxy import FAULTS, Proxy
 from tests.e2e.stage_server import STAGES, Account, Request
 from tests.e2e.test_killed import kill_in
@@ -100,8 +99,7 @@ def end_of(store: Store) -> End:
     records = list(rounds.read_all(store))
     queries = {}
     for record in records:
-        lines = store.read(layout.queue(record.number)).data.splitlines()
-        asked = [json.loads(line) for line in lines]
+        asked = produced(store, record.number, "questions")
         queries[record.number] = [(line["sample_id"], line["rank"], line["suggestion"]) for line in asked]
     times = Counter(sample for asked in queries.values() for sample, _, _ in asked)
     assert max(times.values()) == 1, "a sample is asked once"
@@ -117,12 +115,7 @@ def end_of(store: Store) -> End:
     return End(
         queries=queries,
         labels={sample.sample_id: ledger.label(sample) for sample in ledger.ordered()},
-        models={
-            record.number: hashlib.sha256(
-                store.read(layout.model(record.number) + "model.safetensors").data
-            ).hexdigest()
-            for record in records
-        },
+        models={record.number: record.model for record in records},
         champion=champion["round"],
         metrics={record.number: dict(record.outcome.metrics) for record in records if record.outcome},
     )
@@ -131,13 +124,14 @@ def end_of(store: Store) -> End:
 def check_nothing_is_left(store: Store, calm: Store) -> None:
     """What an undisturbed project has not is why a run stopped, or the doctor names it.
 
-    The names of drops, labels and segments come from digests of what holds uris and times.
+    The names of drops, labels, segments and objects come from digests of what holds uris and times.
     """
     found = doctor.examine(store, datetime.now(UTC))
     assert not [finding for finding in found if finding.kind in ("inconsistent", "overdue")]
     more = {entry.key for entry in store.list()} - {entry.key for entry in calm.list()}
     why = (
         layout.FAILURES,
+        *(layout.objects(record.number) for record in rounds.read_all(store)),
         *(layout.run(record.number) for record in rounds.read_all(store) if record.state != "closed"),
     )
     named = tuple(finding.key for finding in found if finding.key)

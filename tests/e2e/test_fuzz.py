@@ -5,6 +5,7 @@ tries many more, other ones each time.
 """
 
 import csv
+import hashlib
 import io
 import json
 import shutil
@@ -46,7 +47,11 @@ QUESTION = {
 }
 QUARANTINED = {"sample_id": "c", "uri": "file:///c.png", "reason": "empty file"}
 LOCK = {
-    **{"revision": 1, "fence": 1, "holder": {"run_id": "r", "host": "h", "pid": 3, "started": "1"}},
+    **{
+        "revision": 1,
+        "fence": 1,
+        "holder": {"run_id": "r", "host": "h", "boot": "b", "namespace": "n", "pid": 3, "started": "1"},
+    },
     **{"until": "2999-01-01T00:00:00Z"},
 }
 CHAMPION = {"revision": 0, "fence": 1, "round": 1, "metrics": {"accuracy": 0.5}}
@@ -63,7 +68,15 @@ PROMOTION = {
     },
 }
 DECISION = {
-    **{"revision": 2, "kind": "promote", "round": 1, "reason": "x", "metrics": {"accuracy": 0.5}, "time": TIME},
+    **{
+        "revision": 2,
+        "kind": "promote",
+        "round": 1,
+        "model": "ab",
+        "reason": "x",
+        "metrics": {"accuracy": 0.5},
+        "time": TIME,
+    },
     **{"champion_round": None, "champion_metrics": {}},
 }
 RELEASED = {"sample_id": "c", "round": 1, "time": TIME}
@@ -319,6 +332,29 @@ def round_record(how: settings, place: Place) -> None:
     in_project("rounds/000001/round.json", document_of(place.round), STATUS, PLAN)(how, place)
 
 
+def promotion(how: settings, place: Place) -> None:
+    """The property of the promotion in a committed round's record."""
+    committed = document_of(place.round | {"state": "exported", "promotion": PROMOTION})
+    in_project("rounds/000001/round.json", committed, STATUS, PLAN, DOCTOR)(how, place)
+
+
+def in_round(
+    name: str, good: st.SearchStrategy[bytes], *commands: tuple[str, ...]
+) -> Callable[[settings, Place], None]:
+    """The property of an object that a committed round names."""
+
+    def check(how: settings, place: Place) -> None:
+        def holds(data: bytes) -> None:
+            digest = hashlib.sha256(data).hexdigest()
+            record = json.dumps(place.round | {"state": "exported", "objects": {name: digest}}).encode()
+            beside = {"rounds/000001/round.json": record}
+            place.holds(f"rounds/000001/objects/{digest}", data, *commands, beside=beside)
+
+        how(given(good)(holds))()
+
+    return check
+
+
 PROPERTIES = {
     "project.json": config,
     "round.json": round_record,
@@ -327,11 +363,11 @@ PROPERTIES = {
     "label events": in_project(
         "labels/batch.jsonl", lines_of(EVENT, EVENT | {"sample_id": "b", "kind": "skip"}), STATUS
     ),
-    "questions": in_project("queue/000001.jsonl", lines_of(QUESTION), STATUS, LIST),
-    "quarantine": in_project("quarantine/000001.jsonl", lines_of(QUARANTINED), STATUS),
+    "questions": in_round("questions", lines_of(QUESTION), STATUS, LIST),
+    "quarantine": in_round("quarantine", lines_of(QUARANTINED), STATUS),
     "lock": in_project("lock.json", document_of(LOCK), STATUS, PLAN),
     "champion": in_project("champion.json", document_of(CHAMPION) | document_of(SERVING), STATUS, PLAN, DOCTOR),
-    "promotion": in_project("rounds/000001/promotion.json", document_of(PROMOTION), STATUS, PLAN, DOCTOR),
+    "promotion": promotion,
     "decision": in_project("decisions/000002.json", document_of(DECISION), STATUS, PLAN, DOCTOR),
     "withdrawn": in_project("withdrawn/batch.jsonl", lines_of(WITHDRAWN), STATUS, PLAN),
     "released": in_project("released/batch.jsonl", lines_of(RELEASED), STATUS, PLAN),

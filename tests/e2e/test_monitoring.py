@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.conftest import _free_ports
-from tests.e2e.conftest import INIT, SMALL, Command, settings
+from tests.e2e.conftest import INIT, SMALL, Command, produced, settings
 from tests.monitoring.prometheus import Prometheus, fetch, lint, prometheus, pushgateway, started, until
 from tests.monitoring.rules import MONITORING, hurried
 
@@ -76,7 +76,7 @@ class Site:
 
     def answer_some(self, number: int, answers: dict[str, str]) -> None:
         """Answer the best questions of a round and leave the others open."""
-        asked = sorted(self.lines(f"queue/{number:06d}.jsonl"), key=lambda question: question["rank"])
+        asked = sorted(produced(self.project, number, "questions"), key=lambda question: question["rank"])
         rows = [(question["sample_id"], answers[question["sample_id"]]) for question in asked[:_ANSWERED]]
         path = self.folder / f"answers-{number}.csv"
         with path.open("w", encoding="utf-8", newline="") as out:
@@ -123,7 +123,8 @@ def expected(site: Site, number: int) -> dict[str, float]:
     record, rounds = site.record(number), len(list(site.project.glob("rounds/*/round.json")))
     outcome = record["outcome"]
     newest = site.record(rounds)
-    asked, answers = site.lines("queue/*.jsonl"), site.lines("labels/*.jsonl")
+    asked = [line for each in range(1, number + 1) for line in produced(site.project, each, "questions")]
+    answers = site.lines("labels/*.jsonl")
     manifests = site.lines("drops/*/manifest.jsonl")
     given = {line["id"]: line.get("split", "train") for line in manifests if line.get("label")}
     answered = {event["sample_id"] for event in answers}
@@ -135,7 +136,7 @@ def expected(site: Site, number: int) -> dict[str, float]:
         "round_last_success_timestamp_seconds": exported.timestamp(),
         "round_last_duration_seconds": (exported - planned).total_seconds(),
         "round_budget_queries": 20,
-        "round_queries": len(site.lines(f"queue/{number:06d}.jsonl")),
+        "round_queries": len(produced(site.project, number, "questions")),
         "queries_total": len(asked),
         "queue_open_queries": len(open_),
         'queue_answers_total{kind="label"}': len(answers),

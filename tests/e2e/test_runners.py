@@ -54,7 +54,7 @@ def race(store: Store, folder: Path) -> list[tuple[str, dict[str, object]]]:
     done = subprocess.run(
         [sys.executable, "-c", RACE, store.uri, str(folder), str(RUNNERS)],
         cwd=ROOT,
-        env={**os.environ, lock.DRIVER: str(os.getpid())},
+        env={**os.environ, lock.DRIVER: lock.this_process()},
         stderr=subprocess.PIPE,
         text=True,
         timeout=120,

@@ -7,7 +7,7 @@ import pytest
 
 from alfamix_core.storage import open_store
 from tests.conftest import S3Server
-from tests.e2e.conftest import INIT, SMALL, Command, settings
+from tests.e2e.conftest import INIT, SMALL, Command, produced, settings
 
 
 @pytest.mark.s3
@@ -32,7 +32,7 @@ def test_a_round_on_s3_refers_to_a_listed_prefix_and_asks(
     assert status["counts"] == status["counts"] | {"queried": 20, "pool": 80, "train": 20}
     assert status["champion"]["round"] == 1
     store = open_store(project)
-    questions = [json.loads(line) for line in store.read("queue/000001.jsonl").data.splitlines()]
+    questions = produced(store, 1, "questions")
     assert {question["uri"].rsplit("/", 1)[0] for question in questions} == {f"{data.uri}/unlabelled"}
     assert store.read(questions[0]["thumbnail"]).data
     refused = alfamix("drop", project, f"s3://{s3_server.bucket}/elsewhere/", status=2).stderr

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project import lock, rounds
 from alfamix_core.storage import Store, open_store
 from tests.conftest import S3Server
-from tests.e2e.conftest import INIT, SMALL, Command, settings
+from tests.e2e.conftest import INIT, SMALL, Command, produced, settings
 
 SECONDS = 240
 
@@ -72,7 +72,7 @@ def test_a_drop_starts_a_round_and_its_answers_the_next_and_a_restart_starts_not
         assert rounds.numbers(store) == []
         alfamix("drop", project, digits)
         wait_for(lambda: is_exported(store, 1) and is_free(store), log)
-        asked = store.read(layout.queue(1)).data.splitlines()
+        asked = produced(store, 1, "questions")
         assert len(asked) == 20
         alfamix("answer", project, "--oracle", digits.parent / "answers.csv")
         wait_for(lambda: rounds.numbers(store) == [1, 2], log)
@@ -89,5 +89,5 @@ def test_a_drop_starts_a_round_and_its_answers_the_next_and_a_restart_starts_not
         wait_for(lambda: said(again)[-1] == ("idle", 0), again)
         assert ("started", 2) not in said(again), "the run outlived the first trigger, and the second waited for it"
     assert rounds.numbers(store) == [1, 2]
-    assert len(store.read(layout.queue(2)).data.splitlines()) == 20
-    assert len({json.loads(line)["sample_id"] for line in asked + store.read(layout.queue(2)).data.splitlines()}) == 40
+    assert len(produced(store, 2, "questions")) == 20
+    assert len({line["sample_id"] for line in asked + produced(store, 2, "questions")}) == 40

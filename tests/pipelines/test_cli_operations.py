@@ -1,7 +1,10 @@
 """promote, rollback, doctor, clean, and withdrawals: what the commands say and how they end."""
 
 import json
+from datetime import UTC, datetime
 
+from alfamix_core.project import rounds
+from alfamix_core.records.lock import Holder
 from alfamix_core.records.stage import Quarantined
 from alfamix_core.storage import open_store
 from tests.alfamix_core.project.conftest import Made
@@ -60,6 +63,35 @@ def test_a_person_promotes_and_rolls_back(birds):
     result = birds.alfamix("rollback", "birds")
     assert (result.exit_code, result.stderr) == (2, "alfamix: there is no earlier champion to go back to\n")
     assert len(list(birds.project.glob("decisions/*.json"))) == 3
+
+
+def test_a_round_that_cannot_finish_is_abandoned_with_a_reason(birds):
+    rounds.begin(open_store(birds.project.as_uri()), Holder(run_id="run-1"), datetime.now(UTC))
+    for arguments, line in (
+        (("--abandon",), "--abandon: needs --reason, in your words"),
+        (("--abandon", "--reason", " "), "--abandon: needs --reason, in your words"),
+        (("--reason", "?"), "--reason: is for --abandon"),
+        (
+            ("--abandon", "--reason", "?", "--force"),
+            "--abandon: starts nothing, and excludes --plan, --force and --fresh",
+        ),
+    ):
+        result = birds.alfamix("round", "birds", *arguments)
+        assert (result.exit_code, result.stderr) == (2, f"alfamix: {line}\n")
+    result = birds.alfamix("round", "birds", "--abandon", "--reason", "wrong camera")
+    assert (result.exit_code, result.stderr.startswith("alfamix: the project is locked by run run-1")) == (2, True)
+    birds.run("unlock", "birds")
+    assert birds.run("round", "birds", "--abandon", "--reason", "wrong camera") == "round 1 is abandoned\n"
+    (told,) = json.loads(birds.run("status", "birds", "--json"))["rounds"]
+    assert (told["state"], told["reason"]) == ("abandoned", "wrong camera")
+    assert json.loads(birds.run("round", "birds", "--plan", "--json"))["round"] == 2
+
+
+def test_a_withdrawal_waits_for_the_run_that_holds_the_project(birds):
+    rounds.begin(open_store(birds.project.as_uri()), Holder(run_id="run-1"), datetime.now(UTC))
+    (birds.folder / "gone.txt").write_text("a\n")
+    result = birds.alfamix("drop", "birds", "gone.txt", "--withdraw")
+    assert (result.exit_code, result.stderr.startswith("alfamix: the project is locked by run run-1")) == (2, True)
 
 
 def test_the_status_names_a_dead_run_that_the_lock_still_has(birds):

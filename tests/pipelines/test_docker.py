@@ -58,6 +58,37 @@ def test_containers_get_what_reaches_s3_and_no_more(monkeypatch, tmp_path):
     }
 
 
+@pytest.mark.parametrize("prefix", ["s3://pictures", "file:///pictures"])
+def test_no_container_sees_a_secret_that_its_stage_does_not_need(monkeypatch, tmp_path, prefix):
+    """On S3 and off, only the variables that are listed pass, and a proxy loses its password."""
+    store = project(tmp_path / "birds", f', "data_prefixes": ["{prefix}"]')
+    for name in (
+        *("ALFAMIX_KUBEFLOW_TOKEN", "ALFAMIX_SOMETHING_NEW", "ALFAMIX_SQS_URL", "OMP_SECRET", "AWS_SECRET_THING"),
+        *("AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"),
+        *("DATABASE_PASSWORD", "GITHUB_TOKEN", "KF_PIPELINES_TOKEN"),
+    ):
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "one")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
+    for name in ("HTTP_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://me:s3cr%40et@proxy:3128")
+    monkeypatch.setenv("all_proxy", "me:s3cret@proxy:3128")
+    monkeypatch.setenv("no_proxy", "localhost,.example.org")
+    given = docker._environment(store, docker.read_settings(store))
+    assert not [name for name, value in given.items() if "s3cr" in value]
+    assert {name: value for name, value in given.items() if "proxy" in name.lower()} == {
+        "HTTP_PROXY": "http://proxy:3128",
+        "https_proxy": "http://proxy:3128",
+        "all_proxy": "proxy:3128",
+        "no_proxy": "localhost,.example.org",
+    }
+
+
+def test_the_variables_that_containers_see_are_documented():
+    page = (ROOT / "docs" / "images.md").read_text("utf-8")
+    assert [name for name in (*docker._TAKEN, *docker._TAKEN_FOR_S3, *docker._PROXIES) if f"`{name}`" not in page] == []
+
+
 def test_a_project_in_a_folder_gets_no_keys(monkeypatch, tmp_path):
     store = project(tmp_path / "birds")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")

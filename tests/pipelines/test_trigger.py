@@ -270,7 +270,7 @@ def test_health_and_metrics_are_served(watched):
         with pytest.raises(OSError, match="503"):
             urlopen(f"http://127.0.0.1:{port}/healthz")
         with (
-            pytest.raises(InputError, match=rf"--port {port}: cannot be listened on"),
+            pytest.raises(InputError, match=rf"^--host 127.0.0.1, --port {port}: cannot be listened on: "),
             health.serve(watched.metrics, port, 5, "127.0.0.1"),
         ):
             pass

@@ -61,7 +61,6 @@ def test_every_kind_of_finding_is_made(campaign, holder, noon):
     store.create("labels/worse.jsonl", b"?\n")
     store.create("notes/mine.txt", b"?")
     store.create("queue/000009.jsonl", b"")
-    store.create("models/ab/model.json", b"")
     store.create("rounds/000008/queries.jsonl", b"")
     store.create("rounds/000001/run/left", b"")
     store.create("ledger/half/samples.parquet", b"")
@@ -79,7 +78,6 @@ def test_every_kind_of_finding_is_made(campaign, holder, noon):
         ("orphaned", "drops/half/"),
         ("orphaned", "failures/run-9.json"),
         ("orphaned", "ledger/half/"),
-        ("orphaned", "models/ab/"),
         ("orphaned", "notes/"),
         ("orphaned", "queue/"),
         ("orphaned", "rounds/000001/run/"),

@@ -16,6 +16,7 @@ from alfamix_core.errors import LockedError
 from alfamix_core.project import layout, lock
 from alfamix_core.project.lock import acquire, blocked_by, read, release, renew, require, unlock
 from alfamix_core.records.lock import Holder, Lock
+from alfamix_core.storage import FolderStore
 
 ROOT = Path(__file__).parents[3]
 HOUR = timedelta(hours=1)
@@ -203,6 +204,7 @@ from datetime import UTC, datetime, timedelta
 from alfamix_core.errors import LockedError
 from alfamix_core.project.lock import acquire
 from alfamix_core.records.lock import Holder
+from alfamix_core.storage import FolderStore
 from alfamix_core.storage import open_store
 
 start, now = time.monotonic() + 0.2, datetime.now(UTC)
@@ -229,3 +231,24 @@ def test_of_eight_processes_that_start_at_once_one_gets_the_lock(place, holder, 
     said = dict(line.split() for line in race.stdout.splitlines())
     assert sorted(said.values()) == ["2" if held else "1"] + ["refused"] * 7
     assert said[read(place)[0].holder.run_id] != "refused"
+
+
+class Overtaken(FolderStore):
+    """A folder in which another run writes between a run's reading of the lock and its swap."""
+
+    def __init__(self, root, other):
+        super().__init__(root)
+        self._other = other
+
+    def _swap(self, key, data, tag):
+        self._other()
+        return super()._swap(key, data, tag)
+
+
+def test_a_run_that_is_beaten_by_a_moment_is_told_by_whom(tmp_path, holder, noon):
+    plain = FolderStore(tmp_path)
+    acquire(plain, holder("first"), noon, noon + HOUR)
+    release(plain, "first")
+    beaten = Overtaken(tmp_path, lambda: acquire(plain, holder("quicker"), noon, noon + HOUR))
+    with pytest.raises(LockedError, match=r"^the project is locked by run quicker until 2026-03-01 13:00:00 UTC; "):
+        acquire(beaten, holder("slower"), noon, noon + HOUR)

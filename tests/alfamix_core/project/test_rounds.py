@@ -210,6 +210,81 @@ def test_a_writer_that_read_before_the_take_over_cannot_swap_after_it(made_anywh
         made.store.swap(layout.round_file(1), planned.document(), tag)
 
 
+def test_whatever_takes_the_lock_over_signs_the_unfinished_round_so_that_a_late_swap_fails(made_anywhere, holder, noon):
+    """The late run was stopped between its look at the lock and its swap; who came was no run, and has gone again."""
+    made = made_anywhere
+    made.drop("a", "b")
+    planned, _ = rounds.begin(made.store, holder("run-1"), noon)
+    _, tag = rounds.read(made.store, 1)
+    with rounds.holding(made.store, "clean", noon + 12 * HOUR) as held:
+        signed, _ = rounds.read(made.store, 1)
+    assert signed == planned.model_copy(update={"fence": held.fence, "revision": 2})
+    exported = planned.model_copy(update={"state": "exported", "outcome": outcome()})
+    with pytest.raises(ObjectChangedError):
+        made.store.swap(layout.round_file(1), exported.document(), tag)
+    assert lock.read(made.store)[0].holder is None
+    resumed, _ = rounds.begin(made.store, holder("run-2"), noon + 12 * HOUR)
+    assert resumed.key == planned.key
+
+
+def test_short_work_is_refused_while_a_run_lives_and_lets_go_even_if_it_fails(made, holder, noon):
+    made.drop("a", "b")
+    rounds.begin(made.store, holder("run-1"), noon)
+    before = made.files()
+    with (
+        pytest.raises(LockedError, match=r"^the project is locked by run run-1 until"),
+        rounds.holding(made.store, "promote", noon),
+    ):
+        raise AssertionError("not reached")
+    assert made.files() == before
+    lock.release(made.store, "run-1")
+    with pytest.raises(ZeroDivisionError), rounds.holding(made.store, "promote", noon):
+        raise ZeroDivisionError
+    assert lock.read(made.store)[0].holder is None
+
+
+def test_an_abandoned_round_asked_nothing_and_is_no_point_of_comparison(made_anywhere, holder, noon, export):
+    made = made_anywhere
+    made.drop("a", "b", "c", "d")
+    export(made, "run-1", holder, "b")
+    made.drop("more", "e", "f")
+    given_up, _ = rounds.begin(made.store, holder("run-2"), noon + HOUR)
+    with pytest.raises(LockedError, match="locked by run run-2"):
+        rounds.abandon(made.store, "a run works on it", noon + HOUR)
+    made.store.create(layout.run(2) + "train/checkpoint.json", b"half a model")
+    rounds.mark_failed(made.store, 2, "run-2", "train: out of luck")
+    lock.release(made.store, "run-2")
+    abandoned = rounds.abandon(made.store, "the drop was of the wrong camera", noon + HOUR)
+    assert (abandoned.state, abandoned.reason) == ("abandoned", "the drop was of the wrong camera")
+    assert rounds.read(made.store, 2)[0] == abandoned
+    assert abandoned.fence > given_up.fence
+    assert list(made.store.list(layout.run(2))) == []
+    plan = rounds.consider(made.store, noon + HOUR)
+    assert (plan.decision, plan.number, plan.text) == ("plan", 3, "2 new samples since round 1")
+    third, _ = rounds.begin(made.store, holder("run-3"), noon + HOUR)
+    assert third.counts.queried == 1
+    assert doctor.examine(made.store, noon + HOUR) == []
+
+
+def test_a_late_run_cannot_export_a_round_that_was_abandoned(made, holder, noon):
+    made.drop("a", "b")
+    rounds.begin(made.store, holder("run-1"), noon)
+    lock.unlock(made.store)
+    rounds.abandon(made.store, "it hangs", noon)
+    with pytest.raises(LockedError, match="run run-1 no longer holds the project: unlocked"):
+        rounds.mark_exported(made.store, 1, "run-1", outcome(), noon)
+    assert rounds.mark_failed(made.store, 1, "run-1", "too late").state == "abandoned"
+
+
+def test_only_an_unfinished_round_can_be_abandoned(made, holder, noon, export):
+    made.drop("a", "b", "c")
+    with pytest.raises(InputError, match="there is no round to abandon"):
+        rounds.abandon(made.store, "?", noon)
+    export(made, "run-1", holder, "b")
+    with pytest.raises(InputError, match="round 1 is exported; only an unfinished round can be abandoned"):
+        rounds.abandon(made.store, "?", noon)
+
+
 @pytest.mark.parametrize("end", ["answered", "expired"])
 def test_a_round_closes_when_all_its_queries_are_decided_or_expired(made, holder, noon, export, end):
     made.drop("a", "b", "c", "d", "e")

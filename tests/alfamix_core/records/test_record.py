@@ -151,8 +151,9 @@ def test_a_field_without_a_default_is_required(record):
 
 
 def test_the_bytes_of_a_document_by_hand():
-    assert Champion(round=3, metrics={"accuracy": 0.5}).document() == (
-        b'{\n  "revision": 1,\n  "fence": 0,\n  "round": 3,\n  "metrics": {\n    "accuracy": 0.5\n  },\n'
+    assert Champion(revision=1, round=3, model="ab", metrics={"accuracy": 0.5}).document() == (
+        b'{\n  "revision": 1,\n  "fence": 0,\n  "round": 3,\n  "model": "ab",\n'
+        b'  "metrics": {\n    "accuracy": 0.5\n  },\n'
         b'  "before": [],\n  "newest": null\n}\n'
     )
     assert ManifestLine(uri="ä.png").json_line() == '{"uri": "ä.png"}\n'.encode()

@@ -1,6 +1,8 @@
 """What only the store in a folder must prove: kills, leftovers, links, and the errors of a file system."""
 
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from alfamix_core.errors import InputError, ObjectExistsError, StorageError
-from alfamix_core.storage import FolderStore, open_store
+from alfamix_core.errors import InputError, MissingObjectError, ObjectExistsError, StorageError
+from alfamix_core.storage import FolderStore, LinkError, open_store
 
 ROOT = Path(__file__).parents[3]
 
@@ -121,10 +123,61 @@ def test_files_that_are_no_keys_are_not_listed(folder_store, root):
     (root / "with\nnewline").touch()
     (root / "with\\backslash").touch()
     Path(os.fsdecode(os.fsencode(root) + b"/\xff")).touch()
-    (root / "dangling").symlink_to(root / "nowhere")
-    (root / "itself").symlink_to(root)
     os.mkfifo(root / "pipe")
     assert [entry.key for entry in folder_store.list()] == ["a"]
+
+
+def test_a_link_is_listed_and_never_followed(folder_store, root, tmp_path):
+    """Whoever may deliver into the project's folder gets nothing read or written that lies elsewhere."""
+    home = tmp_path / "home"
+    (home / "below").mkdir(parents=True)
+    (home / "key").write_bytes(b"secret")
+    (home / "below" / "key").write_bytes(b"secret")
+    folder_store.create("labels/a", b"1")
+    (root / "labels/file").symlink_to(home / "key")
+    (root / "labels/folder").symlink_to(home)
+    (root / "labels/dangling").symlink_to(home / "nowhere")
+    (root / "labels/itself").symlink_to(root)
+    links = ["labels/dangling", "labels/file", "labels/folder", "labels/itself"]
+    assert [entry.key for entry in folder_store.list()] == ["labels/a", *links]
+    assert folder_store.folders("labels") == []
+    for link in links:
+        assert folder_store.entry(link).key == link
+        for use in (
+            lambda key: folder_store.read(key),
+            lambda key: folder_store.open(key),
+            lambda key: folder_store.read_range(key, 0, 1),
+            lambda key: folder_store.fetch(key, tmp_path / "x"),
+            lambda key: folder_store.swap(key, b"2", hashlib.sha256(b"secret").hexdigest()),
+            lambda key: folder_store.read(f"{key}/key"),
+            lambda key: folder_store.entry(f"{key}/key"),
+            lambda key: folder_store.create(f"{key}/new", b"2"),
+            lambda key: folder_store.mark(f"{key}/new"),
+            lambda key: folder_store.delete(f"{key}/key"),
+            lambda key: list(folder_store.list(key)),
+            lambda key: folder_store.folders(f"{key}/below"),
+        ):
+            with pytest.raises(
+                LinkError, match=f"^{re.escape(str(root))}/{link} is a symbolic link, and none are followed here"
+            ):
+                use(link)
+        with pytest.raises(ObjectExistsError):
+            folder_store.create(link, b"2")
+        folder_store.mark(link)
+    assert sorted(path.name for path in home.rglob("*")) == ["below", "key", "key"]
+    assert (home / "key").read_bytes() == b"secret"
+    for link in links:
+        folder_store.delete(link)
+    assert [entry.key for entry in folder_store.list()] == ["labels/a"]
+    assert (home / "key").exists()
+
+
+def test_a_pipe_is_no_object_and_blocks_nobody(folder_store, root):
+    root.mkdir(exist_ok=True)
+    os.mkfifo(root / "pipe")
+    assert folder_store.entry("pipe") is None
+    with pytest.raises(MissingObjectError):
+        folder_store.read("pipe")
 
 
 def test_a_disk_that_fails_gives_one_line(folder_store, root):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 import uuid
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import boto3
 import pytest
 
 from alfamix_core.errors import InputError, SampleError, StorageError
-from alfamix_core.storage import SampleReader, list_uri, normalise_uri
+from alfamix_core.storage import LinkError, SampleReader, list_uri, normalise_uri, open_file
 
 
 @pytest.fixture
@@ -114,14 +115,93 @@ def test_a_folder_that_is_not_there_is_said(tmp_path):
         list(list_uri((tmp_path / "missing").as_uri()))
 
 
-def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "a").write_bytes(b"1")
-    (tmp_path / "file").symlink_to(tmp_path / "folder" / "a")
-    (tmp_path / "link").symlink_to(tmp_path / "folder")
-    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
-    found = [Path(uri).name for uri, _ in list_uri(tmp_path.as_uri())]
-    assert found == ["file", "a"]
+@pytest.mark.parametrize("name", ["credentials.png", "folder/credentials.png"])
+@pytest.mark.parametrize("target", ["secret", "home", "nowhere"])
+def test_a_delivery_that_holds_a_link_is_refused_and_the_link_is_named(tmp_path, name, target):
+    """Whether it leads to a file, to a folder or nowhere; of the folders that are no links, everything is listed."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "secret").write_bytes(b"key")
+    delivery = tmp_path / "delivery"
+    (delivery / "folder").mkdir(parents=True)
+    (delivery / "a.png").write_bytes(b"1")
+    (tmp_path / "named").symlink_to(delivery)  # by the user, who may
+    assert [Path(uri).name for uri, _ in list_uri((tmp_path / "named").as_uri())] == ["a.png"]
+    (delivery / name).symlink_to(tmp_path / target)
+    with pytest.raises(LinkError, match=f"^{delivery}/{name} is a symbolic link, and none are followed here"):
+        list(list_uri(delivery.as_uri()))
+
+
+@pytest.fixture
+def roots(tmp_path):
+    """A project, a data prefix whose own path goes through a link, and a secret outside both."""
+    for folder in ("project/files", "disk/images/wrens", "home"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    (tmp_path / "home" / "key").write_bytes(b"secret")
+    for name in ("project/files/a", "disk/images/wrens/b"):
+        (tmp_path / name).write_bytes(b"1")
+    return [(tmp_path / "project").as_uri(), (tmp_path / "data" / "images").as_uri(), "s3://bucket/images"]
+
+
+def test_a_link_is_followed_within_the_project_and_its_prefixes_and_no_further(tmp_path, roots):
+    reader = SampleReader(50, roots)
+    (tmp_path / "project/files/inside").symlink_to("a")
+    (tmp_path / "project/files/across").symlink_to(tmp_path / "disk/images/wrens/b")
+    (tmp_path / "disk/images/folder").symlink_to("wrens")
+    for name in ("project/files/a", "project/files/inside", "project/files/across", "data/images/folder/b"):
+        assert reader.read((tmp_path / name).as_uri()) == b"1"
+    (tmp_path / "project/files/out").symlink_to(tmp_path / "home/key")
+    (tmp_path / "disk/images/up").symlink_to("../..")
+    for name, link in (
+        ("project/files/out", "project/files/out"),
+        ("data/images/up/home/key", "data/images/up"),
+    ):
+        with pytest.raises(
+            SampleError, match=f"^{tmp_path}/{link} is a symbolic link that leads outside, to {tmp_path}/"
+        ):
+            reader.read((tmp_path / name).as_uri())
+    with pytest.raises(SampleError, match=f"^{tmp_path}/home/key lies outside; only {tmp_path}/project and "):
+        reader.read((tmp_path / "home/key").as_uri())
+    with pytest.raises(LinkError, match="leads outside"):
+        open_file((tmp_path / "project/files/out").as_uri(), roots)
+    assert SampleReader(50).read((tmp_path / "project/files/out").as_uri()) == b"secret"  # named by the user
+
+
+def test_a_file_that_turns_into_a_link_while_it_is_read_shows_no_secret(tmp_path, roots):
+    """A racer swaps the file, and the folder above it, for links to the secret, as fast as it can."""
+    reader = SampleReader(50, roots)
+    home = tmp_path / "home"
+    (home / "a").write_bytes(b"secret")
+    files, racing = tmp_path / "project/files", threading.Event()
+    plain, link = tmp_path / "project/plain", tmp_path / "project/link"
+    link.symlink_to(home)
+
+    def race():
+        while not racing.is_set():
+            (files / "new").symlink_to(home / "key")
+            (files / "new").rename(files / "a")
+            files.rename(plain)
+            link.rename(files)
+            files.rename(link)
+            plain.rename(files)
+            (files / "new").write_bytes(b"1")
+            (files / "new").rename(files / "a")
+
+    racer = threading.Thread(target=race)
+    racer.start()
+    seen = set()
+    try:
+        for _ in range(5_000):
+            try:
+                seen.add(reader.read((files / "a").as_uri()))
+            except SampleError as error:
+                seen.add(str(error).partition(" is a symbolic link")[2][:20] or str(error))
+    finally:
+        racing.set()
+        racer.join()
+    assert b"1" in seen
+    assert b"secret" not in seen
+    assert len(seen) > 2, "the racer was too slow"
 
 
 def test_a_file_whose_name_is_no_utf8_is_listed_and_read(tmp_path, reader):

@@ -140,6 +140,19 @@ def test_a_file_goes_up_once_and_comes_down_whole(store, tmp_path, size):
 
 
 @pytest.mark.parametrize("size", [10, 20_000_000])
+def test_a_file_that_is_open_already_goes_up_whatever_its_path_becomes(store, tmp_path, size):
+    """So a caller can check what it has opened, and nobody can swap the file in between."""
+    source = tmp_path / "source"
+    source.write_bytes(b"1" * size)
+    with source.open("rb") as stream:
+        source.unlink()
+        source.symlink_to("/etc/passwd")
+        assert store.create_from("a", stream) == hashlib.sha256(b"1" * size).hexdigest()
+    with store.open("a") as stream:
+        assert stream.read() == b"1" * size
+
+
+@pytest.mark.parametrize("size", [10, 20_000_000])
 def test_a_file_never_replaces_another(store, tmp_path, size):
     (tmp_path / "one").write_bytes(b"1" * size)
     (tmp_path / "two").write_bytes(b"2" * size)
