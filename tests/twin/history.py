@@ -22,7 +22,8 @@ class SampleState:
         state: withdrawn, quarantined, train, val, test, audit (these four have a label), skipped, disputed, queried,
             pool or held_out.
         label: the class, None without one.
-        round: the round of the answer that decided, 0 when no round asked or the label is the manifest's.
+        round: the round of the answer that gave the label; 0 without a label, or when the manifest gave it, or when
+            no round asked.
         split: what the sample is for.
         question: (round, rank) of the open query, None without one.
     """
@@ -266,7 +267,7 @@ def _label(name: str, known: _Known, settings: Settings) -> tuple[str | None, in
     verdict, label, number = _verdict(name, known, settings)
     if verdict in ("", "open"):
         return known.samples[name].label, 0, verdict
-    return label, number, verdict
+    return label, number if label is not None else 0, verdict
 
 
 def _is_quarantined(name: str, known: _Known) -> bool:
