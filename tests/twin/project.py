@@ -4,6 +4,7 @@ The project says which bytes it read and when; what these bytes mean is for the 
 """
 
 import json
+from contextlib import suppress
 from datetime import datetime
 from itertools import groupby
 from typing import Protocol
@@ -12,7 +13,7 @@ from alfamix_core.project import objects, rounds
 from alfamix_core.project.ledger.ledger import Ledger
 from alfamix_core.records.round import Round
 from alfamix_core.storage import Store
-from tests.twin.formats import Settings, kind_of
+from tests.twin.formats import BadLineError, Event, Settings, kind_of, read
 from tests.twin.history import History
 
 
@@ -46,17 +47,54 @@ def history_of(
     history = History(store.uri)
     wrong: list[str] = []
     waiting = list(rounds.read_all(store))
+    killed = _killed_loads(ledger)
     files: dict[str, bytes] = {}
     for load, rows in groupby(_readings(ledger), key=lambda row: row["load"]):
         while waiting and waiting[0].versions.get("inbox", -1) < load:
             wrong += _end(history, store, waiting.pop(0), settings, judged)
-        read = list(rows)
-        files |= {row["key"]: inbox.contents[row["sha256"]] for row in read if kind_of(row["key"])}
-        history.load(read[0]["loaded_at"], files, settings)
+        readings = list(rows)
+        fresh = {row["key"]: inbox.contents[row["sha256"]] for row in readings if kind_of(row["key"])}
+        files |= fresh
+        _resume(history, killed, fresh, settings)
+        history.load(readings[0]["loaded_at"], files, settings)
     for record in waiting:
         wrong += _end(history, store, record, settings, judged)
-    history.load(now, inbox.files(), settings)
+    present = inbox.files()
+    _resume(history, killed, present, settings)
+    _resume(
+        history,
+        killed,
+        {f"labels/{number}.jsonl": data for number, data in enumerate(inbox.contents.values())},
+        settings,
+    )
+    wrong += [f"{event} is in no file that there ever was" for event in killed]
+    history.load(now, present, settings)
     return history, wrong
+
+
+def _killed_loads(ledger: Ledger) -> dict[Event, datetime]:
+    """Return the events of loads that were killed before they had written what they read, and when these were."""
+    columns = ", ".join(Event._fields)
+    rows = ledger.query(
+        f"""select {columns}, loaded_at from events_table
+        where loaded_at not in (select loaded_at from inbox_table)"""
+    ).to_pylist()
+    return {Event(*list(row.values())[:-1]): row["loaded_at"] for row in rows}
+
+
+def _resume(history: History, killed: dict[Event, datetime], files: dict[str, bytes], settings: Settings) -> None:
+    """Note the killed loads of events that these files hold; a later load found them in the table already."""
+    if not killed:
+        return
+    held = set()
+    for key, data in files.items():
+        if kind_of(key) == "events":
+            with suppress(BadLineError):
+                held |= {event for _, event in read(key, data, history.project_uri, settings)}
+    for event in held & killed.keys():
+        fields = {**event._asdict(), "time": event.time.isoformat()}
+        line = json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
+        history.load(killed.pop(event), {"labels/killed.jsonl": line}, settings)
 
 
 def _readings(ledger: Ledger) -> list[dict[str, object]]:
