@@ -140,7 +140,7 @@ def _difference(found: Difference) -> Finding:
     what = {
         "foreign": f"{rows} stand in no line{where}: another program has written to the table",
         "missing": f"{rows}{where} are missing: another program has removed them",
-        "twice": f"{found.rows} samples, such as {found.example!r}, have two rows: another program has written there",
+        "twice": f"{rows} stand there twice: another program has written to the table",
     }[found.kind]
     return Finding(
         "inconsistent", key, what, "restore ledger/ from a backup, or delete it: the next round loads it again"

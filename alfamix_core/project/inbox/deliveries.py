@@ -5,7 +5,9 @@ load decides, and two deliveries of one picture agree, since a copied file is na
 """
 
 import hashlib
+import io
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from alfamix_core.project.ledger.ledger import Ledger, open_ledger
 from alfamix_core.records.manifest import sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, list_uri, normalise_folder_uri, open_store, path_of
+from alfamix_core.storage.samples import open_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -82,11 +85,12 @@ def register(
     project = rounds.read_settings(store)
     with tempfile.TemporaryDirectory(prefix="alfamix-") as text:
         folder = Path(text)
+        root = source_uri.rsplit("/", 1)[0] if source_uri.endswith(".jsonl") else source_uri
         source = _read_source(project, source_uri, labelled, folder)
         if not source.rows:
             raise InputError(f"{source_uri} has nothing to register: no sample in it")
         if not source.refer:
-            source = _named_by_content(store, source, folder)
+            source = _named_by_content(store, source, root, folder)
         with open_ledger(store, project, datetime.now(UTC)) as ledger:
             _check(ledger, source, source_uri)
             fresh = _fresh(ledger, source)
@@ -96,7 +100,7 @@ def register(
             return replace(done, name="")
         done = replace(done, name=name or f"{_slug(source_uri)}-{digest[:8]}")
         if not source.refer:
-            _copy(store, fresh, source.files, progress)
+            _copy(store, fresh, source.files, root, folder / "copied", progress)
         try:
             store.create_from(layout.manifest(done.name), manifest)
         except ObjectExistsError:
@@ -112,13 +116,13 @@ class _Source:
         path: parquet file with the columns of a manifest's rows; ``line`` is the source's.
         rows: how many there are.
         refer: whether all lie below a data prefix.
-        files: the local file of each uri below files/, where they are to be copied.
+        files: the delivered uri of each uri below files/, where they are to be copied.
     """
 
     path: Path
     rows: int
     refer: bool
-    files: dict[str, Path]
+    files: dict[str, str]
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows, block by block."""
@@ -176,21 +180,18 @@ def _listed(project: Project, source_uri: str, labelled: bool) -> Iterator[tuple
             yield sample_id(uri), uri, label, "train", None, "", line
 
 
-def _named_by_content(store: Store, source: _Source, folder: Path) -> _Source:
+def _named_by_content(store: Store, source: _Source, root: str, folder: Path) -> _Source:
     """Give files that are to be copied the uri of their copy, and an id made of their bytes unless they have one."""
-    files: dict[str, Path] = {}
+    files: dict[str, str] = {}
 
     def rows() -> Iterator[tuple[object, ...]]:
         for batch in source.batches():
             for row in batch.to_pylist():
-                path = path_of(row["uri"])
-                if not path.is_file():
-                    raise InputError(f"{row['uri']} is not a file")
-                with path.open("rb") as stream:
+                with _opened(row["uri"], root) as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 own = row["sample_id"] != sample_id(row["uri"])
                 uri = store.uri_of(layout.copied(digest))
-                files.setdefault(uri, path)
+                files.setdefault(uri, row["uri"])
                 yield tuple({**row, "sample_id": row["sample_id"] if own else digest[:16], "uri": uri}.values())
 
     path = folder / "named.parquet"
@@ -284,13 +285,28 @@ def _line(sample: Sample) -> str:
     return text + "}\n"
 
 
-def _copy(store: Store, fresh: pa.Table, files: dict[str, Path], progress: Callable[[int, int], None]) -> None:
+def _copy(
+    store: Store, fresh: pa.Table, files: dict[str, str], root: str, to: Path, progress: Callable[[int, int], None]
+) -> None:
     """Copy the files of new samples; one that another delivery has copied is left as it is."""
     for done, uri in enumerate(fresh["uri"].to_pylist(), start=1):
         digest = uri.rsplit("/", 1)[-1]
-        if store.create_from(layout.copied(digest), files[uri]) != digest:
-            raise InputError(f"{files[uri]} was changed while it was read; deliver it again")
+        # what is uploaded is what was looked at, whatever becomes of the file meanwhile
+        with _opened(files[uri], root) as stream, to.open("wb") as out:
+            shutil.copyfileobj(stream, out)
+        with to.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+                raise InputError(f"{files[uri]} was changed while it was read; deliver it again")
+        store.create_from(layout.copied(digest), to)
         progress(done, fresh.num_rows)
+
+
+def _opened(uri: str, root: str) -> io.BufferedReader:
+    """Open a delivered file without following a link out of the source."""
+    try:
+        return open_file(uri, (root,))
+    except OSError as error:
+        raise InputError(f"{uri} is not a file that can be read: {error.strerror or error}") from None
 
 
 def _slug(source_uri: str) -> str:

@@ -212,7 +212,9 @@ class FileReader:
 
     def _checked_events(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch | None:
         labels = pc.equal(batch["kind"], "label")
-        asked = pc.fill_null(batch["round"], 0)
+        asked = batch["round"]
+        if asked.null_count:
+            return None  # absent is right and null is not, and a column does not tell one from the other
         right = [
             _short(batch["event_id"], 200),
             pc.is_valid(batch["sample_id"]),

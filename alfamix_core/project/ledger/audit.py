@@ -7,7 +7,7 @@ from pathlib import Path
 
 import duckdb
 
-from alfamix_core.project import rounds
+from alfamix_core.project import layout, rounds
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.project.ledger import load
 from alfamix_core.project.ledger.load import News
@@ -25,6 +25,7 @@ _SAME = {
 }
 _NAMES = {"samples": "sample_id", "events": "event_id"}
 _FROM_FILES = ("samples", "events", "corrections")
+_SOURCE = f"'{layout.ROUNDS}' || lpad(left_.round::varchar, 6, '0') || '/round.json'"  # of questions and quarantine
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Difference:
         key: the file from which it says to be; empty for rows of rounds.
         kind: ``foreign``: the file was not changed since it was loaded, and does not hold the row; ``vanished``: the
             file was changed or deleted since; ``missing``: a loaded file holds a row that the table does not;
-            ``twice``: an id has more than one row.
+            ``twice``: what is one row stands in several.
     """
 
     table: str
@@ -67,55 +68,54 @@ def differences(store: Store, project: Project, now: datetime) -> Iterator[Diffe
         register(con, tables, "_table")
         register(con, Tables({}), "_nothing")
         coming = load.pending(con, store, project, Tables({}), everything, now, Path(text))
-        unchanged = [
-            key for key, file in known.items() if file.state == load.LOADED and coming.files.get(key) == load.LOADED
-        ]
-        same = con.execute(
-            """select key from inbox_new join (select unnest(?::varchar[]) as key, unnest(?::varchar[]) as sha256)
-            using (key, sha256)""",
-            [unchanged, [known[key].sha256 for key in unchanged]],
-        ).fetchall()
-        con.execute("create temp table unchanged as select unnest(?::varchar[]) as key", [[key for (key,) in same]])
+        read = dict(con.execute("select key, sha256 from inbox_new where line = 0").fetchall())
+        same = {key: file for key, file in known.items() if read.get(key) == file.sha256}
+        unchanged = frozenset(key for key, file in same.items() if file.state == coming.files[key] == load.LOADED)
+        con.execute("create temp table unchanged as select unnest(?::varchar[]) as key", [sorted(unchanged)])
         for name, columns in _SAME.items():
-            yield from _compare(con, name, columns)
+            yield from _compare(con, name, columns, unchanged)
+        for key, file in same.items():
+            # set aside under these very settings, and nothing is wrong with it
+            if file.state != coming.files[key] and file.basis == load.basis_of(project):
+                yield Difference("inbox", 1, key, key, "foreign")
 
 
-def _compare(con: duckdb.DuckDBPyConnection, name: str, columns: tuple[str, ...]) -> Iterator[Difference]:
+def _compare(
+    con: duckdb.DuckDBPyConnection, name: str, columns: tuple[str, ...], unchanged: frozenset[str]
+) -> Iterator[Difference]:
     def rows(sql: str) -> list[tuple[str, str, int]]:
         with explained(name):
             return con.execute(sql).fetchall()
 
-    label = _NAMES.get(name, "sample_id")
-    equal = " and ".join(f'left_."{column}" is not distinct from right_."{column}"' for column in columns)
-    key = "key" if name in _FROM_FILES else "''"
-    read = f"{name}_read"
+    example, read, table = _NAMES.get(name, "sample_id"), f"{name}_read", f"{name}_table"
+    is_from_files = name in _FROM_FILES
+    source, group = ("left_.key", "left_.key") if is_from_files else (_SOURCE, "''")
+    equal = _equal(columns)
     foreign = f"""
-        select {key} as key, min({label}), count(*), {key if name in _FROM_FILES else "'x'"} in (
-            select key from unchanged) as is_unchanged
-        from {name}_table as left_ where not exists (select 1 from {read} as right_ where {equal})
-        group by all order by all
+        select {group}, min({example}), count(*) from {table} as left_
+        where not exists (select 1 from {read} as right_ where {equal}) group by 1 having count(*) > 0 order by 1
     """
-    for where, example, count, is_unchanged in rows(foreign):  # type: ignore[misc]
-        kind = "foreign" if is_unchanged or name not in _FROM_FILES else "vanished"
-        yield Difference(name, count, example, where, kind)
-    if name in _FROM_FILES:
-        # of several lines about a sample the first counts: the table must have the id, whichever line that was
-        equal = "left_.sample_id = right_.sample_id" if name == "samples" else equal
-        missing = f"""
-            select key, min({label}), count(*) from {read} as left_ semi join unchanged using (key)
-            where not exists (select 1 from {name}_table as right_ where {equal}) group by key order by key
+    for key, first, count in rows(foreign):
+        kind = "vanished" if is_from_files and key not in unchanged else "foreign"
+        yield Difference(name, count, first, key, kind)
+    # of several lines about a sample the first counts: the table must have the id, whichever line that was
+    known = _equal(("sample_id",)) if name == "samples" else equal
+    missing = f"""
+        select {group}, min({example}), count(*) from {read} as left_
+        where {source} in (select key from unchanged) and not exists (select 1 from {table} as right_ where {known})
+        group by 1 having count(*) > 0 order by 1
+    """
+    for key, first, count in rows(missing):
+        yield Difference(name, count, first, key, "missing")
+    if is_from_files:
+        identity = '"sample_id"' if name == "samples" else ", ".join(f'"{column}"' for column in columns)
+        twice = f"""
+            select '', min({example}), count(*)
+            from (select {identity} from {table} group by {identity} having count(*) > 1) having count(*) > 0
         """
-    else:
-        missing = f"""
-            select '', min({label}), count(*) from {read} as left_
-            where left_.round in (select round from {name}_table)
-                and not exists (select 1 from {name}_table as right_ where {equal}) having count(*) > 0
-        """
-    for where, example, count in rows(missing):
-        yield Difference(name, count, example, where, "missing")
-    if name == "samples":
-        twice = """select '', min(sample_id), count(*)
-            from (select sample_id from samples_table group by sample_id having count(*) > 1)"""
-        for where, example, count in rows(twice):
-            if count:
-                yield Difference(name, count, example, where, "twice")
+        for _, first, count in rows(twice):
+            yield Difference(name, count, first, "", "twice")
+
+
+def _equal(columns: tuple[str, ...]) -> str:
+    return " and ".join(f'left_."{column}" is not distinct from right_."{column}"' for column in columns)

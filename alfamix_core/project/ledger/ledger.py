@@ -146,11 +146,17 @@ class Ledger:
         return [KnownFile(*row) for row in rows]
 
     def set_aside(self) -> list[tuple[str, int, str]]:
-        """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file."""
+        """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file.
+
+        A file that was deleted is no longer named.
+        """
+        gone = list(self.news.gone) if self.news else []
         return self._rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
-            group by all order by key, line"""
+                and not list_contains(?::varchar[], key)
+            group by all order by key, line""",
+            [gone],
         )
 
     def unknown_answers(self) -> int:
@@ -191,7 +197,7 @@ class Ledger:
     def new_labels(self, earlier: Mapping[str, int]) -> int:
         """Count the samples that have a label now, and had none or another one at those versions."""
         touched = self._table(_TOUCHED, _touched_since(earlier))
-        with scratch() as folder, explained("the rules"), connect(Path(folder)) as con:
+        with scratch() as folder, explained(), connect(Path(folder)) as con:
             for name in SCHEMAS:
                 version = earlier.get(name, -1)
                 rows = f"select * from {name} where load <= {version}"
@@ -250,22 +256,22 @@ class Ledger:
 
     def _materialise(self) -> None:
         """Work the states out once, for what asks for them several times."""
-        with explained("the rules"):
+        with explained():
             self._con.execute(
                 """create temp table if not exists state_rows as
                 select sample_id, uri, "group", split, state, label, label_round, load from states"""
             )
 
     def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with explained("the rules"):
+        with explained():
             return self._con.execute(sql, list(values)).fetchall()
 
     def _table(self, sql: str, values: Sequence[object]) -> pa.Table:
-        with explained("the rules"):
+        with explained():
             return self._con.sql(sql, params=list(values)).to_arrow_table()
 
     def _reader(self, sql: str, values: Sequence[object] = ()) -> pa.RecordBatchReader:
-        with explained("the rules"):
+        with explained():
             return self._con.sql(sql, params=list(values)).to_arrow_reader(_BATCH)
 
     @contextmanager

@@ -81,15 +81,20 @@ class News:
         files: inbox files that are new, changed, or were set aside under other settings.
         rounds: committed and abandoned rounds that are not in the ledger.
         known: every file that a load has read, by key.
-        deleted: keys of files that a load has read and that are gone.
+        gone: keys of files that a load has read and that are gone.
         odd: names in the inbox that cannot be keys.
     """
 
     files: tuple[InboxFile, ...]
     rounds: tuple[Round, ...]
     known: Mapping[str, KnownFile]
-    deleted: tuple[str, ...]
+    gone: tuple[str, ...]
     odd: tuple[str, ...]
+
+    @property
+    def deleted(self) -> list[str]:
+        """The files that are gone and of which something was loaded."""
+        return [key for key in self.gone if self.known[key].rows]
 
     def __bool__(self) -> bool:
         return bool(self.files or self.rounds)
@@ -111,7 +116,7 @@ def look(store: Store, project: Project, tables: Tables) -> News:
         files=tuple(file for file in listing.files if _is_news(file, known.get(file.key), basis)),
         rounds=tuple(_rounds(store, known)),
         known=known,
-        deleted=tuple(sorted(key for key in known if key not in present and not key.startswith(layout.ROUNDS))),
+        gone=tuple(sorted(key for key in known if key not in present and not key.startswith(layout.ROUNDS))),
         odd=listing.odd,
     )
 

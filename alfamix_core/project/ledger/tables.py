@@ -5,6 +5,7 @@ what is there, so of two loads that overlap one is refused and looks again.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": f"interval {KEPT.days} days",
 }
 _LONGEST = 500  # letters of a foreign message
+_STREAM = re.compile(r"reading the stream registered as '(\w+?)(?:_table)?' failed: (.*?)\.? Detail: ")  # of DuckDB
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in messages of the Delta Lake library
 _CHANGED = "it is not what ingest wrote; `alfamix doctor --deep` compares it with the inbox"
 
 
@@ -158,27 +161,35 @@ def tidy(tables: Tables, oldest: timedelta) -> None:
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn an error of the Delta Lake library, or of reading its files, into one line of ours."""
+def explained(name: str = "") -> Iterator[None]:
+    """Turn an error of the Delta Lake library, or of reading its files, into one line of ours.
+
+    Args:
+        name: of the table; empty for a query over several, whose error says which.
+    """
     import duckdb
     from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+    where = layout.table(name)
     try:
         yield
     except CommitFailedError as error:
-        raise ObjectChangedError(f"{layout.table(name)} was written to by another load: {_one_line(error)}") from None
+        raise ObjectChangedError(f"{where} was written to by another load: {_one_line(error)}") from None
     except TableNotFoundError:
         raise
     except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
         raise StorageError(f"{layout.LEDGER}: {_one_line(error)[:_LONGEST]}") from error
     except (DeltaError, pa.ArrowException, OSError, duckdb.Error) as error:
         line = _one_line(error)
-        if isinstance(error, duckdb.Error) and "Python exception" not in line:
-            raise  # a query of ours is wrong
+        if isinstance(error, duckdb.Error):
+            if "Python exception" not in line:
+                raise  # a query of ours is wrong
+            if stream := _STREAM.search(line):
+                where, line = layout.table(stream[1]), stream[2]
         if "Generic S3 error" in line or "Generic HTTP" in line:
-            raise StorageError(f"{layout.table(name)}: {line[:_LONGEST]}") from error
-        raise InputError(f"{layout.table(name)}: {line[:_LONGEST]}; {_CHANGED}") from error
+            raise StorageError(f"{where}: {line[:_LONGEST]}") from error
+        raise InputError(f"{where}: {line[:_LONGEST]}; {_CHANGED}") from error
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(_COLOURS.sub("", str(error)).split())

@@ -1,14 +1,15 @@
 """A project made of its files alone: manifests, label batches, committed rounds; no picture is ever opened."""
 
 import tempfile
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from alfamix_core.project import layout, models, objects
+from alfamix_core.project import layout, lock, models, objects, planning
 from alfamix_core.project.initialise import initialise
-from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.lock import Holder
@@ -32,7 +33,7 @@ def commit(store, settings, number, at=NOON, **named):
         state="exported",
         planned_at=at,
         seed=1,
-        inputs=(),
+        versions={},
         settings=settings,
         champion=Champion(),
         counts=Counts(),
@@ -54,8 +55,9 @@ def commit(store, settings, number, at=NOON, **named):
 class Made:
     """A project whose files a test adds one by one."""
 
-    def __init__(self, store):
+    def __init__(self, store, opened):
         self.store = store
+        self._opened = opened
 
     @property
     def settings(self):
@@ -68,9 +70,19 @@ class Made:
         self.store.swap(layout.PROJECT, Project.model_validate(edited, strict=False).document(), stored.tag)
 
     def drop(self, name, *ids, **fields):
-        """Register samples; the file of ``x`` is ``files/x.png``, in whichever drop it comes first."""
-        lines = [ManifestLine(uri=f"files/{key}.png", id=key, **fields).json_line() for key in ids]
-        self.store.create(layout.manifest(name), b"".join(lines))
+        """Deliver samples; the picture of ``x`` is ``files/x.png``, whichever drop delivers it."""
+        self.store.create(layout.manifest(name), self.lines(*ids, **fields))
+
+    def lines(self, *ids, **fields):
+        """Return lines of a manifest."""
+        return b"".join(
+            ManifestLine(uri=self.store.uri_of(f"files/{key}.png"), id=key, **fields).json_line() for key in ids
+        )
+
+    def edit(self, key, change):
+        """Let somebody change a file: the bytes that it has are given to a function, which returns others."""
+        stored = self.store.read(key)
+        self.store.swap(key, change(stored.data), stored.tag)
 
     def events(self, batch, *events):
         self.store.create(layout.labels(batch), b"".join(event.json_line() for event in events))
@@ -119,7 +131,32 @@ class Made:
             return models.upload(self.store, Path(folder))
 
     def ledger(self, now=NOON):
-        return derive(self.store, self.settings, freeze(self.store), now)
+        """Open the ledger, with what no load has read yet; it stays open until the test ends."""
+        return self._opened.enter_context(open_ledger(self.store, self.settings, now))
+
+    def load(self, now=NOON):
+        """Load the inbox as ``ingest`` does, under the lock; return what the load brought."""
+        run_id = "load"
+        lock.acquire(self.store, Holder(run_id=run_id), now, now + timedelta(hours=1))
+        try:
+            with planning.loading(self.store, self.settings, run_id, now) as ledger:
+                return ledger.coming
+        finally:
+            lock.release(self.store, run_id)
+
+    def states(self, now=NOON):
+        """Return what is known of each sample that is not withdrawn: its state by its id."""
+        rows = self.ledger(now).query("select sample_id, state from states order by sample_id").to_pylist()
+        return {row["sample_id"]: row["state"] for row in rows}
+
+    def labels(self, now=NOON):
+        """Return the samples that have a label, with it."""
+        rows = self.ledger(now).query("select sample_id, label from states where label is not null order by sample_id")
+        return {row["sample_id"]: row["label"] for row in rows.to_pylist()}
+
+    def pool(self, now=NOON):
+        """Return the samples that may be asked about now, in order."""
+        return self.ledger(now).pool({}, 0).read_all()["sample_id"].to_pylist()
 
     def files(self):
         """The project, byte for byte."""
@@ -133,20 +170,27 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def made(place):
-    """A project in a folder."""
-    return _made(place)
+def opened():
+    """What is open until the test ends."""
+    with ExitStack() as stack:
+        yield stack
 
 
 @pytest.fixture
-def made_anywhere(store):
+def made(place, opened):
+    """A project in a folder."""
+    return _made(place, opened)
+
+
+@pytest.fixture
+def made_anywhere(store, opened):
     """A project in a folder, then on S3."""
-    return _made(store)
+    return _made(store, opened)
 
 
-def _made(store):
+def _made(store, opened):
     initialise(store, Project(name="birds", classes=("cat", "dog", "owl"), budget=2))
-    return Made(store)
+    return Made(store, opened)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alfamix_core.project import lock, rounds
+from alfamix_core.project import lock, planning, rounds
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.round import Outcome
 
@@ -13,7 +13,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 def asked(made, at, queries):
     """A round that began then and asked so many questions."""
-    record, _ = rounds.begin(made.store, Holder(run_id=f"r-{at:%d%H}"), at, force=True)
+    record, _ = planning.begin(made.store, Holder(run_id=f"r-{at:%d%H}"), at, force=True)
     outcome = Outcome(queries=queries, strategy="random", exported_at=at)
     rounds.mark_exported(made.store, record.number, record.run_id, outcome, at)
     lock.release(made.store, record.run_id)
@@ -41,12 +41,12 @@ def test_two_rounds_three_hours_ago_and_at_noon_by_hand(made, budgets, hours, te
     asked(made, NOON - timedelta(hours=3), 4)
     asked(made, NOON, 6)
     made.configure(budgets=budgets)
-    plan = rounds.consider(made.store, NOON + timedelta(hours=hours), force=True)
+    plan = planning.consider(made.store, NOON + timedelta(hours=hours), force=True)
     assert (plan.decision, plan.text[: len(text)] if text else "") == ("idle" if text else "plan", text)
 
 
 def test_an_unfinished_round_goes_on_whatever_is_left(made):
     made.drop("first", "a")
-    rounds.begin(made.store, Holder(run_id="r"), NOON)
+    planning.begin(made.store, Holder(run_id="r"), NOON)
     made.configure(budgets={"rounds_per_day": 0, "labels": 0})
-    assert rounds.consider(made.store, NOON).decision == "resume"
+    assert planning.consider(made.store, NOON).decision == "resume"

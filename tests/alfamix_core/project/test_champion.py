@@ -28,7 +28,7 @@ def round_with(serving=None, **settings):
         state="planned",
         planned_at=datetime(2026, 3, 1, tzinfo=UTC),
         seed=1,
-        inputs=(),
+        versions={},
         settings=Project(name="birds", classes=("cat", "dog"), promotion=PromotionSettings(**settings)),
         champion=Champion(round=serving),
         counts=Counts(),

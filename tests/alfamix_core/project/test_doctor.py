@@ -6,7 +6,19 @@ import pytest
 from alfamix_core.project.drops import withdraw
 
 from alfamix_core.errors import InputError, LockedError
-from alfamix_core.project import champion, choice, cleaning, doctor, layout, lock, models, objects, rounds, segments
+from alfamix_core.project import (
+    champion,
+    choice,
+    cleaning,
+    doctor,
+    layout,
+    lock,
+    models,
+    objects,
+    planning,
+    rounds,
+    segments,
+)
 from alfamix_core.project.ledger import derive, freeze
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Failure, Outcome, Promotion
@@ -30,7 +42,7 @@ def campaign_of(made, holder, noon):
     made.drop("a", *"bcdefg")
     for number, key in enumerate("bcd", start=1):
         run = f"run-{number}"
-        rounds.begin(made.store, holder(run), noon, force=True)
+        planning.begin(made.store, holder(run), noon, force=True)
         picture = objects.write(made.store, number, f"picture of {key}".encode())
         thumbnail = layout.objects(number) + picture
         question = Question(sample_id=key, uri="file:///x", round=number, rank=0, asked_at=noon, thumbnail=thumbnail)
@@ -92,14 +104,14 @@ def test_an_unfinished_round_a_promotion_that_was_not_applied_and_a_waiting_one_
     made.drop("a", "b", "c")
     for number, fields in ((1, {"promoted": True}), (2, {"promoted": False, "waits": True})):
         run = f"run-{number}"
-        rounds.begin(made.store, holder(run), noon, force=True)
+        planning.begin(made.store, holder(run), noon, force=True)
         promotion = Promotion(reason="", model=made.model(f"weights {number}"), metrics={}, **fields)
         outcome = Outcome(queries=0, strategy="random", exported_at=noon)
         rounds.mark_exported(made.store, number, run, outcome, noon, promotion=promotion)
         lock.release(made.store, run)
         if number == 1:
             assert findings(made, noon) == [("overdue", "rounds/000001/round.json")]
-    rounds.begin(made.store, holder("run-3"), noon, force=True)
+    planning.begin(made.store, holder("run-3"), noon, force=True)
     lock.release(made.store, "run-3")
     assert champion.read(made.store)[0].round == 1, "the next ingest applied it"
     assert findings(made, noon) == [
@@ -251,7 +263,7 @@ def test_cleaning_twice_is_harmless_and_leaves_a_healthy_project_with_all_its_la
 def test_a_segment_that_an_unfinished_round_has_frozen_stays(made, holder, noon, monkeypatch):
     monkeypatch.setattr(segments, "WORTH_LINES", 1)
     made.drop("a", "b", "c")
-    rounds.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-1"), noon)
     monkeypatch.setattr(segments, "usable", lambda store: {})
     assert cleaning.removable(made.store, 0, noon) == []
 
@@ -278,7 +290,7 @@ def test_a_withdrawn_sample_is_in_no_pool_and_no_training_set_and_its_question_i
 
 def test_a_round_that_was_planned_before_a_withdrawal_keeps_its_world(made, holder, noon):
     made.drop("a", "b", "c")
-    record, _ = rounds.begin(made.store, holder("run-1"), noon)
+    record, _ = planning.begin(made.store, holder("run-1"), noon)
     withdraw(made.store, ["b"], "", noon, "gone.txt")
     assert rounds.ledger_of(made.store, record).counts() == record.counts
     assert made.ledger().counts().pool == 1
@@ -286,29 +298,29 @@ def test_a_round_that_was_planned_before_a_withdrawal_keeps_its_world(made, hold
 
 def test_classes_may_be_added_at_the_end_and_not_renamed_moved_or_removed(made, holder, noon):
     made.drop("a", "b", "c")
-    rounds.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-1"), noon)
     rounds.mark_exported(made.store, 1, "run-1", Outcome(queries=0, strategy="random", exported_at=noon), noon)
     lock.release(made.store, "run-1")
     made.configure(classes=["cat", "dog", "owl", "fox"])
     made.label("1", b="fox")
-    assert rounds.consider(made.store, noon).decision == "plan"
+    assert planning.consider(made.store, noon).decision == "plan"
     for classes in (["dog", "cat", "owl", "fox"], ["cat", "dog"], ["cat", "dog", "eagle", "owl"]):
         made.configure(classes=classes)
         with pytest.raises(InputError, match="classes: those of round 1 must come first and in their order"):
-            rounds.consider(made.store, noon)
+            planning.consider(made.store, noon)
 
 
 def test_a_project_that_stops_by_itself_is_idle_and_says_why(made, holder, noon):
     made.drop("a", "b")
-    rounds.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-1"), noon)
     rounds.mark_exported(made.store, 1, "run-1", Outcome(queries=0, strategy="random", exported_at=noon), noon)
     lock.release(made.store, "run-1")
     made.label("1", b="cat")
-    assert rounds.consider(made.store, noon).decision == "plan"
+    assert planning.consider(made.store, noon).decision == "plan"
     made.configure(stop={"auto_stop": True})
-    plan = rounds.consider(made.store, noon)
+    plan = planning.consider(made.store, noon)
     assert (plan.decision, plan.text) == (
         "idle",
         "another round is not worth it: no sample is left that could be asked",
     )
-    assert rounds.consider(made.store, noon, force=True).decision == "plan"
+    assert planning.consider(made.store, noon, force=True).decision == "plan"

@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from alfamix_core.errors import InputError, LockedError, StorageError
-from alfamix_core.project import layout, rounds
+from alfamix_core.project import layout, planning
 from alfamix_core.project.failures import attempts, read_failures, reported
 from alfamix_core.records.round import Failure
 from alfamix_core.telemetry.events import parse
@@ -22,7 +22,7 @@ def without_attempts(made):
 def planned(made, holder, noon):
     """A round in progress, of the run "run-1"."""
     made.drop("a", "b")
-    return rounds.begin(made.store, holder("run-1"), noon)[0]
+    return planning.begin(made.store, holder("run-1"), noon)[0]
 
 
 def fail(made, error, *arguments, **fields):
@@ -163,7 +163,7 @@ def test_another_stage_of_the_run_is_not_stopped(made, planned):
 
 def test_another_run_may_try_again_and_the_old_failure_is_not_its_own(made, planned, holder, noon):
     fail(made, InputError("wrong"), "train", planned.key)
-    resumed, _ = rounds.begin(made.store, holder("run-2"), noon.replace(day=3))
+    resumed, _ = planning.begin(made.store, holder("run-2"), noon.replace(day=3))
     assert read_failures(made.store, 1) == []
     with reported("train", made.store.uri, resumed.key):
         pass
@@ -172,7 +172,7 @@ def test_another_run_may_try_again_and_the_old_failure_is_not_its_own(made, plan
 
 
 def test_a_run_that_was_taken_over_does_not_stop_the_one_that_has_the_round(made, planned, holder, noon):
-    rounds.begin(made.store, holder("run-2"), noon.replace(day=3))
+    planning.begin(made.store, holder("run-2"), noon.replace(day=3))
     before = without_attempts(made)
     assert fail(made, LockedError("run-1 no longer holds the project"), "export", planned.key, run_id="run-1") == 2
     assert without_attempts(made) == before

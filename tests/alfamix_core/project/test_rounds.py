@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alfamix_core.errors import InputError, LockedError, ObjectChangedError
-from alfamix_core.project import champion, doctor, layout, lock, rounds
+from alfamix_core.project import champion, doctor, layout, lock, planning, rounds
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.round import Counts, Outcome
 from alfamix_core.storage import path_of
@@ -26,7 +26,7 @@ def export(noon):
     """Let a run begin, ask the samples named and export; return the round."""
 
     def export(made, run_id, holder, *asked, at=noon, force=False):
-        record, _ = rounds.begin(made.store, holder(run_id), at, force)
+        record, _ = planning.begin(made.store, holder(run_id), at, force)
         objects = made.questions(record.number, *asked, at=at)
         found = outcome(queries=len(asked))
         exported = rounds.mark_exported(made.store, record.number, run_id, found, at, objects=objects)
@@ -42,25 +42,25 @@ def test_the_name_of_a_dead_run_on_the_lock_is_told_and_taken_off_by_the_next_ru
     """Its process was killed in finish, after the round was exported: nothing waits for the deadline."""
     made.drop("a", "b", "c")
     dead = lock.process("run-1", os.getpid()).model_copy(update={"pid": 2**22 + 1})
-    record, _ = rounds.begin(made.store, dead, noon)
+    record, _ = planning.begin(made.store, dead, noon)
     rounds.mark_exported(made.store, 1, "run-1", outcome(), noon)
     said = "run run-1 holds the project and is dead or past its deadline; the next run takes it over"
     held, _ = lock.read(made.store)
     assert lock.left_by(held, noon) == said
     assert ("locked", said) in [(finding.kind, finding.what) for finding in doctor.examine(made.store, noon)]
-    assert rounds.begin(made.store, holder("run-2"), noon)[1].decision == "idle"
+    assert planning.begin(made.store, holder("run-2"), noon)[1].decision == "idle"
     assert lock.read(made.store)[0].holder is None
     assert lock.read(made.store)[0].fence == record.fence
     assert not [finding for finding in doctor.examine(made.store, noon) if finding.kind == "locked"]
     made.drop("b", *(f"x{number}" for number in range(2_000)))
-    assert rounds.begin(made.store, holder("run-3"), noon)[0].fence == record.fence + 1
+    assert planning.begin(made.store, holder("run-3"), noon)[0].fence == record.fence + 1
 
 
 def test_the_first_round_is_planned_with_all_it_needs_frozen(made_anywhere, holder, noon):
     made = made_anywhere
     made.drop("a", "b", "c", "d")
     made.label("1", c="cat")
-    record, plan = rounds.begin(made.store, holder("run-1"), noon)
+    record, plan = planning.begin(made.store, holder("run-1"), noon)
     assert (plan.decision, plan.text) == ("plan", "the first round")
     assert (record.number, record.state, record.run_id, record.fence, record.revision) == (1, "planned", "run-1", 1, 1)
     assert [item.key for item in record.inputs] == ["drops/a/manifest.jsonl", "labels/1.jsonl"]
@@ -74,21 +74,21 @@ def test_the_first_round_is_planned_with_all_it_needs_frozen(made_anywhere, hold
 def test_considering_writes_nothing_and_says_the_same_as_beginning(made, noon):
     made.drop("a", "b")
     before = made.files()
-    plan = rounds.consider(made.store, noon)
+    plan = planning.consider(made.store, noon)
     assert (plan.decision, plan.number, plan.shards) == ("plan", 1, 1)
     assert made.files() == before
 
 
 def test_a_project_without_samples_is_refused(made, noon):
     with pytest.raises(InputError, match="the project has no samples; register some with `alfamix drop`"):
-        rounds.consider(made.store, noon)
+        planning.consider(made.store, noon)
 
 
 def test_idle_takes_no_number_and_writes_nothing(made, holder, noon, export):
     made.drop("a", "b", "c")
     export(made, "run-1", holder, "b")
     before = made.files()
-    record, plan = rounds.begin(made.store, holder("run-2"), noon + HOUR)
+    record, plan = planning.begin(made.store, holder("run-2"), noon + HOUR)
     assert (record, plan.decision) == (None, "idle")
     assert plan.text == ("since round 1 there are 0 new labels and 0 new samples; a round needs 1 labels or 1 samples")
     assert made.files() == before
@@ -100,46 +100,46 @@ def test_enough_labels_or_enough_samples_start_a_round_and_force_does_always(mad
     export(made, "run-1", holder, "b", "c")
 
     def decision(**fields):
-        return rounds.consider(made.store, noon + HOUR, **fields).decision
+        return planning.consider(made.store, noon + HOUR, **fields).decision
 
     assert decision() == "idle"
     assert decision(force=True) == "plan"
     made.label("1", b="cat")
     assert decision() == "idle"
     made.label("2", c="dog")
-    assert rounds.consider(made.store, noon + HOUR).text == "2 new labels since round 1"
+    assert planning.consider(made.store, noon + HOUR).text == "2 new labels since round 1"
     made.store.delete(layout.labels("2"))
     made.drop("more", "e", "f")
     assert decision() == "idle"
     made.drop("and-more", "g")
-    assert rounds.consider(made.store, noon + HOUR).text == "3 new samples since round 1"
+    assert planning.consider(made.store, noon + HOUR).text == "3 new samples since round 1"
 
 
 def test_a_round_in_numbers_may_always_start(made, holder, noon, export):
     made.configure(round={"min_new_labels": 0})
     made.drop("a", "b")
     export(made, "run-1", holder)
-    assert rounds.consider(made.store, noon).decision == "plan"
+    assert planning.consider(made.store, noon).decision == "plan"
 
 
 def test_too_many_open_queries_keep_a_round_from_starting_even_by_force(made, holder, noon, export):
     made.configure(queue={"max_open": 1})
     made.drop("a", "b", "c", "d")
     export(made, "run-1", holder, "b", "c")
-    plan = rounds.consider(made.store, noon, force=True)
+    plan = planning.consider(made.store, noon, force=True)
     assert (plan.decision, plan.text) == ("idle", "2 queries are open, more than queue.max_open 1")
     made.label("1", b="cat")
-    assert rounds.consider(made.store, noon).decision == "plan"
+    assert planning.consider(made.store, noon).decision == "plan"
     made.store.delete(layout.labels("1"))
-    assert rounds.consider(made.store, noon + 30 * DAY, force=True).decision == "plan"
+    assert planning.consider(made.store, noon + 30 * DAY, force=True).decision == "plan"
 
 
 def test_a_second_run_is_refused_while_one_lives_and_writes_nothing(made, holder, noon):
     made.drop("a", "b")
-    rounds.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-1"), noon)
     before = made.files()
     with pytest.raises(LockedError, match="locked by run run-1 until"):
-        rounds.begin(made.store, holder("run-2"), noon + HOUR)
+        planning.begin(made.store, holder("run-2"), noon + HOUR)
     assert made.files() == before
 
 
@@ -147,14 +147,14 @@ def test_a_second_run_is_refused_while_one_lives_and_writes_nothing(made, holder
 def test_an_interrupted_round_goes_on_with_what_was_frozen_in_it(made_anywhere, holder, noon, ended):
     made = made_anywhere
     made.drop("a", "b", "c")
-    first, _ = rounds.begin(made.store, holder("run-1"), noon)
+    first, _ = planning.begin(made.store, holder("run-1"), noon)
     if ended == "failed":
         rounds.mark_failed(made.store, 1, "run-1", "train: out of luck")
         lock.release(made.store, "run-1")
     made.configure(budget=1, seed=5, strategy={"name": "random"}, classes=["owl", "cat", "dog", "fox"])
     made.drop("z", "y")
     made.label("1", b="cat")
-    second, plan = rounds.begin(made.store, holder("run-2"), noon + 13 * HOUR)
+    second, plan = planning.begin(made.store, holder("run-2"), noon + 13 * HOUR)
     assert (plan.decision, plan.number, plan.project) == ("resume", 1, first.settings)
     changed = {"run_id": "run-2", "fence": 2, "revision": first.revision + 1 + (ended == "failed")}
     assert second == first.model_copy(update=changed)
@@ -165,24 +165,24 @@ def test_an_interrupted_round_goes_on_with_what_was_frozen_in_it(made_anywhere, 
 
 def test_a_failed_round_says_why_and_is_planned_again_when_resumed(made, holder, noon):
     made.drop("a", "b")
-    rounds.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-1"), noon)
     failed = rounds.mark_failed(made.store, 1, "run-1", "train: out of luck")
     assert (failed.state, failed.reason) == ("failed", "train: out of luck")
     lock.release(made.store, "run-1")
-    resumed, _ = rounds.begin(made.store, holder("run-2"), noon)
+    resumed, _ = planning.begin(made.store, holder("run-2"), noon)
     assert (resumed.state, resumed.reason) == ("planned", "")
 
 
 def test_only_the_run_that_has_the_round_may_call_it_failed(made, holder, noon):
     made.drop("a", "b")
-    planned, _ = rounds.begin(made.store, holder("run-1"), noon)
+    planned, _ = planning.begin(made.store, holder("run-1"), noon)
     assert rounds.mark_failed(made.store, 1, "run-0", "late news") == planned
     assert rounds.read(made.store, 1)[0] == planned
 
 
 def test_exporting_twice_is_exporting_once(made, holder, noon):
     made.drop("a", "b")
-    rounds.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-1"), noon)
     first = rounds.mark_exported(made.store, 1, "run-1", outcome(), noon)
     again = rounds.mark_exported(made.store, 1, "run-1", outcome(queries=1), noon + HOUR)
     assert first == again == rounds.read(made.store, 1)[0]
@@ -191,8 +191,8 @@ def test_exporting_twice_is_exporting_once(made, holder, noon):
 
 def test_a_late_writer_can_no_longer_export(made, holder, noon):
     made.drop("a", "b")
-    rounds.begin(made.store, holder("run-1"), noon)
-    rounds.begin(made.store, holder("run-2"), noon + 12 * HOUR)
+    planning.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-2"), noon + 12 * HOUR)
     before = made.files()
     with pytest.raises(LockedError, match="run run-1 no longer holds the project: run run-2 took it over"):
         rounds.mark_exported(made.store, 1, "run-1", outcome(), noon + 12 * HOUR)
@@ -203,9 +203,9 @@ def test_a_writer_that_read_before_the_take_over_cannot_swap_after_it(made_anywh
     """The fence and the revision of the resumed round make its bytes others, so the old tag no longer fits."""
     made = made_anywhere
     made.drop("a", "b")
-    planned, _ = rounds.begin(made.store, holder("run-1"), noon)
+    planned, _ = planning.begin(made.store, holder("run-1"), noon)
     _, tag = rounds.read(made.store, 1)
-    rounds.begin(made.store, holder("run-2"), noon + 12 * HOUR)
+    planning.begin(made.store, holder("run-2"), noon + 12 * HOUR)
     with pytest.raises(ObjectChangedError):
         made.store.swap(layout.round_file(1), planned.document(), tag)
 
@@ -311,7 +311,7 @@ def test_a_round_is_a_function_of_settings_inputs_and_time(made, holder, noon):
     made.drop("a", "b")
 
     def key(at=noon):
-        record, _ = rounds.begin(made.store, holder("run"), at)
+        record, _ = planning.begin(made.store, holder("run"), at)
         lock.release(made.store, "run")
         made.store.delete(layout.round_file(1))
         return record.key
@@ -327,7 +327,7 @@ def test_a_round_is_a_function_of_settings_inputs_and_time(made, holder, noon):
 
 def test_the_seed_of_a_round_comes_from_the_project_and_the_number_alone(made, holder, noon):
     made.drop("a", "b")
-    record, _ = rounds.begin(made.store, holder("run"), noon)
+    record, _ = planning.begin(made.store, holder("run"), noon)
     assert record.seed == rounds.seed_of(0, 1)
     seeds = [rounds.seed_of(seed, number) for seed in range(20) for number in range(1, 20)]
     assert len(set(seeds)) == len(seeds)
@@ -340,18 +340,18 @@ def test_the_seed_of_a_round_comes_from_the_project_and_the_number_alone(made, h
 def test_shards_by_hand(made, noon, pool, size, most, shards):
     made.configure(round={"shard_size": size, "max_shards": most})
     made.drop("a", *(f"s{number}" for number in range(pool)))
-    assert rounds.consider(made.store, noon).shards == shards
+    assert planning.consider(made.store, noon).shards == shards
 
 
 def test_an_empty_pool_is_one_empty_shard(made, noon):
     made.drop("a", "b", label="cat")
-    assert rounds.consider(made.store, noon).shards == 1
+    assert planning.consider(made.store, noon).shards == 1
 
 
 def test_the_champion_of_the_moment_is_frozen_in_the_round(made, holder, noon):
     made.drop("a", "b")
     serving = champion.swap(made.store, Champion(), None, made.ask(1), {"accuracy": 0.5}, 1)
-    record, _ = rounds.begin(made.store, holder("run"), noon, force=True)
+    record, _ = planning.begin(made.store, holder("run"), noon, force=True)
     current, tag = champion.read(made.store)
     champion.swap(made.store, current, tag, made.ask(3), {"accuracy": 0.9}, 1)
     assert rounds.read(made.store, record.number)[0].champion == serving == current
@@ -360,7 +360,7 @@ def test_the_champion_of_the_moment_is_frozen_in_the_round(made, holder, noon):
 def test_what_a_person_put_beside_the_rounds_is_no_round(made, holder, noon):
     made.drop("a", "b")
     made.store.create("rounds/my notes/todo.txt", b"")
-    rounds.begin(made.store, holder("run"), noon)
+    planning.begin(made.store, holder("run"), noon)
     assert rounds.numbers(made.store) == [1]
 
 
@@ -374,7 +374,7 @@ def test_a_plan_that_could_not_be_written_leaves_the_project_unlocked(made, hold
     made.drop("a", "b")
     made.store.create(layout.CHAMPION, b"{}{}")
     with pytest.raises(InputError, match=r"^champion.json: is not JSON"):
-        rounds.begin(made.store, holder("run"), noon)
+        planning.begin(made.store, holder("run"), noon)
     assert lock.read(made.store)[0].holder is None
     assert rounds.numbers(made.store) == []
 
@@ -383,4 +383,4 @@ def test_an_empty_folder_of_a_round_that_was_never_planned_does_not_count(made, 
     made.drop("d", "a", "b")
     path_of(made.store.uri_of("rounds/000001/round.json")).parent.mkdir(parents=True)
     assert rounds.numbers(made.store) == []
-    assert rounds.consider(made.store, noon).number == 1
+    assert planning.consider(made.store, noon).number == 1

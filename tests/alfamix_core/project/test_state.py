@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alfamix_core.project import lock, rounds
+from alfamix_core.project import lock, planning, rounds
 from alfamix_core.project.state import measure
 from alfamix_core.records.round import Drift, Outcome, StageTotal, Totals
 from alfamix_core.telemetry import metrics as m
@@ -22,8 +22,8 @@ def outcome(**fields):
 
 
 def export(made, holder, run_id, at, **fields):
-    record, _ = rounds.begin(made.store, holder(run_id), at, force=True)
-    ids = sorted(made.ledger(at).pool()["sample_id"].to_pylist())[:2]
+    record, _ = planning.begin(made.store, holder(run_id), at, force=True)
+    ids = sorted(made.ledger(at).pool({}, 0).read_all()["sample_id"].to_pylist())[:2]
     asked = made.questions(record.number, *ids, at=at)
     rounds.mark_exported(made.store, record.number, run_id, outcome(**fields), at, objects=asked)
     lock.release(made.store, run_id)
@@ -97,7 +97,7 @@ def test_a_drop_that_no_round_has_seen_waits_until_one_does_even_if_segments_are
 
 def test_planned_lost_and_failed(made, holder, noon):
     made.drop("a", *"abcd")
-    rounds.begin(made.store, holder("run-1"), noon)
+    planning.begin(made.store, holder("run-1"), noon)
     assert round_state(measure(made.store, noon + HOUR)) == ["planned"]
     assert round_state(measure(made.store, noon + timedelta(days=9))) == ["lost"]
     lock.release(made.store, "run-1")

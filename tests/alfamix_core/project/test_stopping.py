@@ -30,7 +30,7 @@ def rounds(*accuracies, agreement=None, metric="accuracy", where="metrics"):
             state="closed",
             planned_at=NOON,
             seed=1,
-            inputs=(),
+            versions={},
             settings=project(),
             champion=Champion(),
             counts=Counts(train=100 * number),

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from alfamix_core.project import lock, rounds
+from alfamix_core.project import lock, planning, rounds
 from alfamix_core.project.totals import with_history
 from alfamix_core.records.round import Drift, Outcome, StageTotal, Totals
 
@@ -22,7 +22,7 @@ def export(made, holder):
 
     def run(found, plain=False):
         number = len(rounds.numbers(made.store)) + 1
-        record, _ = rounds.begin(made.store, holder(f"run-{number}"), NOON.replace(day=number), force=True)
+        record, _ = planning.begin(made.store, holder(f"run-{number}"), NOON.replace(day=number), force=True)
         found = found if plain else with_history(made.store, record, found)
         rounds.mark_exported(made.store, record.number, f"run-{number}", found, NOON)
         lock.release(made.store, f"run-{number}")

@@ -153,7 +153,7 @@ class Page(HTMLParser):
 
 
 def pages() -> dict[str, str]:
-    empty = a_round(1, outcome=None, state="planned", inputs=(), counts=Counts(), champion=Champion())
+    empty = a_round(1, outcome=None, state="planned", versions={}, counts=Counts(), champion=Champion())
     return {
         "full round": round_report.render(a_full_round()),
         "empty round": round_report.render(RoundReport(round=empty)),
