@@ -9,11 +9,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 LONGEST_LINE = 1 << 20
 KINDS = ("label", "skip", "cannot_label", "withdraw")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_CONTROL = re.compile("[\x00-\x1f\x7f\ufffe\uffff]")
 
 
 class BadLineError(Exception):
@@ -129,17 +131,38 @@ def _manifest_line(record: dict, key: str, project_uri: str, settings: Settings)
 
 
 def _absolute(uri: str, key: str, project_uri: str, settings: Settings) -> str:
-    """Return an absolute uri; the twin is given plain names alone, which need no encoding."""
-    folder = f"{project_uri}/{key.rsplit('/', 1)[0]}/"
-    if _SCHEME.match(uri):
+    """Return the one spelling of an absolute uri: file:///… percent-encoded, s3://… as it stands, no part a dot."""
+    scheme = _SCHEME.match(uri)
+    if scheme:
+        absolute = _canonical(uri)
         prefixes = (*settings.prefixes, f"{project_uri}/files")  # where drops copy pictures
-        if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in prefixes):
+        if not any(absolute.startswith(prefix.rstrip("/") + "/") for prefix in prefixes):
             raise ValueError(f"uri {uri} is under no prefix")
-    elif uri.startswith("/") or "\\" in uri:
-        raise ValueError(f"uri {uri} is not relative")
-    if {"..", ""} & set(uri.split("://")[-1].lstrip("/").split("/")):
-        raise ValueError(f"uri {uri} has a part .. or an empty one")
-    return uri if _SCHEME.match(uri) else folder + uri
+        return absolute
+    if uri.startswith("/") or "\\" in uri or _CONTROL.search(uri):
+        raise ValueError(f"uri {uri!r} is not a relative name")
+    name = "/".join(_parts(uri))
+    return f"{project_uri}/{key.rsplit('/', 1)[0]}/{quote(name) if project_uri.startswith('file:') else name}"
+
+
+def _canonical(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme.lower() == "file" and rest.startswith("/"):
+        name = unquote_to_bytes(rest[1:])
+        if b"\x00" in name:
+            raise ValueError("uri has a zero byte")
+        return "file:///" + "/".join(quote(part) for part in _parts(name.decode("utf-8", "surrogateescape")))
+    if separator and scheme.lower() == "s3" and not _CONTROL.search(uri):
+        bucket, _, name = rest.partition("/")
+        return f"s3://{bucket}/" + "/".join(_parts(name))
+    raise ValueError(f"uri {uri} is of no scheme that is known")
+
+
+def _parts(name: str) -> list[str]:
+    parts = [part for part in name.split("/") if part != "."]
+    if not parts or "" in parts or ".." in parts:
+        raise ValueError(f"{name} has a part .. or an empty one")
+    return parts
 
 
 def _event(record: dict, key: str, project_uri: str, settings: Settings) -> Event:
@@ -210,4 +233,7 @@ def _time(record: dict) -> datetime:
     time = datetime.fromisoformat(value)
     if time.tzinfo is None:
         raise ValueError("time must have a zone")
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("time must be in the years 1 to 9999 of UTC") from None
