@@ -274,16 +274,14 @@ def round_(
     if reason and not plan:
         raise InputError(reason)
     if abandon:
-        abandoned = rounds.abandon(store, why.strip(), now)
-        _print_json(abandoned.model_dump(mode="json")) if as_json else out.print(
-            f"round {abandoned.number} is abandoned"
-        )
+        _abandon(store, why.strip(), now, as_json)
         return
     intended = planning.consider(store, now, force)
     if plan:
         _show_plan(store, intended, reason, as_json)
         return
     if intended.decision == "idle":
+        rounds.tidy(store, intended, now)
         _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
         return
     if engine == "kubeflow":
@@ -306,6 +304,16 @@ def round_(
     run = watch.follow(child, log, Console(stderr=as_json, highlight=False), verbose)
     _conclude(store, project, run, child.returncode, intended.number, log, as_json)
     work_folder.forget_before(root, intended.number)
+
+
+def _abandon(store: Store, reason: str, now: datetime, as_json: bool) -> None:
+    from alfamix_core.project import rounds
+
+    abandoned = rounds.abandon(store, reason, now)
+    if as_json:
+        _print_json(abandoned.model_dump(mode="json"))
+    else:
+        out.print(f"round {abandoned.number} is abandoned")
 
 
 def _run_on_kubeflow(
@@ -932,9 +940,9 @@ def clean(
 @_deliberate
 def unlock(project: ProjectArgument) -> None:
     """Take the project's lock from a run that is dead. The dead run cannot commit any more."""
-    from alfamix_core.project import lock
+    from alfamix_core.project import rounds
 
-    held = lock.unlock(_open(project))
+    held = rounds.unlock(_open(project), datetime.now(UTC))
     holder = held.holder if held else None
     out.print(f"unlocked: run {holder.run_id} held it" if holder else "the project was not locked")
 

@@ -27,7 +27,7 @@ def spent(project: Project, rounds: Sequence[Round], counts: Counts, now: dateti
         now: the current moment; a day is the 24 hours before it.
     """
     budgets = project.budgets
-    today = [record for record in rounds if record.planned_at > now - _DAY]
+    today = [record for record in rounds if record.planned_at > now - _DAY and record.state != "abandoned"]
     if budgets.rounds_per_day is not None and len(today) >= budgets.rounds_per_day:
         return f"{len(today)} rounds began in the last 24 hours, and budgets.rounds_per_day is {budgets.rounds_per_day}"
     need = min(project.budget, counts.pool)

@@ -173,10 +173,7 @@ def free_dead(store: Store, now: datetime) -> bool:
 
 
 def unlock(store: Store) -> Lock | None:
-    """Take the lock from whoever holds it; return what was held, or None.
-
-    The fence is raised by the next run, so that the old holder cannot commit any more.
-    """
+    """Take the lock from its holder; return what was held, or None. The next to take it raises the fence."""
     found = read(store)
     if found is None or found[0].holder is None:
         return None

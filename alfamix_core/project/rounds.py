@@ -114,6 +114,15 @@ def holding(store: Store, what: str, now: datetime) -> Iterator[Lock]:
         lock.release(store, run_id)
 
 
+def unlock(store: Store, now: datetime) -> Lock | None:
+    """Take the lock from its holder, which cannot commit any more; return what was held, or None."""
+    held = lock.unlock(store)
+    if held is not None:
+        with suppress(LockedError), holding(store, "unlock", now):
+            pass
+    return held
+
+
 def _sign_unfinished(store: Store, fence: int) -> None:
     """Write the unfinished round again, so that the tag which its late run read no longer fits."""
     while (last := newest(store)) is not None and last[0].is_unfinished and last[0].fence < fence:

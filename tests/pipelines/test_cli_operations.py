@@ -3,11 +3,12 @@
 import json
 from datetime import UTC, datetime
 
-from alfamix_core.project import rounds
+from alfamix_core.project import objects, rounds
 from alfamix_core.records.lock import Holder
+from alfamix_core.records.project import Project
 from alfamix_core.records.stage import Quarantined
 from alfamix_core.storage import open_store
-from tests.alfamix_core.project.conftest import Made
+from tests.alfamix_core.project.conftest import Made, commit
 from tests.alfamix_core.project.test_champion import trained
 
 
@@ -85,6 +86,21 @@ def test_a_round_that_cannot_finish_is_abandoned_with_a_reason(birds):
     (told,) = json.loads(birds.run("status", "birds", "--json"))["rounds"]
     assert (told["state"], told["reason"]) == ("abandoned", "wrong camera")
     assert json.loads(birds.run("round", "birds", "--plan", "--json"))["round"] == 2
+
+
+def test_the_pages_of_the_rounds_are_written_beside_the_projects_and_a_cleaned_one_is_named(birds):
+    store = open_store(birds.project.as_uri())
+    digests = [objects.write(store, number, f"<p>{number}".encode()) for number in (1, 2)]
+    for number, digest in enumerate(digests, start=1):
+        commit(store, Project(name="birds", classes=("cat", "dog")), number, report=digest)
+    store.delete(f"rounds/000001/objects/{digests[0]}")
+    birds.run("report", "birds", "--pages", "--to", "out/all.html")
+    assert (birds.folder / "out" / "all-round-000002.html").read_text() == "<p>2"
+    assert [path.name for path in (birds.folder / "out").iterdir() if "round" in path.name] == ["all-round-000002.html"]
+    assert 'href="all-round-000002.html"' in (birds.folder / "out" / "all.html").read_text(encoding="utf-8")
+    result = birds.alfamix("report", "birds", "--round", 1)
+    line = f"the report of round 1 was removed: rounds/000001/objects/{digests[0]} is gone"
+    assert (result.exit_code, result.stderr) == (2, f"alfamix: {line}\n")
 
 
 def test_a_withdrawal_waits_for_the_run_that_holds_the_project(birds):

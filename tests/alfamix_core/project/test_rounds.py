@@ -227,6 +227,14 @@ def test_whatever_takes_the_lock_over_signs_the_unfinished_round_so_that_a_late_
     assert resumed.key == planned.key
 
 
+def test_unlocking_signs_the_unfinished_round_too(made, holder, noon):
+    made.drop("a", "b")
+    planned, _ = rounds.begin(made.store, holder("run-1"), noon)
+    assert rounds.unlock(made.store, noon).holder.run_id == "run-1"
+    assert rounds.read(made.store, 1)[0] == planned.model_copy(update={"fence": 2, "revision": 2})
+    assert rounds.unlock(made.store, noon) is None
+
+
 def test_short_work_is_refused_while_a_run_lives_and_lets_go_even_if_it_fails(made, holder, noon):
     made.drop("a", "b")
     rounds.begin(made.store, holder("run-1"), noon)
