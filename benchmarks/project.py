@@ -1,9 +1,10 @@
 """Time and memory of a project with a million samples.
 
-    python -m benchmarks.project [--quick]
+    python -m benchmarks.project [--quick | --lines 10000000]
 
-Registers a manifest, then 1,000 new lines, plans a round and writes its snapshot; each in a process of its own, so that
-the peak memory is that step's. --quick has 50,000 lines in place of 1,000,000.
+Registers a manifest, then 1,000 new lines, loads them and plans a round, writes its snapshot, loads answers, and looks
+for work where there is none; each in a process of its own, so that the peak memory is that step's. --quick has 50,000
+lines in place of 1,000,000.
 """
 
 import argparse
@@ -20,8 +21,7 @@ LINES, QUICK, NEW = 1_000_000, 50_000, 1_000
 
 
 def _register(project: str, source: str) -> None:
-    from alfamix_core.project.drops import register
-
+    from alfamix_core.project.inbox.deliveries import register
     from alfamix_core.storage import open_store
 
     register(open_store(project), source)
@@ -43,19 +43,39 @@ def _snapshot(project: str, folder: str) -> None:
     stage.run(project, key, f"{folder}/snapshot", f"{folder}/champion")
 
 
-def _ledger(project: str, compact: str) -> None:
-    from datetime import UTC, datetime
+def _load(project: str) -> None:
+    """Load what the inbox holds, as ingest does, and count the samples."""
+    from datetime import UTC, datetime, timedelta
 
-    from alfamix_core.project import rounds, segments
-    from alfamix_core.project.ledger import derive, freeze
+    from alfamix_core.project import lock, planning, rounds
+    from alfamix_core.records.lock import Holder
     from alfamix_core.storage import open_store
 
+    store, now = open_store(project), datetime.now(UTC)
+    lock.acquire(store, Holder(run_id="benchmark"), now, now + timedelta(hours=1))
+    with planning.loading(store, rounds.read_settings(store), "benchmark", now) as ledger:
+        ledger.counts()
+    lock.release(store, "benchmark")
+
+
+def _idle(project: str) -> None:
+    """Look for work where there is none, as a schedule does most of the time."""
+    from alfamix_core.project import lock, rounds
+    from alfamix_core.records.lock import Holder
+    from alfamix_core.storage import open_store
+    from components.ingest import stage
+
     store = open_store(project)
-    inputs = freeze(store)
-    ledger = derive(store, rounds.read_settings(store), inputs, datetime.now(UTC))
-    ledger.counts()
-    if compact == "compact" and ledger.fresh is not None:
-        segments.compact(store, inputs, ledger.fresh)
+    newest = rounds.newest(store)
+    if newest is not None and newest[0].is_unfinished:
+        rounds.swap(store, *newest, state="exported")
+        lock.release(store, "benchmark")
+        stage.run(project, Holder(run_id="benchmark"))  # takes note of the round
+        _IDLE.append(time.perf_counter())
+    stage.run(project, Holder(run_id="benchmark"))
+
+
+_IDLE: list[float] = []
 
 
 def _nothing() -> None:
@@ -64,7 +84,14 @@ def _nothing() -> None:
     import components.snapshot.stage  # noqa: F401
 
 
-_STEPS = {"nothing": _nothing, "register": _register, "plan": _plan, "snapshot": _snapshot, "ledger": _ledger}
+_STEPS = {
+    "nothing": _nothing,
+    "register": _register,
+    "plan": _plan,
+    "snapshot": _snapshot,
+    "load": _load,
+    "idle": _idle,
+}
 
 
 def _step(name: str, *arguments: str) -> dict[str, float]:
@@ -85,6 +112,7 @@ def _run_step(name: str, arguments: list[str]) -> None:
     _nothing()
     start, busy = time.perf_counter(), time.process_time()
     _STEPS[name](*arguments)  # type: ignore[operator]
+    start = _IDLE[-1] if _IDLE else start
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
     print(json.dumps({"seconds": seconds, "cpu": busy, "megabytes": peak_memory_bytes() / 1e6}))
 
@@ -122,6 +150,7 @@ def main() -> None:
     """Print a line a step."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--lines", type=int, default=LINES)
     parser.add_argument("--step", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     if options.step:
@@ -131,7 +160,7 @@ def main() -> None:
     from alfamix_core.records.project import Project
     from alfamix_core.storage import open_store
 
-    lines = QUICK if options.quick else LINES
+    lines = QUICK if options.quick else options.lines
     with tempfile.TemporaryDirectory(prefix="alfamix-benchmark-") as text:
         folder = Path(text)
         project = (folder / "project").as_uri()
@@ -143,7 +172,7 @@ def main() -> None:
             ("imports alone", ["nothing"]),
             (f"register {lines:,} lines", ["register", project, many]),
             (f"register {NEW:,} more", ["register", project, few]),
-            ("plan the round", ["plan", project]),
+            ("load them and plan the round", ["plan", project]),
             (f"snapshot of {lines + NEW:,}", ["snapshot", project, str(folder / "out")]),
         ]
         answers = lines // 10 // NEW
@@ -151,9 +180,10 @@ def main() -> None:
         for title, arguments in steps:
             _show(title, arguments)
         _answers(project, folder / "many.jsonl", 0, answers)
-        _show(f"{answers * NEW:,} answers, new", ["ledger", project, "compact"])
+        _show(f"{answers * NEW:,} answers, new", ["load", project])
         _answers(project, folder / "many.jsonl", answers, 1)
-        _show(f"{answers * NEW:,} answers, and {NEW:,} new", ["ledger", project, ""])
+        _show(f"{answers * NEW:,} answers, and {NEW:,} new", ["load", project])
+        _show("an idle ingest", ["idle", project])
 
 
 def _show(title: str, arguments: list[str]) -> None:

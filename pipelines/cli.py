@@ -254,7 +254,7 @@ def round_(
 
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
-    from alfamix_core.project import lock, planning, rounds
+    from alfamix_core.project import lock, planning
     from pipelines import watch, work_folder
 
     if engine not in ENGINES:
@@ -281,7 +281,7 @@ def round_(
         _show_plan(store, intended, reason, as_json)
         return
     if intended.decision == "idle":
-        rounds.tidy(store, intended, now)
+        planning.finish_killed(store, intended.last, now)
         _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
         return
     if engine == "kubeflow":

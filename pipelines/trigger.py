@@ -230,7 +230,7 @@ class Trigger:
             return  # nothing came since the last run was started, and that is over
         self._metrics.considered(plan.decision)
         if plan.decision == "idle":
-            rounds.tidy(self._store, plan, moment)
+            planning.finish_killed(self._store, plan.last, moment)
             self._first, self._attempts = None, 0
             if not following:
                 self._say("idle", plan.text)

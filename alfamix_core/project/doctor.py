@@ -107,11 +107,11 @@ def _inbox(ledger: Ledger) -> Iterator[Finding]:
                 what=f"{file.vanished} of its lines that were loaded are gone or changed; what they said still counts",
                 do="withdraw samples or answers that must not count, with a file of their own",
             )
-    for key in ledger.news.deleted if ledger.news else ():
+    for key in ledger.news.deleted if ledger.news is not None else ():
         yield Finding(
             "waiting", key, "was loaded and is deleted; what it said still counts", "put it back, or leave it"
         )
-    for name in ledger.news.odd if ledger.news else ():
+    for name in ledger.news.odd if ledger.news is not None else ():
         yield Finding(
             "waiting", name, f"cannot be read: {name!a} is no name for a file here", "deliver it under another"
         )

@@ -103,17 +103,14 @@ def begin(
     if reason:
         raise LockedError(reason)
     project, last = rounds.read_settings(store), rounds.newest(store)
-    if last is not None:
-        champion.apply(store, last[0])
     if text := _nothing_new(store, project, last, force):
-        lock.free_dead(store, now)
+        finish_killed(store, last, now)
         return None, Plan("idle", text, project, last, last[0].counts if last else Counts())
     held = lock.acquire(store, holder, now, now + timedelta(hours=project.round.max_hours))
     try:
         last = rounds.newest(store)  # another run may have come and gone before the lock was ours
         if last is not None and last[0].is_unfinished:
-            plan = _resumption(last)
-            return _resume(store, last, holder.run_id, held.fence, fresh), plan
+            return _resume(store, last, holder.run_id, held.fence, fresh), _resumption(last)
         if last is not None:
             champion.apply(store, last[0])
         _check_classes(project, _compared(store, last))
@@ -129,6 +126,13 @@ def begin(
         raise
     _close_finished(store, plan.open_rounds, held.fence)
     return planned, plan
+
+
+def finish_killed(store: Store, last: tuple[Round, str] | None, now: datetime) -> None:
+    """Finish what a run left that was killed after its commit: its promotion, and its name on the lock."""
+    if last is not None:
+        champion.apply(store, last[0])
+    lock.free_dead(store, now)
 
 
 @contextmanager

@@ -12,11 +12,11 @@ Whatever takes the lock signs the unfinished round again, so that the swap of a 
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError
+from alfamix_core.errors import InputError, LockedError, MissingObjectError, ObjectChangedError
 from alfamix_core.project import catalogue, layout, lock
 from alfamix_core.records.lock import Lock
 from alfamix_core.records.project import Project, read_project

@@ -1,8 +1,8 @@
 """withdrawn/<batch>.jsonl and released/<batch>.jsonl: what a person takes back about samples."""
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
-from alfamix_core.records.record import Record
+from alfamix_core.records.record import Moment, Record
 
 
 class Withdrawn(Record):
@@ -10,7 +10,7 @@ class Withdrawn(Record):
 
     sample_id: str
     reason: str = ""
-    time: AwareDatetime
+    time: Moment
 
 
 class Released(Record):
@@ -18,4 +18,4 @@ class Released(Record):
 
     sample_id: str
     round: int = Field(ge=1, lt=2**31, description="the last round whose quarantine is over")
-    time: AwareDatetime
+    time: Moment

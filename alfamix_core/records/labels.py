@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from alfamix_core.records.record import Record
+from alfamix_core.records.record import Moment, Record
 
 
 class LabelEvent(Record):
@@ -22,7 +22,7 @@ class LabelEvent(Record):
     label: str | None = Field(None, description="a class, for kind label alone")
     annotator: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="who answered")
     round: int = Field(0, ge=0, lt=2**31, description="the round that asked; 0 when nobody asked")
-    time: AwareDatetime = Field(description="when, with its time zone")
+    time: Moment = Field(description="when, with its time zone")
 
     @model_validator(mode="after")
     def _label_with_kind_label_alone(self) -> Self:

@@ -4,10 +4,11 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import cache, partial
-from typing import IO, Self, TypeVar
+from typing import IO, Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from alfamix_core.errors import InputError
 
@@ -72,6 +73,27 @@ def _shorten(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
 
+
+def _written_out(value: object) -> object:
+    """Read a moment; refuse a number, and text that could be one."""
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        return datetime.fromisoformat(value)  # its error says which part is out of range
+    if not isinstance(value, datetime):
+        raise ValueError("must be a date and time with its time zone, such as 2026-03-01T12:00:00Z")
+    return value
+
+
+def _within_utc(value: datetime) -> datetime:
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie in the years 1 to 9999 in UTC") from None
+    return value
+
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_within_utc)]
+"""A moment in a file that people and tools deliver: written out, with its time zone."""
 
 R = TypeVar("R", bound=Record)
 

@@ -7,6 +7,7 @@ records are the only judge of what is right.
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,16 @@ class FileReader:
             for number, back in read_lines(Released, stream, self._key):
                 yield "released", back.sample_id, back.round, "", back.time, self._key, number
 
+    @cached_property
+    def _says_null(self) -> bool:
+        end = b""
+        with self._raw.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                if b"null" in end + block:
+                    return True
+                end = block[-3:]
+        return False
+
     def _checked_samples(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch | None:
         uri = batch["uri"]
         below, plain = _resolved(uri, self._folder_uri, self._prefixes)
@@ -212,9 +223,9 @@ class FileReader:
 
     def _checked_events(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch | None:
         labels = pc.equal(batch["kind"], "label")
-        asked = batch["round"]
-        if asked.null_count:
-            return None  # absent is right and null is not, and a column does not tell one from the other
+        if batch["round"].null_count and self._says_null:
+            return None  # a round may be missing, but not null
+        asked = pc.fill_null(batch["round"], 0)
         right = [
             _short(batch["event_id"], 200),
             pc.is_valid(batch["sample_id"]),
@@ -224,7 +235,7 @@ class FileReader:
             _short(batch["annotator"], 200),
             pc.and_(pc.greater_equal(asked, 0), pc.less(asked, 2**31)),
             pc.fill_null(pc.match_substring_regex(batch["time"], _TIME), False),
-            pc.not_equal(pc.utf8_slice_codeunits(batch["time"], 0, 4), "0000"),
+            pc.invert(pc.is_in(pc.utf8_slice_codeunits(batch["time"], 0, 4), pa.array(["0000", "0001", "9999"]))),
         ]
         if not _all(right):
             return None

@@ -104,7 +104,11 @@ def open_tables(store: Store, versions: Mapping[str, int] | None = None, names: 
 
 
 def create_missing(store: Store, tables: Tables) -> Tables:
-    """Create the tables that do not exist yet; return handles of all."""
+    """Create the tables that do not exist yet; return handles of all.
+
+    Raises:
+        ObjectChangedError: another load has made one of them meanwhile, and written to it.
+    """
     from deltalake import DeltaTable
 
     made = dict(tables.handles)
@@ -117,6 +121,8 @@ def create_missing(store: Store, tables: Tables) -> Tables:
                 made[name] = DeltaTable.create(
                     uri, schema=schema, mode="ignore", configuration=_CONFIGURATION, storage_options=options
                 )
+            if made[name].version():  # what is to be appended was worked out without its rows
+                raise ObjectChangedError(f"{layout.table(name)} was made by another load at this moment")
     return Tables(made)
 
 
