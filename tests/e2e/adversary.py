@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -260,11 +259,6 @@ def run_elsewhere(project_uri: str, environment: dict[str, str]) -> tuple[int, s
         check=False,
     )
     return done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
-
-
-def wake(pid: int) -> None:
-    """Let a stopped process go on."""
-    os.kill(pid, signal.SIGCONT)
 
 
 @dataclass

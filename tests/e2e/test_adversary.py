@@ -4,7 +4,9 @@ The short form runs with all tests, the long form with `make faults`. Seeds are 
 strikes depends on the machine.
 """
 
+import os
 import random
+import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, file_uri, open_store
 from tests.conftest import S3Server
-from tests.e2e.adversary import CLASSES, Clock, Inbox, Vandal, run_elsewhere, together, wake, write_pictures
+from tests.e2e.adversary import CLASSES, Clock, Inbox, Vandal, run_elsewhere, together, write_pictures
 from tests.e2e.conftest import write_digits
 from tests.e2e.s3_proxy import FAULTS, Proxy
 from tests.e2e.stage_client import StageServer, stage_server
@@ -87,6 +89,7 @@ class Campaign:
     story: list[str] = field(default_factory=list)
     judged: set[int] = field(default_factory=set)
     checks: int = 0
+    asleep: set[int] = field(default_factory=set)
 
     def __post_init__(self):
         self.vandal = Vandal(Inbox(self.store.uri), self.random, self.samples)
@@ -102,7 +105,14 @@ class Campaign:
         """Do one run: answer what is open, and work on the round that is due."""
         account = (server or self.server).run(self.store, self.work, self.answers, **fields)
         self._note(account)
+        if account.stopped:
+            self.asleep.add(account.stopped)
         return account
+
+    def wake(self, account: Account) -> None:
+        """Let a stopped stage go on."""
+        self.asleep.discard(account.stopped)
+        os.kill(account.stopped, signal.SIGCONT)
 
     def command(self, *arguments: str, server: StageServer | None = None) -> Account:
         """Do one command, which may refuse but not break."""
@@ -157,7 +167,7 @@ class Campaign:
         account = self.run(stop=self.random.choice(("train", "evaluate", "select", "export")))
         self.change_files(*acts)
         if account.stopped:
-            wake(account.stopped)
+            self.wake(account)
             self._note(self.server.rest())
         self.check()
 
@@ -189,7 +199,7 @@ class Campaign:
         self.story.append(f"a second run in another PID namespace: {status} {line}")
         assert status in (2, 3), line
         assert status == 3 or "locked by run" in line, line
-        wake(account.stopped)
+        self.wake(account)
         self._note(self.server.rest())
         self.check()
 
@@ -232,7 +242,7 @@ class Campaign:
             raise AssertionError(f"a sleeping {stage} keeps others out\n{self.log()}\n{self}")
         self.check()
         before_waking = self.committed()
-        wake(account.stopped)
+        self.wake(account)
         if not orphan:
             self._note(self.server.rest())
         else:
@@ -350,10 +360,15 @@ def campaign(
         servers = [stack.enter_context(stage_server(environment, name)) for name in ("run", "rival")]
         moved = stack.enter_context(stage_server({**environment, **clock.environment}, "moved")) if clocks else None
         samples = [f"digit-{number:04d}" for number in range(60)]
-        yield Campaign(
+        war = Campaign(
             *(store, *servers, moved, clock, environment, folder),
             *(manifest.parent / "answers.csv", random.Random(seed), samples),
         )
+        try:
+            yield war
+        finally:
+            for pid in war.asleep:
+                os.kill(pid, signal.SIGKILL)  # the server would wait for it
 
 
 def attack(war: Campaign, times: int, kills: int, acts: tuple[Callable[[], object], ...], group: int = 3) -> None:
