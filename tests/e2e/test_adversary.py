@@ -421,13 +421,10 @@ def test_no_act_of_an_adversary_sticks_or_misleads_on_a_failing_network(
     tmp_path: Path, s3_server: S3Server, capsys: pytest.CaptureFixture[str]
 ):
     manifest = write_digits(tmp_path / "digits", labelled=12, test=8, pool=400)
-    data = open_store(f"s3://{s3_server.bucket}/adversary-data")
-    for path in (*sorted(manifest.parent.glob("*.png")), manifest):
-        data.create_from(path.name, path)
     store = open_store(f"s3://{s3_server.bucket}/adversary")
     proxy = Proxy(s3_server.endpoint, stall_seconds=3)
     environment = s3_server.environment | {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
-    with proxy.running(), campaign(tmp_path, store, manifest, data.uri, environment, seed=3) as war:
+    with proxy.running(), campaign(tmp_path, store, manifest, file_uri(manifest.parent), environment, seed=3) as war:
         proxy.disturb(0.01, seed=3)
         long_form(war, capsys, step=2)
     with capsys.disabled():
