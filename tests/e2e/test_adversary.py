@@ -412,7 +412,7 @@ def test_no_act_of_an_adversary_sticks_or_misleads_a_folder(tmp_path: Path, caps
     manifest = write_digits(tmp_path / "digits", labelled=12, test=8, pool=400)
     store = open_store(file_uri(tmp_path / "project"))
     with campaign(tmp_path, store, manifest, file_uri(manifest.parent), {}, seed=2) as war:
-        long_form(war, capsys, step=1)
+        long_form(war, capsys, step=1, times=7, kills=40)
 
 
 @pytest.mark.faults
@@ -426,21 +426,21 @@ def test_no_act_of_an_adversary_sticks_or_misleads_on_a_failing_network(
     environment = s3_server.environment | {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
     with proxy.running(), campaign(tmp_path, store, manifest, file_uri(manifest.parent), environment, seed=3) as war:
         proxy.disturb(0.01, seed=3)
-        long_form(war, capsys, step=2)
+        long_form(war, capsys, step=4, times=3, kills=20)
     with capsys.disabled():
         print(f"{proxy.done.total()} faults in {len(proxy.seen)} requests: {dict(proxy.done)}")
     assert proxy.done.total() >= 100
     assert set(proxy.done) == set(FAULTS)
 
 
-def long_form(war: Campaign, capsys: pytest.CaptureFixture[str], step: int) -> None:
-    """Do every act five times, thirty kills, and stop the stages that write to the project before their writes."""
+def long_form(war: Campaign, capsys: pytest.CaptureFixture[str], *, step: int, times: int, kills: int) -> None:
+    """Stop the stages that write to the project before each ``step``th write; then do every act, and kill runs."""
     war.until_done()
     try:
         sweep(war, ("ingest", "evaluate", "export", "finish"), step)
         acts = (war.two_drops, war.second_run, war.promote_during_clean, war.abandon, war.move_clock)
-        attack(war, 5, 30, acts)
+        attack(war, times, kills, acts)
     finally:
         with capsys.disabled():
             print(f"\n\n{war.store.uri}\n{war}")
-    assert all(war.acts[act] >= 5 for act in (*FILE_ACTS, "two drops", "second run", "sleeper", "clock"))
+    assert all(war.acts[act] >= times for act in (*FILE_ACTS, "two drops", "second run", "sleeper", "clock"))
