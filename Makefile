@@ -37,9 +37,9 @@ check: setup  ## Lint, check formats and types
 compile: setup  ## Write the pipeline for a Kubeflow cluster to pipelines/round.yaml
 	$(BIN)/python -m pipelines.compile
 
-package: setup  ## Write it to dist/ with the images of DIGESTS=file, and of SETTINGS=file the platform's settings
+package: setup  ## Write it to dist/ with images of DIGESTS=file, SETTINGS=file, and pin them in KUSTOMIZE=folder
 	$(BIN)/python -m pipelines.compile --digests $(or $(DIGESTS),$(error make package DIGESTS=file: the images by digest)) \
-		$(if $(SETTINGS),--settings $(SETTINGS))
+		$(if $(SETTINGS),--settings $(SETTINGS)) $(if $(KUSTOMIZE),--kustomize $(KUSTOMIZE))
 
 deploy-check: setup  ## Render deploy/ and check it against the Kubernetes schemas
 	$(BIN)/python -m pytest tests/deploy
@@ -52,6 +52,9 @@ push: setup  ## Push them to REGISTRY=…, and write dist/digests.txt for `make 
 
 e2e-docker: setup  ## Build the images, and run rounds in containers and in processes: the same queries
 	ALFAMIX_E2E_ROUNDS=$(or $(ROUNDS),2) $(BIN)/python -m pytest -m docker
+
+e2e-cluster: setup  ## Run rounds on a Kubeflow cluster that the environment names, see docs/development.md
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 e2e-monitoring: setup  ## Watch rounds with a real Prometheus and Pushgateway: values, alerts, a restart
 	monitoring/programs.sh
@@ -70,6 +73,7 @@ docs: setup  ## Write the generated pages of docs/ anew
 	$(BIN)/alfamix settings --markdown > docs/settings.md
 	$(BIN)/alfamix metrics --markdown > docs/metrics.md
 	$(BIN)/alfamix settings --platform --markdown > docs/platform-settings.md
+	$(BIN)/python -m pipelines.catalogue
 	$(BIN)/python -m monitoring.latest
 	$(BIN)/python -m monitoring.dashboards
 
@@ -82,4 +86,4 @@ clean:  ## Remove the environment, caches and the demo
 	rm -rf .venv .work build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check compile package deploy-check images push e2e-docker e2e-monitoring prometheus sbom audit docs lock clean
+.PHONY: help setup demo test faults check compile package deploy-check images push e2e-cluster e2e-docker e2e-monitoring prometheus sbom audit docs lock clean

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Writes what each runtime installs, at the versions of requirements.lock: small.lock, and what gpu and trigger have
-# beyond it. kfp runs a component without any of its own dependencies, so small.lock has it alone.
+# Writes the lock of each runtime, at the versions of requirements.lock: small.lock, and the packages that gpu and
+# trigger have in addition. kfp runs a component without any of its own dependencies, so small.lock has kfp alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-resolve() { # extra -> its packages and all that they need
+resolve() { # extra -> its packages and their dependencies
   .venv/bin/uv pip compile pyproject.toml --extra "$1" --constraint requirements.lock --universal \
     --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 }
-beyond() { # lock -> the entries of standard input that it does not have
+beyond() { # lock -> the entries of standard input that are not in it
   awk 'NR == FNR { if (/^[^ ]/) known[$0]; next } /^[^ ]/ { fresh = !($0 in known) } fresh' "$1" -
 }
 

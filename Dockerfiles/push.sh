@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# push.sh REGISTRY FILE: pushes every image to a registry, and writes a line `component image@digest` for each.
+# push.sh REGISTRY FILE: pushes every image to a registry, and writes a line `component image@digest` per image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sbom.sh FOLDER: writes the Python packages of each runtime, from its locks, as CycloneDX.
+# sbom.sh FOLDER: writes the Python packages of each runtime as CycloneDX, from its locks.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

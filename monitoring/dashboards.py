@@ -1,7 +1,7 @@
 """Write the Grafana dashboards: `python -m monitoring.dashboards`.
 
-A dashboard is rows of panels; a panel is one line here and a page of JSON there. Places on the grid and identifiers
-follow from the order. A limit is drawn where an alert has it: the number is read from the alert.
+A dashboard consists of rows of panels; a panel is a line here and a page of JSON there. The order determines positions
+on the grid and identifiers. If an alert has a limit, the panel draws it with the number from the alert.
 """
 
 import json
@@ -35,17 +35,17 @@ class Panel:
     """One panel.
 
     Attributes:
-        title: what it shows, in words.
+        title: title of the panel.
         queries: (PromQL, legend) pairs; the legend may name labels as {{label}}.
         unit: Grafana's name of the unit.
-        kind: Grafana's name of the panel.
-        width: columns.
-        limit: the alert whose threshold is drawn, if any.
-        lower: whether that is a least value and not a greatest.
-        red_from: a threshold where there is no alert to take it from.
-        about: what a reader must know to read it.
-        options: of the kind.
-        mappings: texts for values.
+        kind: Grafana's name of the kind of panel.
+        width: width in columns of the grid.
+        limit: name of the alert whose threshold is drawn; empty for none.
+        lower: whether the threshold is a lower limit.
+        red_from: threshold to draw if there is no alert.
+        about: description that readers need to understand the panel.
+        options: options of the kind of panel.
+        mappings: (value, text, colour) triples for values shown as text.
     """
 
     title: str
@@ -63,12 +63,12 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels side by side under a heading, which wrap where the grid ends.
+    """Panels side by side under a heading; they wrap at the end of the grid.
 
     Attributes:
-        title: the question that they answer.
-        height: of each of them, units of 30 pixels.
-        panels: in order.
+        title: heading, often the question that the panels answer.
+        height: height of each panel, in units of 30 pixels.
+        panels: panels from left to right.
     """
 
     title: str
@@ -82,30 +82,30 @@ def stat(title: str, expression: str, unit: str = "short", **fields: Any) -> Pan
 
 
 def of(metric: str, *matchers: str) -> str:
-    """Return the latest value of a metric, without its prefix, of the project that is shown."""
+    """Return the PromQL for the latest value of a metric, named without its prefix, of the selected project."""
     return selected(f"project:alfamix_{metric}:latest", *matchers)
 
 
 def selected(series: str, *matchers: str) -> str:
-    """Return the series of the project that is shown."""
-    chosen = ", ".join(('project="$project"', *matchers))
-    return f"{series}{{{chosen}}}"
+    """Return the PromQL for the series of the selected project."""
+    all_matchers = ", ".join(('project="$project"', *matchers))
+    return f"{series}{{{all_matchers}}}"
 
 
 def limit_of(alert: str, series: str) -> float:
-    """Return the number that an alert compares with, in the part of its expression that reads the series."""
+    """Return the limit of an alert, from the part of its expression that reads the series."""
     for group in yaml.safe_load((HERE / "rules" / "alerts.yml").read_text(encoding="utf-8"))["groups"]:
         for rule in group["rules"]:
             if rule["alert"] == alert:
                 (part,) = [part for part in re.split(r"\bor\b", rule["expr"]) if series in part]
-                found = re.search(r"[<>]=?\s*([\d.]+)\s*$", part)
-                assert found, f"{alert} does not end in a comparison with a number"
-                return float(found[1])
+                comparison = re.search(r"[<>]=?\s*([\d.]+)\s*$", part)
+                assert comparison, f"{alert} does not end in a comparison with a number"
+                return float(comparison[1])
     raise KeyError(alert)
 
 
 def build(name: str, title: str, about: str, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return a dashboard as Grafana reads it."""
+    """Return a dashboard as the JSON document that Grafana reads."""
     panels: list[dict[str, Any]] = []
     y = 0
     for row in rows:
@@ -163,16 +163,16 @@ def _rounds() -> dict[str, Any]:
         "enable": True,
         "iconColor": "blue",
         "expr": 'changes(project:alfamix_round_last_success_timestamp_seconds:latest{project="$project"}[5m]) > 0',
-        "titleFormat": "a round was exported",
+        "titleFormat": "round exported",
     }
 
 
 def _heading(number: int, title: str, y: int) -> dict[str, Any]:
-    place = {"x": 0, "y": y, "w": GRID, "h": 1}
-    return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": place, "panels": []}
+    position = {"x": 0, "y": y, "w": GRID, "h": 1}
+    return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": position, "panels": []}
 
 
-def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+def _panel(number: int, panel: Panel, position: dict[str, int]) -> dict[str, Any]:
     targets = [
         {
             "refId": chr(ord("A") + index),
@@ -191,7 +191,7 @@ def _panel(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:
         "title": panel.title,
         "description": panel.about,
         "datasource": _SOURCE,
-        "gridPos": place,
+        "gridPos": position,
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": {**_OPTIONS.get(panel.kind, {}), **panel.options},
         "targets": targets,
@@ -244,17 +244,15 @@ def _defaults(panel: Panel) -> dict[str, Any]:
     }
 
 
-_AGE_OF_SUCCESS = f"time() - {of('round_last_success_timestamp_seconds')}"
-_RUNNING = f"(time() - {of('round_last_start_timestamp_seconds')}) * {of('lock_held')}"
+_TIME_SINCE_EXPORT = f"time() - {of('round_last_success_timestamp_seconds')}"
+_RUNNING_TIME = f"(time() - {of('round_last_start_timestamp_seconds')}) * {of('lock_held')}"
 
 
 def state_panel(width: int) -> Panel:
-    """Return the panel of the newest round's state."""
-    # a panel shows a number: the state's place among the states
-    places = (
-        f"{place} * {of('round_state', f'state={json.dumps(state)}')}" for place, (state, _) in enumerate(_STATES)
-    )
-    expression = f"sum({' or '.join(places)})"
+    """Return the panel with the newest round's state."""
+    # a panel shows a number, so a state is shown by its index in _STATES
+    terms = (f"{index} * {of('round_state', f'state={json.dumps(state)}')}" for index, (state, _) in enumerate(_STATES))
+    expression = f"sum({' or '.join(terms)})"
     mappings = tuple((float(index), state, colour) for index, (state, colour) in enumerate(_STATES))
     return stat("Newest round", expression, width=width, mappings=mappings)
 
@@ -267,11 +265,11 @@ OVERVIEW = [
             stat(
                 "Alerts firing",
                 'count(ALERTS{alertname=~"Alfamix.*", alertstate="firing", project=~"$project|"}) or vector(0)',
-                about="Of this project, and of the exporter. docs/runbook.md has a section on each.",
+                about="Alerts of this project and of the exporter. docs/runbook.md has a section on each.",
                 red_from=1,
             ),
             state_panel(4),
-            stat("Since the last export", _AGE_OF_SUCCESS, "s", limit="AlfamixRoundOverdue"),
+            stat("Time since the last export", _TIME_SINCE_EXPORT, "s", limit="AlfamixRoundOverdue"),
             stat(
                 "Oldest waiting drop",
                 of("data_oldest_waiting_drop_age_seconds"),
@@ -280,12 +278,12 @@ OVERVIEW = [
             ),
             stat("Open questions", of("queue_open_queries")),
             stat(
-                "Trigger behind by",
+                "Trigger lag",
                 selected("project:alfamix_trigger:lag_seconds"),
                 "s",
                 limit="AlfamixTriggerLag",
-                about="How long news has waited for a run, or for how long the project was not listed. Empty where no "
-                "trigger is scraped.",
+                about="Time for which something new has waited for a run, or the project has not been listed. Empty if "
+                "no trigger is scraped.",
             ),
         ],
     ),
@@ -304,7 +302,7 @@ OVERVIEW = [
                 "State of the newest round",
                 [(f"{of('round_state')} == 1", "{{state}}")],
                 width=12,
-                about="One line at a time has the value 1.",
+                about="At any time, one line has the value 1.",
             ),
         ],
     ),
@@ -316,7 +314,7 @@ OVERVIEW = [
                 "Accuracy",
                 [
                     (of("model_metric", 'metric="accuracy"'), "{{split}}"),
-                    (of("champion_metric", 'metric="accuracy"'), "champion, when it was promoted"),
+                    (of("champion_metric", 'metric="accuracy"'), "champion at its promotion"),
                 ],
                 "percentunit",
             ),
@@ -325,20 +323,20 @@ OVERVIEW = [
                 "Gain over the champion",
                 [(of("model_gain"), "promotion.metric")],
                 "percentunit",
-                about="Of the newest model, on the same samples. Below 0 the champion is the better one.",
+                about="Gain of the newest model on the same samples. Below 0, the champion is better.",
             ),
-            stat("Labels for a point of 0.01", of("cost_labels_per_point"), width=6),
+            stat("Labels per point of 0.01", of("cost_labels_per_point"), width=6),
             stat("GPU time of all rounds", of("cost_gpu_seconds_total"), "s", width=6),
             stat(
-                "Budgets spent",
+                "Label budget spent",
                 of("budget_used_ratio", 'budget="labels"'),
                 "percentunit",
                 width=6,
                 limit="AlfamixBudgetNearlySpent",
-                about="budgets.labels; empty where it is not set.",
+                about="Share of budgets.labels; empty if it is not set.",
             ),
             stat(
-                "Champion behind by rounds",
+                "Rounds since the champion",
                 selected("project:alfamix_champion:rounds_behind"),
                 width=6,
                 limit="AlfamixChampionStale",
@@ -353,17 +351,17 @@ OVERVIEW = [
                 "Calibration error",
                 [(of("model_expected_calibration_error"), "{{split}}")],
                 "percentunit",
-                about="Expected calibration error; AlfamixCalibrationWorse looks at its rise within 30 days.",
+                about="Expected calibration error; AlfamixCalibrationWorse watches its rise over 30 days.",
             ),
             Panel(
-                "Fall of accuracy within 30 days",
+                "Fall in accuracy over 30 days",
                 [
                     (selected("project:alfamix_accuracy:fall30d"), "fall"),
                     (selected("project:alfamix_accuracy:noise"), "noise of the test split"),
                 ],
                 "percentunit",
                 limit="AlfamixAccuracyFell",
-                about="The alert fires where the fall is above both the dashed line and the noise.",
+                about="The alert fires if the fall exceeds both the dashed line and the noise.",
             ),
             Panel(
                 "Drift of the newest drop",
@@ -387,19 +385,19 @@ ROUND = [
             state_panel(4),
             stat(
                 "Running for",
-                _RUNNING,
+                _RUNNING_TIME,
                 "s",
                 limit="AlfamixRoundStuck",
                 about="0 while no run holds the project's lock.",
             ),
-            stat("The last one took", of("round_last_duration_seconds"), "s"),
-            stat("Asked", of("round_queries")),
+            stat("Duration of the last round", of("round_last_duration_seconds"), "s"),
+            stat("Questions asked", of("round_queries")),
             stat(
                 "Share of the quarantine limit",
                 selected("project:alfamix_quarantine:limit_used"),
                 "percentunit",
                 limit="AlfamixQuarantineShare",
-                about="Unreadable samples over limits.quarantine_share. At 100 % a round fails.",
+                about="Share of unreadable samples divided by limits.quarantine_share. Above 100 %, a round fails.",
             ),
         ],
     ),
@@ -408,7 +406,7 @@ ROUND = [
         9,
         [
             Panel("Time", [(of("stage_duration_seconds"), "{{stage}}")], "s", "bargauge", width=6),
-            Panel("Samples a second", [(of("stage_rows_per_second"), "{{stage}}")], "short", "bargauge", width=6),
+            Panel("Samples per second", [(of("stage_rows_per_second"), "{{stage}}")], "short", "bargauge", width=6),
             Panel("Peak memory", [(of("stage_peak_memory_bytes"), "{{stage}}")], "bytes", "bargauge", width=6),
             Panel("Bytes of samples read", [(of("stage_read_bytes"), "{{stage}}")], "bytes", "bargauge", width=6),
             Panel("Samples", [(of("stage_rows"), "{{stage}}")], "short", "bargauge", width=6),
@@ -423,21 +421,21 @@ ROUND = [
         [
             Panel("Time by stage", [(of("stage_duration_seconds"), "{{stage}}")], "s"),
             Panel(
-                "Samples that the strategy chose among",
+                "Candidates of the strategy",
                 [(of("selection_candidates"), "candidates")],
-                about="Of its own.",
+                about="Samples among which the strategy chose; empty if it has no candidates.",
             ),
             Panel(
                 "Selection",
                 [
                     (of("selection_cap_ratio"), "cap of ALFA-Mix"),
-                    (of("selection_filled_ratio"), "filled beyond the candidates"),
+                    (of("selection_filled_ratio"), "queries beyond the candidates"),
                 ],
                 "percentunit",
             ),
-            Panel("Queries fewer than the budget", [(of("selection_short_by"), "missing")]),
+            Panel("Queries short of the budget", [(of("selection_short_by"), "missing")]),
             Panel(
-                "Unreadable",
+                "Unreadable samples",
                 [(of("round_quarantined_ratio"), "share"), (of("round_quarantine_limit_ratio"), "limit")],
                 "percentunit",
             ),
@@ -463,26 +461,26 @@ QUEUE = [
         [
             stat("Open questions", of("queue_open_queries")),
             stat(
-                "Of a round's budget",
+                "Share of a round's budget",
                 f"{of('queue_open_queries')} / {of('round_budget_queries')}",
                 "percentunit",
                 limit="AlfamixQueueStarving",
                 lower=True,
             ),
             stat(
-                "Of queue.max_open",
+                "Share of queue.max_open",
                 f"{of('queue_open_queries')} / {of('queue_max_open_queries')}",
                 "percentunit",
                 limit="AlfamixQueueFlooded",
             ),
             stat(
-                "Since the newest answer",
+                "Time since the newest answer",
                 f"time() - {of('queue_last_answer_timestamp_seconds')}",
                 "s",
                 limit="AlfamixAnswersStopped",
             ),
-            stat("Of the last round decided", of("queue_round_answered_ratio"), "percentunit"),
-            stat("Annotators agree", of("queue_annotator_agreement_ratio"), "percentunit"),
+            stat("Last round decided", of("queue_round_answered_ratio"), "percentunit"),
+            stat("Annotator agreement", of("queue_annotator_agreement_ratio"), "percentunit"),
         ],
     ),
     Row(
@@ -493,8 +491,10 @@ QUEUE = [
                 "Open questions and budget",
                 [(of("queue_open_queries"), "open"), (of("round_budget_queries"), "budget of a round")],
             ),
-            Panel("Answers a day", [(f"increase({of('queue_answers_total')}[1d])", "{{kind}}")]),
-            Panel("From question to answer", [(of("queue_answer_time_seconds"), "percentile {{percentile}}")], "s"),
+            Panel("Answers per day", [(f"increase({of('queue_answers_total')}[1d])", "{{kind}}")]),
+            Panel(
+                "Time from question to answer", [(of("queue_answer_time_seconds"), "percentile {{percentile}}")], "s"
+            ),
             Panel(
                 "Agreement between annotators",
                 [(of("queue_annotator_agreement_ratio"), "share of pairs")],
@@ -505,7 +505,7 @@ QUEUE = [
         ],
     ),
     Row(
-        "What waits, and who starts rounds",
+        "What waits, and what starts rounds",
         8,
         [
             Panel("Drops that no round has seen", [(of("data_waiting_drops"), "drops")]),
@@ -515,7 +515,7 @@ QUEUE = [
                     (f"increase({selected('alfamix_trigger_events_total')}[1h])", "events, {{source}}"),
                     (f"increase({selected('alfamix_trigger_starts_total')}[1h])", "runs started"),
                 ],
-                about="Within an hour.",
+                about="Counts per hour.",
             ),
             Panel(
                 "Trigger: errors and messages",
@@ -523,7 +523,7 @@ QUEUE = [
                     (f"increase({selected('alfamix_trigger_errors_total')}[1h])", "errors, {{source}}"),
                     (f"increase({selected('alfamix_trigger_messages_total')}[1h])", "messages, {{kind}}"),
                 ],
-                about="Within an hour.",
+                about="Counts per hour.",
             ),
         ],
     ),
@@ -537,15 +537,15 @@ DASHBOARDS = {
 
 
 def text(name: str) -> str:
-    """Return the file of a dashboard."""
+    """Return the content of a dashboard's file."""
     return json.dumps(DASHBOARDS[name], indent=1, ensure_ascii=False) + "\n"
 
 
 def file(name: str) -> Path:
-    """Return where a dashboard lies."""
+    """Return the path of a dashboard's file."""
     return FOLDER / f"alfamix-{name}.json"
 
 
 if __name__ == "__main__":
-    for each in DASHBOARDS:
-        file(each).write_text(text(each), encoding="utf-8")
+    for board in DASHBOARDS:
+        file(board).write_text(text(board), encoding="utf-8")

@@ -656,7 +656,7 @@ def trigger(
     watching = trigger_loop.Trigger(store, chosen, pace, metrics, messages, name)
     if once:
         raise typer.Exit(watching.run_once())
-    stale = max(180.0, 3 * poll)
+    stale = max(trigger_loop.LONGEST_TURN, 3 * poll)
     with (
         health.serve(metrics, port, stale, host) if port else nullcontext(),
         health.stopping_on_signals(watching.stop),
@@ -712,6 +712,9 @@ def schedule_set(
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
     plan: Annotated[bool, typer.Option("--plan", help="Say when runs would start; set nothing.")] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Make it again even if nothing differs, as after an upgrade of Kubeflow.")
+    ] = False,
 ) -> None:
     """Start a run at fixed times, in place of an earlier schedule. A run that is in flight goes on.
 
@@ -731,7 +734,7 @@ def schedule_set(
     from pipelines import schedule
     from pipelines.kubeflow import Kubeflow
 
-    change = schedule.put(Kubeflow(endpoint, namespace), settings, store.uri, expression)
+    change = schedule.put(Kubeflow(endpoint, namespace), settings, store.uri, expression, renew)
     assert change.schedule is not None
     out.print(f"{'no change: ' if change.unchanged else ''}set as recurring run {change.schedule.recurring_run_id}")
     _show_cleared(change)
@@ -878,6 +881,9 @@ def doctor(
         bool, typer.Option("--release", help="Let all samples out of the quarantine: they were repaired.")
     ] = False,
     sample: Annotated[list[str] | None, typer.Option(help="With --release: this one alone. Repeat it.")] = None,
+    engine: Annotated[str, typer.Option(help="kubeflow: look at the schedule on the cluster, too.")] = "local",
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Say what is inconsistent, orphaned, locked, overdue or waits for a person, and what to do.
@@ -894,7 +900,11 @@ def doctor(
         count = corrections.release(store, sample or (), datetime.now(UTC))
         _print_json({"released": count}) if as_json else out.print(f"released {count:,} samples from the quarantine")
         return
+    if engine not in ENGINES:
+        raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
     found = doctors.examine(store, datetime.now(UTC), deep)
+    if engine == "kubeflow":
+        found = [*found, *_examine_cluster(store, endpoint, namespace)]
     if as_json:
         _print_json([finding.__dict__ for finding in found])
     elif not found:
@@ -904,6 +914,24 @@ def doctor(
         out.print(f"  {finding.do}")
     if found:
         raise typer.Exit(1)
+
+
+def _examine_cluster(store: Store, endpoint: str, namespace: str) -> list[Any]:
+    """Return what is wrong on the cluster: a schedule from before its upgrade, runs that are over by their age."""
+    from alfamix_core.project import rounds
+    from alfamix_core.project.doctor import Finding
+    from pipelines import schedule
+    from pipelines.kubeflow import Kubeflow
+
+    kubeflow, settings = Kubeflow(endpoint, namespace), rounds.read_settings(store)
+    found = []
+    if what := schedule.outdated(kubeflow, settings, store.uri):
+        found.append(Finding("overdue", "", what, "make it again: alfamix schedule set PROJECT --cron … --renew"))
+    kubeflow.in_flight(settings, store.uri)
+    for run in kubeflow.stale:
+        what = f"Kubeflow calls run {run.run_id} {run.state} long after its time limit; it holds nothing up"
+        found.append(Finding("orphaned", "", what, "delete it on Kubeflow's pages"))
+    return found
 
 
 @app.command(rich_help_panel=OPERATIONS)

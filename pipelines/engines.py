@@ -22,6 +22,9 @@ class Engine(Protocol):
     def busy(self) -> bool:
         """Whether a run that was started has not ended."""
 
+    def stale(self) -> int:
+        """Return how many runs the engine called unfinished, when asked last, that must be over by their age."""
+
     def free_lock(self) -> str:
         """Let go of the project's lock if its run has ended and only the engine can know it; return the run's id."""
 
@@ -58,6 +61,10 @@ class Local:
         """Whether the process runs."""
         return self._child is not None and self._child.poll() is None
 
+    def stale(self) -> int:
+        """Return 0: a process of this machine runs or does not."""
+        return 0
+
     def free_lock(self) -> str:
         """Do nothing: a dead process of this machine does not hold the lock."""
         return ""
@@ -89,6 +96,10 @@ class Cluster:
     def busy(self) -> bool:
         """Whether a run of the project has not ended."""
         return bool(self._kubeflow.in_flight(read_settings(self._store), self._store.uri))
+
+    def stale(self) -> int:
+        """Return how many runs are called unfinished long after their time limit."""
+        return len(self._kubeflow.stale)
 
     def free_lock(self) -> str:
         """Let go of the lock of a run that has ended on the cluster without doing so."""

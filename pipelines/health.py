@@ -40,6 +40,7 @@ class TriggerMetrics:
         self._pending = gauge(metrics.TRIGGER_PENDING, self.registry)
         self._looked = gauge(metrics.TRIGGER_LOOKED, self.registry)
         self._round = gauge(metrics.TRIGGER_ROUND, self.registry)
+        self._stale = gauge(metrics.TRIGGER_STALE, self.registry)
         for source in ("poll", "sqs"):
             self._seen.labels(project, source)
         for kind in ("relevant", "elsewhere", "malformed"):
@@ -80,6 +81,10 @@ class TriggerMetrics:
         """Say since when, by the monotonic clock, something new waits; None when nothing does."""
         self._since = since
         self._pending.labels(self._project).set(since is not None)
+
+    def stale(self, count: int) -> None:
+        """Say how many runs are taken as over although the engine calls them unfinished."""
+        self._stale.labels(self._project).set(count)
 
     def looked(self) -> None:
         """Say that the project was listed just now."""

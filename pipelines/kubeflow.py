@@ -5,6 +5,7 @@ among our output and keep a namespace in a file; here it does not.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -14,8 +15,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import kfp
 import kfp_server_api as api
@@ -29,8 +32,11 @@ from alfamix_core.project.failures import read_failures
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Failure
 from alfamix_core.storage import Store
-from pipelines import platform_settings, watch
+from alfamix_core.telemetry.events import emit
+from pipelines import kubeflow_stages, platform_settings, watch
 from pipelines.compile import compile_round
+from pipelines.kubeflow_stages import Stage
+from pipelines.platform_settings import PlatformSettings
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"
 NAMESPACE = "KF_PIPELINES_NAMESPACE"
@@ -41,6 +47,8 @@ CA = "ALFAMIX_KUBEFLOW_CA"
 
 PIPELINE = "alfamix-round"
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
+MARGIN = timedelta(hours=2)
+"""After a run's time limit: for its exit task, for a workflow that waited, for clocks. It is over then."""
 _POD_TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
 _POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -62,23 +70,27 @@ class _Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
 
 @dataclass(frozen=True)
 class Run:
-    """A run as the API tells of it.
+    """A run as the API describes it.
 
     Attributes:
-        run_id: of the run.
+        run_id: id of the run.
         state: PENDING, RUNNING, SUCCEEDED, FAILED …, '' before there is one.
-        tasks: state by task, as far as it is known.
-        error: of the run, in the API's words.
+        stages: stages that have begun, in the order of the round; none in a listing.
+        error: error of the run, in the API's words.
+        created_at: when it was created, None where the API does not say.
+        recurring_run_id: id of the recurring run that started it, '' for none.
     """
 
     run_id: str
     state: str = ""
-    tasks: dict[str, str] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)
     error: str = ""
+    created_at: datetime | None = None
+    recurring_run_id: str = ""
 
     @property
     def in_flight(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the API says that it has not ended; see ``Kubeflow.is_over``."""
         return self.state not in ENDED
 
 
@@ -114,6 +126,7 @@ class Kubeflow:
         rest = self.client._run_api.api_client.rest_client
         rest.request = _within(rest.request)
         self.namespace = self.client.get_user_namespace() or None
+        self.stale: tuple[Run, ...] = ()
 
     @contextlib.contextmanager
     def _asked(self) -> Iterator[None]:
@@ -146,21 +159,21 @@ class Kubeflow:
 
         The version's name holds a digest of the compiled pipeline: same code, same version, whoever uploads it.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "round.yaml"
-            compile_round(path, self.platform)
-            name = f"{__version__}-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-            pipeline = self._pipeline()
-            found = self._version(pipeline, name)
-            if found is None:
-                try:
-                    with self._asked():
-                        made = self.client.upload_pipeline_version(str(path), name, pipeline_id=pipeline)
-                    found = str(made.pipeline_version_id)
-                except InputError:
-                    found = self._version(pipeline, name)  # another was quicker
-                    if found is None:
-                        raise
+        package = _compiled(self.platform.document())
+        name = f"{__version__}-{hashlib.sha256(package).hexdigest()[:12]}"
+        pipeline = self._pipeline()
+        found = self._version(pipeline, name)
+        if found is None:
+            try:
+                with tempfile.TemporaryDirectory() as folder, self._asked():
+                    path = Path(folder) / "round.yaml"
+                    path.write_bytes(package)
+                    made = self.client.upload_pipeline_version(str(path), name, pipeline_id=pipeline)
+                found = str(made.pipeline_version_id)
+            except InputError:
+                found = self._version(pipeline, name)  # another was quicker
+                if found is None:
+                    raise
         return pipeline, found
 
     def _pipeline(self) -> str:
@@ -199,23 +212,76 @@ class Kubeflow:
         return str(run.run_id)
 
     def link(self, run_id: str) -> str:
-        """Return where a person can look at a run."""
-        return f"{os.environ.get('KF_PIPELINES_UI_ENDPOINT', self.endpoint).rstrip('/')}/#/runs/details/{run_id}"
+        """Return where a person can look at a run.
+
+        On a Kubeflow of many users its pages are below the dashboard's ``/_/pipeline``, unless the address of the pages
+        has a path of its own, and show nothing before they know the namespace.
+        """
+        pages = os.environ.get("KF_PIPELINES_UI_ENDPOINT", self.endpoint).rstrip("/")
+        if self.namespace:
+            below = pages if urlsplit(pages).path else f"{pages}/_/pipeline"
+            return f"{below}/?ns={quote(self.namespace)}#/runs/details/{run_id}"
+        return f"{pages}/#/runs/details/{run_id}"
+
+    def api_version(self) -> str:
+        """Return the release that the API says it is, else its commit, else ''."""
+        said = self._json("/apis/v2beta1/healthz")
+        names = (str(said.get(name) or "") for name in ("tag_name", "commit_sha"))
+        return next((name for name in names if name not in ("", "unknown")), "")
 
     def run(self, run_id: str) -> Run:
-        """Return a run as it is now."""
-        with self._asked():
-            return _told(self.client.get_run(run_id))
+        """Return a run as it is now, with its stages."""
+        # the client has a model of release 2.17, which drops the tasks of 2.18; and 2.17 ignores the view
+        found = self._json(f"/apis/v2beta1/runs/{quote(run_id, safe='')}", view="FULL")
+        return _of_json(found)
 
-    def in_flight(self, project: Project, project_uri: str) -> list[tuple[Run, str]]:
-        """Return the project's runs that have not ended, each with the id of the recurring run that started it."""
+    def is_over(self, run: Run) -> bool:
+        """Whether a run has ended, or is so old that it must have.
+
+        A row of the API stays RUNNING permanently if the run's Workflow was deleted before it was looked at
+        (kubeflow/pipelines issue 5722).
+        """
+        return not run.in_flight or self._is_stale(run)
+
+    def _is_stale(self, run: Run) -> bool:
+        limit = timedelta(hours=self.platform.run_hours) + MARGIN
+        return run.in_flight and run.created_at is not None and datetime.now(UTC) - run.created_at > limit
+
+    def in_flight(self, project: Project, project_uri: str) -> list[Run]:
+        """Return the project's runs that have not ended, newest first.
+
+        The API is asked for the runs that it does not call ended, the newest first, and for no page after the first run
+        that is over by its age, so that a long history costs nothing. Such runs are logged, and kept in ``stale``.
+        """
         experiment = self.experiment(project)
-        found = []
-        for run in self.pages(lambda token: self.client.list_runs(token, _PAGE, experiment_id=experiment), "runs"):
-            told = _told(run)
-            if told.in_flight and parameters(run).get("project_uri") == project_uri:
-                found.append((told, str(run.recurring_run_id or "")))
-        return found
+        fresh: list[Run] = []
+        stale: list[Run] = []
+        token = ""
+        while True:
+            with self._asked():
+                page = self.client.list_runs(
+                    token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
+                )
+            listed = [(_of_listed(each), parameters(each).get("project_uri")) for each in page.runs or ()]
+            for run, uri in listed:
+                if uri == project_uri:
+                    (stale if self._is_stale(run) else fresh).append(run)
+            token = page.next_page_token or ""
+            if not token or any(self._is_stale(run) for run, _ in listed):
+                break
+        self._tell_of(stale)
+        return fresh
+
+    def _tell_of(self, stale: list[Run]) -> None:
+        known = {run.run_id for run in self.stale}
+        self.stale = tuple(stale)
+        for run in stale:
+            if run.run_id not in known:
+                emit(
+                    "warning",
+                    text=f"run {run.run_id}, created at {run.created_at:%Y-%m-%d %H:%M} UTC, is taken as over: "
+                    f"Kubeflow calls it {run.state} longer than a run may take; its workflow is probably gone",
+                )
 
     def pages(self, page: Callable[[str], Any], what: str) -> Iterator[Any]:
         """Yield everything of a listing, page by page.
@@ -233,13 +299,27 @@ class Kubeflow:
             if not token:
                 return
 
+    def _json(self, path: str, **query: str) -> dict[str, Any]:
+        """Return what the API answers to a GET, without the client's models."""
+        with self._asked():
+            found = self.client._run_api.api_client.call_api(
+                path,
+                "GET",
+                query_params=list(query.items()),
+                header_params={"Accept": "application/json"},
+                response_type="object",
+                auth_settings=["Bearer"],
+                _return_http_data_only=True,
+            )
+        return found if isinstance(found, dict) else {}
+
     def ask(self, call: Callable[[], Any]) -> Any:
         """Return what a call of the client returns, its errors as ours."""
         with self._asked():
             return call()
 
     def follow(self, run_id: str, seconds: float, show: Callable[[str], None]) -> Run:
-        """Wait for a run's end; show a line whenever a stage changes its state.
+        """Wait for a run's end; show a line whenever a stage, or one of its shards, changes its state.
 
         An API that is away for a moment is asked again, for ten times as long as one look takes.
 
@@ -260,13 +340,23 @@ class Kubeflow:
                     raise
                 time.sleep(seconds)
                 continue
-            for task, state in run.tasks.items():
-                if state and shown.get(task) != state:
-                    shown[task] = state
-                    show(f"  {task:<10} {state.lower()}")
-            if not run.in_flight:
+            for name, stage in run.stages.items():
+                line = stage.line(name)
+                if shown.get(name) != line:
+                    shown[name] = line
+                    show(line)
+            if self.is_over(run):
                 return run
             time.sleep(seconds)
+
+
+@functools.cache
+def _compiled(settings: bytes) -> bytes:
+    """Return the compiled pipeline for a platform's settings: a second or two of work, once a process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "round.yaml"
+        compile_round(path, PlatformSettings.parse(settings, "the platform's settings"))
+        return path.read_bytes()
 
 
 def told_by_project(store: Store, run: Run) -> tuple[watch.Run, int]:
@@ -299,7 +389,7 @@ def free_lock(kubeflow: Kubeflow, store: Store) -> str:
     if holder is None or holder.pid:
         return ""
     try:
-        ended = not kubeflow.run(holder.run_id).in_flight
+        ended = kubeflow.is_over(kubeflow.run(holder.run_id))
     except InputError:
         return ""
     return holder.run_id if ended and lock.release(store, holder.run_id) else ""
@@ -311,15 +401,36 @@ def parameters(run: Any) -> dict[str, Any]:
     return dict(config.parameters or {}) if config is not None else {}
 
 
-def _told(run: Any) -> Run:
-    details = run.run_details.task_details if run.run_details is not None else None
-    tasks = {str(task.display_name): str(task.state or "") for task in details or () if task.display_name}
+def _of_listed(run: Any) -> Run:
     error = run.error.message if run.error is not None else ""
-    return Run(str(run.run_id), str(run.state or ""), tasks, str(error or ""))
+    return Run(
+        run_id=str(run.run_id),
+        state=str(run.state or ""),
+        error=str(error or ""),
+        created_at=run.created_at,
+        recurring_run_id=str(run.recurring_run_id or ""),
+    )
+
+
+def _of_json(run: dict[str, Any]) -> Run:
+    created = run.get("created_at")
+    return Run(
+        run_id=str(run.get("run_id") or ""),
+        state=str(run.get("state") or ""),
+        stages=kubeflow_stages.of_run(run),
+        error=str((run.get("error") or {}).get("message") or ""),
+        created_at=datetime.fromisoformat(str(created)) if created else None,
+        recurring_run_id=str(run.get("recurring_run_id") or ""),
+    )
 
 
 def _named(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+
+
+_NOT_ENDED = json.dumps(
+    {"predicates": [{"operation": "NOT_EQUALS", "key": "state", "stringValue": state} for state in ENDED]}
+)
 
 
 def _message(error: api.ApiException) -> str:

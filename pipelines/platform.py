@@ -1,17 +1,24 @@
 """Where a task runs: the only place that knows Kubernetes. Locally it says whether a task's output is reused, no more.
 
 What kfp-kubernetes 2.17 cannot say: a read-only root (our images work with one; an admission policy may demand it by
-the label app.kubernetes.io/name), requests for the node's disk, the priority of a pod, and a label whose value is a
-parameter of the pipeline, such as the project. Capabilities, escalation and seccomp need no word: the backend drops
-them all for every task. An empty Secret or a missing one leaves the pod its own identity.
+the label app.kubernetes.io/name), requests for the node's disk (a LimitRange can, see deploy/disk), the priority of a
+pod, and a label whose value is a parameter of the pipeline, such as the project. Capabilities, escalation and seccomp
+need no word: the backend drops them all for every task. An empty Secret or a missing one leaves the pod its own
+identity.
+
+The launcher of Kubeflow runs in the same container and reads the variables AWS_*, so that the store of projects has
+variables of our own, see ``alfamix_core.storage.access``.
 """
 
 import math
+import re
 
 from kfp import dsl, kubernetes
 
+from alfamix_core.project import patience
+from alfamix_core.storage import access
 from components import images
-from pipelines.platform_settings import PlatformSettings
+from pipelines.platform_settings import PLATFORM, PlatformSettings
 
 PREFIX = "app.kubernetes.io/"
 CA_FOLDER = "/etc/alfamix-ca"
@@ -39,8 +46,12 @@ def place(task: dsl.PipelineTask, settings: PlatformSettings | None, *, cached: 
 
 def whole_run(settings: PlatformSettings | None) -> dsl.PipelineConfig:
     """Return what holds for the run as a whole."""
-    seconds = None if settings is None else math.ceil(settings.run_hours * 3600)
-    return dsl.PipelineConfig(active_deadline_seconds=seconds)
+    return dsl.PipelineConfig(active_deadline_seconds=None if settings is None else settings.run_seconds)
+
+
+def shards_at_once(settings: PlatformSettings | None) -> int | None:
+    """Return how many shards are worked on at a time; None locally, where the runner decides."""
+    return None if settings is None else settings.shards_at_once
 
 
 def _size(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> None:
@@ -59,16 +70,28 @@ def _size(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> Non
 
 
 def _limit(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> None:
-    """Say how long an attempt may take, and how often there is another."""
-    limits = settings.stage(stage)
-    kubernetes.set_timeout(task, math.ceil(limits.hours * 3600))
+    """Say how long a pod may take, how often the stage may try again in it, and how often a lost pod is replaced.
+
+    Argo of Kubeflow Pipelines 2.17 replaces pods that are lost and no others; the stage itself repeats what a store or
+    a network broke.
+    """
+    limits, retry = settings.stage(stage), settings.retry
+    seconds = math.ceil(limits.hours * 3600)
+    kubernetes.set_timeout(task, seconds)
     if limits.retries:
         task.set_retry(
             limits.retries,
-            backoff_duration=f"{settings.retry.backoff_seconds}s",
-            backoff_factor=settings.retry.backoff_factor,
-            backoff_max_duration=f"{settings.retry_seconds(stage)}s",
+            backoff_duration=f"{retry.backoff_seconds}s",
+            backoff_factor=retry.backoff_factor,
+            backoff_max_duration=f"{settings.run_seconds}s",
         )
+    for name, value in (
+        (patience.RETRIES, limits.retries),
+        (patience.BACKOFF_SECONDS, retry.backoff_seconds),
+        (patience.BACKOFF_FACTOR, retry.backoff_factor),
+        (patience.LIMIT_SECONDS, seconds),
+    ):
+        task.set_env_variable(name, str(value))
 
 
 def _mount(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> None:
@@ -83,22 +106,33 @@ def _mount(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> No
 
 def _identify(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> None:
     """Say who the pod is: its user, its labels, its credentials, and where its image comes from."""
-    kubernetes.set_security_context(task, run_as_user=settings.user, run_as_group=settings.user, run_as_non_root=True)
+    user = None if settings.user == PLATFORM else settings.user
+    kubernetes.set_security_context(task, run_as_user=user, run_as_group=user, run_as_non_root=True)
     ours = {"name": "alfamix", "component": stage, "version": images.TAG, "managed-by": "kubeflow-pipelines"}
-    for key, value in sorted({**settings.labels, **{PREFIX + key: value for key, value in ours.items()}}.items()):
+    labels = {PREFIX + key: label_value(value) for key, value in ours.items()}
+    for key, value in sorted({**settings.labels, **labels}.items()):
         kubernetes.add_pod_label(task, key, value)
     kubernetes.set_image_pull_policy(task, settings.images.pull_policy)
     if settings.images.pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(settings.images.pull_secrets))
     storage = settings.storage
     if storage.secret:
-        keys = {storage.access_key: "AWS_ACCESS_KEY_ID", storage.secret_key: "AWS_SECRET_ACCESS_KEY"}
+        keys = {
+            storage.access_key: access.ACCESS_KEY_ID,
+            storage.secret_key: access.SECRET_ACCESS_KEY,
+            storage.session_token: access.SESSION_TOKEN,
+        }
         kubernetes.use_secret_as_env(task, storage.secret, keys, optional=True)
-    places = {"AWS_ENDPOINT_URL": storage.endpoint_url, "AWS_REGION": storage.region}
+    places = {access.ENDPOINT_URL: storage.endpoint_url, access.REGION: storage.region}
     if storage.ca_config_map:
         kubernetes.use_config_map_as_volume(task, storage.ca_config_map, CA_FOLDER)
-        places["AWS_CA_BUNDLE"] = f"{CA_FOLDER}/ca.crt"
+        places[access.CA_BUNDLE] = f"{CA_FOLDER}/ca.crt"
     for name, value in sorted(
         {**settings.environment, **{key: value for key, value in places.items() if value}}.items()
     ):
         task.set_env_variable(name, value)
+
+
+def label_value(text: str) -> str:
+    """Return a text as the value of a Kubernetes label, whatever it is: ``1.0.0+cu128`` becomes ``1.0.0-cu128``."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")

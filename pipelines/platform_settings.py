@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from alfamix_core.errors import InputError
 from alfamix_core.records import settings_table
 from alfamix_core.records.record import Record
+from alfamix_core.storage import access
 from components import images
 
 ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
@@ -23,6 +24,11 @@ ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
 
 LOADING = ("train", "evaluate", "embed")
 """The stages that read images with worker processes, which hand them over in /dev/shm."""
+
+_OF_THE_LAUNCHER = {
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"),
+}
 
 _PREFETCHED = 2  # batches a worker keeps ready, as torch's DataLoader has it, beside the one it works on
 _CHANNELS = 3
@@ -52,6 +58,15 @@ def _like(pattern: str, what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _is_user(value: int | str) -> int | str:
+    if value == PLATFORM or (isinstance(value, int) and 0 < value < 2**31):
+        return value
+    raise ValueError(f'must be the number of a user other than root, or "{PLATFORM}"')
+
+
+PLATFORM = "platform"
+"""As user: whatever user the cluster gives a container, such as one from the range of an OpenShift project."""
+
 _NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 _PLACE = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
@@ -73,10 +88,12 @@ Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/
 class Toleration(Record):
     """A taint of nodes that a pod tolerates."""
 
-    key: str = Field(description="of the taint")
-    operator: Literal["Exists", "Equal"] = Field("Exists", description="Equal compares the value")
-    value: str = Field("", description="for Equal")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("NoSchedule", description="of the taint")
+    key: str = Field(description="key of the taint")
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="comparison; Equal compares the value")
+    value: str = Field("", description="value of the taint, for Equal")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        "NoSchedule", description="effect of the taint"
+    )
 
     @model_validator(mode="after")
     def _value_fits_operator(self) -> Self:
@@ -91,10 +108,10 @@ _GPU_TAINT = Toleration(key="nvidia.com/gpu")
 class Resources(Record):
     """A size of pod, and the nodes on which it may run."""
 
-    cpu_request: Cpu = Field(description="cores that the scheduler sets aside")
-    cpu_limit: Cpu = Field(description="cores at most")
-    memory_request: Memory = Field(description="memory that the scheduler sets aside")
-    memory_limit: Memory = Field(description="memory at most, /dev/shm included; beyond it the pod is killed")
+    cpu_request: Cpu = Field(description="cores reserved by the scheduler")
+    cpu_limit: Cpu = Field(description="maximum number of cores")
+    memory_request: Memory = Field(description="memory reserved by the scheduler")
+    memory_limit: Memory = Field(description="maximum memory, /dev/shm included; beyond it the pod is killed")
     gpus: int = Field(0, ge=0, le=64, description="GPUs of one pod; train uses all that it sees, others the first")
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict, description="labels that a node must have")
     tolerations: tuple[Toleration, ...] = Field((), description="taints of nodes that are tolerated")
@@ -112,7 +129,9 @@ class ImageSettings(Record):
     """Where the images come from."""
 
     registry: Registry = Field(images.REGISTRY, description="registry and path; images there are named alfamix-STAGE")
-    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field("IfNotPresent", description="of all images")
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        "IfNotPresent", description="pull policy of all images"
+    )
     pull_secrets: tuple[Name, ...] = Field((), description="Secrets with logins of the registry")
     digests: dict[Literal[images.COMPONENTS], Digest] = Field(  # type: ignore[valid-type]  # a tuple of names
         default_factory=dict, description="images by digest in place of the version's tag, by stage"
@@ -125,12 +144,17 @@ class StorageSettings(Record):
     secret: NameOrNone = Field(
         "alfamix-s3", description='Secret with the credentials, if there is one; "": the pod\'s own identity'
     )
-    access_key: str = Field("AWS_ACCESS_KEY_ID", min_length=1, description="key of the Secret that has the access key")
-    secret_key: str = Field("AWS_SECRET_ACCESS_KEY", min_length=1, description="key of the Secret that has the secret")
-    endpoint_url: Annotated[str, _like(r"(https?://\S+)?", 'an http:// or https:// address, or ""')] = Field(
-        "", description='of a store other than AWS; "": AWS'
+    access_key: str = Field(access.ACCESS_KEY_ID, min_length=1, description="key of the Secret that has the access key")
+    secret_key: str = Field(access.SECRET_ACCESS_KEY, min_length=1, description="key of the Secret that has the secret")
+    session_token: str = Field(
+        access.SESSION_TOKEN,
+        min_length=1,
+        description="key of the Secret that has the token of temporary credentials, if there is one",
     )
-    region: str = Field("", description='of the bucket; "": the client\'s default')
+    endpoint_url: Annotated[str, _like(r"(https?://\S+)?", 'an http:// or https:// address, or ""')] = Field(
+        "", description='address of a store other than AWS; "": AWS'
+    )
+    region: str = Field("", description='region of the bucket; "": the client\'s default')
     ca_config_map: NameOrNone = Field(
         "", description='ConfigMap whose key ca.crt has the certificate authority of the store; "": those of the image'
     )
@@ -139,24 +163,35 @@ class StorageSettings(Record):
 class LoaderSettings(Record):
     """The greatest that any project asks of the processes that read images; /dev/shm is sized for it."""
 
-    workers: int = Field(4, ge=0, le=64, description="training.loader_workers of the projects, the greatest")
-    batch: int = Field(256, ge=1, le=65_536, description="model.embedding_batch or training.batch_size, the greater")
-    image_size: int = Field(224, ge=8, le=2048, description="image.size of the projects, the greatest, pixels")
+    workers: int = Field(4, ge=0, le=64, description="greatest training.loader_workers of the projects")
+    batch: int = Field(
+        256, ge=1, le=65_536, description="greatest model.embedding_batch or training.batch_size of the projects"
+    )
+    image_size: int = Field(224, ge=8, le=2048, description="greatest image.size of the projects, in pixels")
 
 
 class RetrySettings(Record):
-    """How long a failed attempt waits for the next."""
+    """How long a failed attempt waits for the next, inside a stage and for Argo."""
 
-    backoff_seconds: int = Field(30, ge=1, le=3600, description="before the second attempt")
-    backoff_factor: float = Field(2.0, ge=1, le=10, description="by which each further wait is longer")
+    backoff_seconds: int = Field(30, ge=1, le=3600, description="wait before the second attempt, in seconds")
+    backoff_factor: int = Field(
+        2, ge=1, le=10, description="factor by which each further wait is longer; whole, for Argo reads no other"
+    )
 
 
 class StageSettings(Record):
     """Where one stage runs, for how long, and how often again."""
 
-    resources: Literal["small", "cpu", "gpu", "train"] = Field(description="class")
-    hours: float = Field(gt=0, le=720, description="that one attempt may take; the pod is killed then")
-    retries: int = Field(2, ge=0, le=10, description="further attempts after a failure")
+    resources: Literal["small", "cpu", "gpu", "train"] = Field(
+        description="class of pod, defined by the section of this name"
+    )
+    hours: float = Field(gt=0, le=720, description="time limit of one pod, in hours; it is killed then")
+    retries: int = Field(
+        2,
+        ge=0,
+        le=10,
+        description="further attempts inside the pod after a storage error, and further pods for lost ones",
+    )
 
 
 class StagesSettings(Record):
@@ -190,13 +225,23 @@ class PlatformSettings(Record):
         24.0,
         gt=0,
         le=720,
-        description="after which a whole run is killed; more than the round.max_hours of every project",
+        description="time limit of a whole run, in hours; more than the round.max_hours of every project",
     )
-    user: int = Field(65_532, ge=1, le=2**31 - 1, description="numeric user and group of every container, never root")
-    tmp_size: Memory = Field("10Gi", description="of /tmp, on the node's disk")
-    accelerator: str = Field("nvidia.com/gpu", min_length=1, description="resource that a GPU is requested by")
+    user: Annotated[int | str, AfterValidator(_is_user)] = Field(
+        65_532,
+        description='numeric user and group of every container, never root; "platform": chosen by the cluster, as '
+        "OpenShift wants it",
+    )
+    shards_at_once: int = Field(
+        16, ge=1, le=256, description="shards that are worked on at a time, whatever round.max_shards says"
+    )
+    tmp_size: Memory = Field("10Gi", description="size of /tmp, on the node's disk")
+    accelerator: str = Field(
+        "nvidia.com/gpu", min_length=1, description="name of the resource by which a GPU is requested"
+    )
     service_account: NameOrNone = Field(
-        "", description="of the runs' pods, which may bear an identity of the cloud; \"\": Kubeflow's default"
+        "",
+        description="service account of the runs' pods, which may have a cloud identity; \"\": Kubeflow's default",
     )
     labels: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, description="further labels of every pod, such as a project or a cost centre"
@@ -228,14 +273,14 @@ class PlatformSettings(Record):
         """Return the image of a stage: by digest where one is given, else by the version's tag."""
         return self.images.digests.get(name) or f"{self.images.registry}/alfamix-{name}:{images.TAG}"
 
-    def retry_seconds(self, name: str) -> int:
-        """Return the time from a stage's start in which Argo may still begin another attempt: all of them, and waits.
+    @property
+    def run_seconds(self) -> int:
+        """Return the time limit of a whole run, in seconds.
 
-        Were it shorter than one attempt may take, a long attempt that fails would be the last.
+        It is also how long Argo may begin further attempts at a stage: it counts from the creation of the first pod,
+        so that anything shorter would be spent by a pod that waits for a GPU.
         """
-        stage = self.stage(name)
-        waits = sum(self.retry.backoff_seconds * self.retry.backoff_factor**attempt for attempt in range(stage.retries))
-        return math.ceil((stage.retries + 1) * stage.hours * 3600 + waits)
+        return math.ceil(self.run_hours * 3600)
 
     def shared_memory(self, name: str) -> int:
         """Return the size of /dev/shm in a stage's pod, MiB; 0 when it needs no more than a container has.
@@ -276,9 +321,16 @@ class PlatformSettings(Record):
 
     @model_validator(mode="after")
     def _nothing_is_set_twice(self) -> Self:
-        ours = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_CA_BUNDLE"}
-        for name in sorted(ours & set(self.environment)):
-            raise ValueError(f"environment may not set {name}: the storage settings do")
+        for name in sorted(self.environment):
+            if name.startswith(access.PREFIX):
+                raise ValueError(f"environment may not set {name}: the storage settings do")
+            if name.startswith("ALFAMIX_STAGE_"):
+                raise ValueError(f"environment may not set {name}: the retry and stages settings do")
+            if name in _OF_THE_LAUNCHER:
+                raise ValueError(
+                    f"environment may not set {name}: Kubeflow's launcher would read it for its own artifacts; use the "
+                    "storage settings"
+                )
         for key in sorted(RESERVED_LABELS & set(self.labels)):
             raise ValueError(f'labels may not set "{key}": every pod has its own')
         return self
@@ -337,11 +389,30 @@ def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
 
     Args:
         settings: what else holds.
-        path: a file with a line for each component, ``component image@sha256:…``; a line for the trigger, blank lines
-            and lines that begin with # are left out.
+        path: see ``read_digests``; a line for the trigger is not needed.
 
     Raises:
         InputError: a line that is not such, a component named twice or not at all.
+    """
+    found = read_digests(path)
+    missing = [name for name in images.COMPONENTS if name not in found]
+    if missing:
+        raise InputError(f"{path}: no line for {', '.join(missing)}")
+    found.pop(images.TRIGGER, None)
+    fields = settings.model_dump(mode="json")
+    fields["images"]["digests"] = found
+    return PlatformSettings.parse(json.dumps(fields), str(path))
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """Return the images by digest of a file, by component.
+
+    Args:
+        path: file with lines ``component image@sha256:…``, one for each component or the trigger; blank lines and
+            lines that begin with # are left out.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not such or names a component for the second time.
     """
     try:
         lines = path.read_text("utf-8").splitlines()
@@ -361,13 +432,7 @@ def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
         if name in found:
             raise InputError(f'{path} line {number}: "{name}" is named twice')
         found[name] = rest[0]
-    missing = [name for name in images.COMPONENTS if name not in found]
-    if missing:
-        raise InputError(f"{path}: no line for {', '.join(missing)}")
-    found.pop(images.TRIGGER, None)
-    fields = settings.model_dump(mode="json")
-    fields["images"]["digests"] = found
-    return PlatformSettings.parse(json.dumps(fields), str(path))
+    return found
 
 
 def markdown() -> str:

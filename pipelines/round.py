@@ -65,7 +65,8 @@ def build(settings: PlatformSettings | None):
                     ),
                     cached=False,
                 )
-                with dsl.ParallelFor(world.outputs["Output"], name="shards") as shard:
+                # without a name: with one, Collected fails before release 2.16
+                with dsl.ParallelFor(world.outputs["Output"], parallelism=platform.shards_at_once(settings)) as shard:
                     features = place(
                         embed(project_uri=project_uri, key=key.output, shard=shard, snapshot=frozen, model=model),
                         cached=True,

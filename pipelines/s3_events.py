@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from alfamix_core.errors import InputError, StorageError
 from alfamix_core.project import layout
+from alfamix_core.storage import access
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -115,6 +116,7 @@ class Messages:
                 "sqs",
                 region_name=region,
                 endpoint_url=endpoint,
+                **access.given().keys(),
                 config=Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "max_attempts": 3}),
             )
         except (BotoCoreError, ValueError) as error:

@@ -3,9 +3,14 @@
 The API has no update, and deleting a recurring run kills the run that it has in flight. So a schedule is replaced by
 disabling the old one, making the new one, and deleting the old one once it has no run in flight; until then it stays
 behind, disabled, and the next ``set`` or ``remove`` clears it away.
+
+A recurring run embeds the workflow as it was compiled when it was made, with the images of that release's driver and
+launcher (kubeflow/pipelines issue 13933): after an upgrade of Kubeflow its runs fail in their first step. So the
+release is written into the description, and a schedule from another release is renewed.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +21,7 @@ from pipelines.cron import Cron
 from pipelines.kubeflow import Kubeflow, parameters
 
 _ENABLED = "ENABLE"
+_MADE_ON = re.compile(r" Made on Kubeflow Pipelines (\S+)\Z")
 _PAGE = 100
 
 
@@ -28,12 +34,14 @@ class Schedule:
         cron: when, as it was set.
         enabled: whether it starts runs; one that was replaced does not.
         version: id of the pipeline's version.
+        release: release of the API on which it was made, '' where that is not known.
     """
 
     recurring_run_id: str
     cron: str
     enabled: bool
     version: str
+    release: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,10 @@ def show(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[Schedul
     return sorted(found, key=lambda schedule: (not schedule.enabled, schedule.recurring_run_id))
 
 
-def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron) -> Change:
-    """Make this the project's only schedule: no catching up, one run at a time. Repeating it changes nothing.
+def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, renew: bool = False) -> Change:
+    """Make this the project's only schedule: no catching up, one run at a time.
+
+    Repeating it changes nothing, unless Kubeflow was upgraded in between.
 
     When the new one cannot be made, those that were in force are enabled again.
 
@@ -73,10 +83,14 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron) -> C
         project: its settings.
         project_uri: which the runs are given.
         cron: when.
+        renew: make a new one even if nothing differs.
     """
     pipeline, version = kubeflow.version()
+    release = kubeflow.api_version()
     old = show(kubeflow, project, project_uri)
-    same = next((each for each in old if each.enabled and (each.cron, each.version) == (cron.text, version)), None)
+    wanted = (cron.text, version, release)
+    found = (each for each in old if each.enabled and (each.cron, each.version, each.release) == wanted)
+    same = None if renew else next(found, None)
     replaced = [each for each in old if each is not same]
     disabled = [each for each in replaced if each.enabled]
     for each in disabled:
@@ -89,7 +103,7 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron) -> C
                 lambda: kubeflow.client.create_recurring_run(
                     experiment,
                     name,
-                    description=f"Rounds of {project_uri}: {cron.words()}",
+                    description=_description(project_uri, cron, release),
                     cron_expression=cron.text,
                     max_concurrency=1,
                     no_catchup=True,
@@ -108,6 +122,19 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron) -> C
         current = same
     deleted, left = _clear(kubeflow, project, project_uri, replaced)
     return Change(current, same is not None, deleted, left)
+
+
+def outdated(kubeflow: Kubeflow, project: Project, project_uri: str) -> str:
+    """Return what is wrong with the schedule in force since an upgrade of Kubeflow, '' for nothing."""
+    release = kubeflow.api_version()
+    for each in show(kubeflow, project, project_uri):
+        if each.enabled and each.release != release:
+            made = f"on Kubeflow Pipelines {each.release}" if each.release else "on an unknown release"
+            return (
+                f"the schedule {each.cron} (recurring run {each.recurring_run_id}) was made {made} and the API is "
+                f"{release or 'of an unknown release'}: its runs start with the driver of the old release"
+            )
+    return ""
 
 
 def remove(kubeflow: Kubeflow, project: Project, project_uri: str) -> Change:
@@ -130,7 +157,7 @@ def _clear(
     """Delete the disabled ones that have no run in flight; return the ids of the deleted and of those left."""
     if not old:
         return (), ()
-    busy = {recurring for _, recurring in kubeflow.in_flight(project, project_uri)}
+    busy = {run.recurring_run_id for run in kubeflow.in_flight(project, project_uri)}
     deleted, left = [], []
     for each in old:
         if each.recurring_run_id in busy:
@@ -141,7 +168,13 @@ def _clear(
     return tuple(deleted), tuple(left)
 
 
+def _description(project_uri: str, cron: Cron, release: str) -> str:
+    text = f"Rounds of {project_uri}: {cron.words()}."
+    return f"{text} Made on Kubeflow Pipelines {release}" if release else text
+
+
 def _schedule(recurring: Any) -> Schedule:
+    made_on = _MADE_ON.search(recurring.description or "")
     trigger = recurring.trigger
     cron = trigger.cron_schedule.cron if trigger is not None and trigger.cron_schedule is not None else ""
     reference = recurring.pipeline_version_reference
@@ -150,4 +183,5 @@ def _schedule(recurring: Any) -> Schedule:
         cron=str(cron or ""),
         enabled=recurring.mode == _ENABLED,
         version=str(reference.pipeline_version_id) if reference is not None else "",
+        release=made_on[1] if made_on else "",
     )

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from alfamix_core.errors import AlfamixError
 from alfamix_core.project import lock, planning
 from alfamix_core.project.inbox.listing import list_inbox
-from alfamix_core.storage import Store
+from alfamix_core.storage import Store, connection
 from alfamix_core.telemetry.events import emit
 from pipelines.engines import Engine
 from pipelines.health import TriggerMetrics
@@ -29,6 +29,9 @@ from pipelines.s3_events import Messages, keys_of
 _SLICE = 0.1  # seconds between two looks at whether to stop
 _LONG_POLL = 5.0  # seconds; the longest that stopping can take
 _MESSAGES_A_TURN = 100
+LONGEST_TURN = 2 * connection.LONGEST_CALL + 180.0
+"""Seconds that a turn may take before the process counts as hung: a listing and a question to a store that accepts and
+never answers, each with all its attempts, and a queue or an API that does the same."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +220,10 @@ class Trigger:
         if reason and (dead := self._engine.free_lock()):
             self._say("unlocked", f"run {dead} has ended and held the project's lock")
             reason = ""
-        if not reason and self._engine.busy():
-            reason = f"the run for round {self._started} has not ended" if self._started else "a run is under way"
+        if not reason:
+            if self._engine.busy():
+                reason = f"the run for round {self._started} has not ended" if self._started else "a run is under way"
+            self._metrics.stale(self._engine.stale())
         if reason:
             self._metrics.considered("busy")
             self._say("waiting", reason, once=True)

@@ -1,1 +1,1 @@
-"""How good a model is, and how fast a campaign learns."""
+"""The quality of a model, and the learning curve of a campaign."""

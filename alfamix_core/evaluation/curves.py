@@ -1,4 +1,4 @@
-"""How accuracy grows with labels, and how many labels a strategy saves. Needs no torch."""
+"""Learning curves: how accuracy grows with the number of labels. They need no torch."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,11 +8,11 @@ from alfamix_core.errors import InputError
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Accuracy after each round of one campaign.
+    """The accuracy after each round of one campaign.
 
     Attributes:
-        labels: labelled samples the model was trained on, strictly ascending; at least one.
-        accuracies: in [0, 1], one for each of them.
+        labels: numbers of labelled samples that the models were trained on, strictly ascending, at least one.
+        accuracies: accuracies of these models, in [0, 1].
     """
 
     labels: tuple[int, ...]
@@ -21,8 +21,8 @@ class LearningCurve:
     def __post_init__(self) -> None:
         if not self.labels or len(self.labels) != len(self.accuracies):
             raise InputError(
-                "a learning curve must have at least one point and as many accuracies as label counts, not "
-                f"{len(self.labels)} and {len(self.accuracies)}"
+                "a learning curve must have at least one point, and as many accuracies as label counts, not "
+                f"{len(self.accuracies)} and {len(self.labels)}"
             )
         for before, after in pairwise(self.labels):
             if after <= before:
@@ -30,18 +30,19 @@ class LearningCurve:
 
     @staticmethod
     def of(points: dict[int, float]) -> "LearningCurve":
-        """Return the curve of accuracies by label count, in any order."""
+        """Return the curve of accuracies given by label count, in any order."""
         labels = sorted(points)
         return LearningCurve(tuple(labels), tuple(points[count] for count in labels))
 
 
 def area(curve: LearningCurve) -> float:
-    """Return the area under the learning curve (AULC): the mean accuracy over the labels, trapezoid by trapezoid.
+    """Return the area under the learning curve (AULC): the mean accuracy over the labels, by the trapezoidal rule.
 
-    Comparable between strategies on one grid of label counts only.
+    Areas of strategies are comparable only if their curves have the same label counts.
 
     Returns:
-        In [0, 1]; 100, 200, 300 labels at .5, .7, .8 give 0.675. Of a single point, its accuracy.
+        A number in [0, 1]: accuracies of 0.5, 0.7 and 0.8 at 100, 200 and 300 labels give 0.675. The area of a single
+        point is its accuracy.
 
     Source:
         docs/STRATEGIES.md, section 12.
@@ -56,16 +57,16 @@ def area(curve: LearningCurve) -> float:
 
 
 def mean_accuracy(curve: LearningCurve) -> float:
-    """Return the mean accuracy over the rounds, each round counting the same."""
+    """Return the mean accuracy over the rounds, all with the same weight."""
     return sum(curve.accuracies) / len(curve.accuracies)
 
 
 def labels_needed(curve: LearningCurve, accuracy: float) -> float | None:
-    """Return the number of labels at which the curve first reaches an accuracy, on straight lines between its points.
+    """Return the number of labels at which the curve, interpolated linearly, first reaches an accuracy.
 
     Returns:
-        The first label count if the curve begins there or above, so that fewer might have sufficed; None if it never
-        gets there.
+        The first label count if the curve starts at or above the accuracy, though fewer labels might have sufficed;
+        None if the curve never reaches it.
     """
     if curve.accuracies[0] >= accuracy:
         return float(curve.labels[0])
@@ -73,16 +74,3 @@ def labels_needed(curve: LearningCurve, accuracy: float) -> float | None:
         if high >= accuracy:
             return left + (right - left) * (accuracy - low) / (high - low)
     return None
-
-
-def label_savings(curve: LearningCurve, baseline: LearningCurve, accuracy: float) -> float | None:
-    """Return the share of the baseline's labels that the curve saves on its way to an accuracy.
-
-    Returns:
-        At most 1, below 0 if the curve needs more: 0.25 means a quarter fewer labels. None if one of them never gets
-        there, or the baseline needs no label.
-    """
-    needed, reference = labels_needed(curve, accuracy), labels_needed(baseline, accuracy)
-    if needed is None or not reference:
-        return None
-    return 1 - needed / reference

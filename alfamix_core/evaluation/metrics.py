@@ -1,4 +1,4 @@
-"""How good a model's predictions on labelled samples are."""
+"""The quality of a model's predictions on labelled samples."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Of one class. A ratio whose denominator is 0 counts as 0: never predicted has precision 0.
+    """The metrics of one class. A ratio with the denominator 0 is 0, so a class never predicted has precision 0.
 
     Attributes:
-        precision: share of its predictions that are right.
-        recall: share of its samples that are found.
-        f1: harmonic mean of the two.
-        support: samples that have this label.
+        precision: share of the class's predictions that are correct.
+        recall: share of the class's samples that are predicted correctly.
+        f1: harmonic mean of precision and recall.
+        support: number of samples with this label.
     """
 
     precision: float
@@ -27,15 +27,15 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Of one model on one set of samples.
+    """The metrics of one model on one set of samples.
 
     Attributes:
-        samples: how many, at least one.
+        samples: number of samples, at least one.
         accuracy: share of samples whose predicted class is their label.
         macro_f1: mean F1 of the classes that have a sample in the set; classes without one are left out.
-        expected_calibration_error: mean distance between confidence and accuracy over 15 equal bins of confidence,
-            weighted by their samples; 0 is perfect.
-        per_class: in the order of the classes.
+        expected_calibration_error: mean distance between confidence and accuracy over 15 bins of equal width in
+            confidence, weighted by their numbers of samples; 0 is perfect.
+        per_class: metrics by class, in the order of the classes.
         confusion: (K, K) counts; the row is the label, the column the prediction.
     """
 
@@ -47,7 +47,7 @@ class Metrics:
     confusion: tuple[tuple[int, ...], ...]
 
     def summary(self) -> dict[str, float]:
-        """Return what is recorded of a round: finite numbers by name."""
+        """Return the metrics that a round records: finite numbers by name."""
         return {
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
@@ -64,44 +64,44 @@ def measure(logits_nK: Tensor, labels_n: Tensor) -> Metrics | None:
         labels_n: (n,) int64 in [0, K).
 
     Returns:
-        The metrics, or None if there is no sample.
+        The metrics, or None without samples.
 
     Source:
         Expected calibration error: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML
-        2017, equation 3; a bin holds its upper edge.
+        2017, equation 3; a bin includes its upper edge.
     """
     total, classes = logits_nK.shape
     if not total:
         return None
     predicted_n = logits_nK.argmax(dim=1)
     confusion_KK = torch.bincount(labels_n * classes + predicted_n, minlength=classes**2).reshape(classes, classes)
-    per_class = tuple(_of_class(confusion_KK, index) for index in range(classes))
-    scored = [one.f1 for one in per_class if one.support]
+    per_class = tuple(_class_metrics(confusion_KK, index) for index in range(classes))
+    f1_scores = [metrics.f1 for metrics in per_class if metrics.support]
     return Metrics(
         samples=total,
         accuracy=confusion_KK.diagonal().sum().item() / total,
-        macro_f1=sum(scored) / len(scored),
+        macro_f1=sum(f1_scores) / len(f1_scores),
         expected_calibration_error=_calibration_error(logits_nK, predicted_n == labels_n),
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion_KK.tolist()),
     )
 
 
-def _of_class(confusion_KK: Tensor, index: int) -> ClassMetrics:
-    hits = int(confusion_KK[index, index])
+def _class_metrics(confusion_KK: Tensor, index: int) -> ClassMetrics:
+    correct = int(confusion_KK[index, index])
     support = int(confusion_KK[index].sum())
     predictions = int(confusion_KK[:, index].sum())
     return ClassMetrics(
-        precision=hits / predictions if predictions else 0.0,
-        recall=hits / support if support else 0.0,
-        f1=2 * hits / (support + predictions) if support + predictions else 0.0,
+        precision=correct / predictions if predictions else 0.0,
+        recall=correct / support if support else 0.0,
+        f1=2 * correct / (support + predictions) if support + predictions else 0.0,
         support=support,
     )
 
 
-def _calibration_error(logits_nK: Tensor, right_n: Tensor) -> float:
+def _calibration_error(logits_nK: Tensor, correct_n: Tensor) -> float:
     confidence_n = logits_nK.double().softmax(dim=1).amax(dim=1)
     bin_n = (confidence_n * _BINS).ceil().long().clamp(1, _BINS) - 1
     confidence_B = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bin_n, confidence_n)
-    right_B = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bin_n, right_n.double())
-    return (confidence_B - right_B).abs().sum().item() / len(logits_nK)
+    correct_B = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bin_n, correct_n.double())
+    return (confidence_B - correct_B).abs().sum().item() / len(logits_nK)

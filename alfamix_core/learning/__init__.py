@@ -1,1 +1,1 @@
-"""From image files to a trained model and its embeddings."""
+"""Image files in, a trained model and its embeddings out."""

@@ -1,6 +1,6 @@
 """Backbones by name: two small ones of our own, and every classification model of torchvision.
 
-torchvision is imported for its own models only: that takes as long as importing torch.
+torchvision is imported only for its own models, because importing it takes as long as importing torch.
 """
 
 import math
@@ -19,28 +19,28 @@ OWN = ("small_cnn", "mlp")
 def initial(model: ModelSettings, image: ImageSettings, classes: int, seed: int) -> Network:
     """Return a network with random weights on the CPU, in evaluation mode.
 
-    The same seed gives the same weights, and the global random state is as it was.
+    The same seed gives the same weights, and the global random state does not change.
 
     Args:
-        model: its backbone's name and dropout are read, and nothing else.
-        image: the model's input.
-        classes: K.
-        seed: of the initial weights.
+        model: settings of the model; only the backbone's name and the dropout are read.
+        image: settings of the model's input.
+        classes: number of classes, K.
+        seed: seed for the initial weights.
 
     Raises:
-        InputError: the backbone is not known, or cannot take such images.
+        InputError: the backbone is unknown, or cannot take images of this size.
     """
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would seed the GPUs, too
+        # torch.manual_seed would seed the GPUs too
         torch.default_generator.manual_seed(seed)
         return skeleton(model, image, classes).eval()
 
 
 def skeleton(model: ModelSettings, image: ImageSettings, classes: int) -> Network:
-    """Return a network whose weights are drawn from the global state, or on the meta device not at all.
+    """Return a network with weights drawn from the global random state; on the meta device none are drawn.
 
     Raises:
-        InputError: the backbone is not known, or cannot take such images.
+        InputError: the backbone is unknown, or cannot take images of this size.
     """
     if model.backbone == "small_cnn":
         encoder: nn.Module = _SmallCNN(channels(image), image.size)
@@ -56,28 +56,28 @@ def skeleton(model: ModelSettings, image: ImageSettings, classes: int) -> Networ
 
 
 class _SmallCNN(nn.Module):
-    """Four convolutions for images of about 8 to 64 pixels; an embedding of 2 x 2 cells of 64 numbers, all positive.
+    """Four convolutions for images of about 8 to 64 pixels; the embedding is 2 x 2 cells of 64 numbers, none negative.
 
-    Group normalisation: in the first rounds there are few labels, so few and small batches, too few for the running
-    statistics of batch normalisation to mean anything.
+    It uses group normalisation because the first rounds have few labels: their batches are too few and too small for
+    the running statistics of batch normalisation to mean anything.
     """
 
     embedding_size = 256
 
-    def __init__(self, count: int, size: int) -> None:
+    def __init__(self, channel_count: int, size: int) -> None:
         super().__init__()
-        # halve the maps until they are about 8 wide, soon for the sake of speed; at least once
+        # halve the maps, early for speed and at least once, until they are about 8 wide
         halvings = {2} if size < 16 else set(range(1, 1 + min(4, round(math.log2(size / 8)))))
         layers: list[nn.Module] = []
-        for place, (wide_in, wide_out) in enumerate(pairwise((count, 32, 32, 64, 64)), start=1):
-            layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False), nn.GroupNorm(8, wide_out), nn.ReLU()]
-            if place in halvings:
+        for number, (width_in, width_out) in enumerate(pairwise((channel_count, 32, 32, 64, 64)), start=1):
+            layers += [nn.Conv2d(width_in, width_out, 3, padding=1, bias=False), nn.GroupNorm(8, width_out), nn.ReLU()]
+            if number in halvings:
                 layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images_nCSS: Tensor) -> Tensor:
         maps: Tensor = self.layers(images_nCSS)
-        # cells by means of slices: adaptive pooling has no deterministic gradient on CUDA
+        # slices, because the gradient of adaptive pooling is not deterministic on CUDA
         rows, columns = maps.shape[2] // 2, maps.shape[3] // 2
         cells = [
             maps[:, :, vertical, horizontal].mean(dim=(2, 3))

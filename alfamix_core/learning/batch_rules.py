@@ -1,4 +1,4 @@
-"""From the project's policy settings to the rules that a batch of queries must respect."""
+"""The rules that a batch of queries must respect, made from the project's policy settings."""
 
 import math
 
@@ -15,50 +15,52 @@ from alfamix_core.records.project import Project
 
 
 def allowed(groups: pa.ChunkedArray, settings: Project) -> Tensor:
-    """Return which samples may be asked at all.
+    """Return which samples may be queried.
 
     Args:
-        groups: (n,) names of their groups, null where they have none.
-        settings: of the project; a sample without a group is refused only where groups are named as allowed.
+        groups: (n,) names of the samples' groups, null for a sample without a group.
+        settings: settings of the project. A sample without a group is refused only if the policy names allowed groups.
 
     Returns:
         (n,) bool.
     """
-    rules = settings.policy
-    excluded = pc.is_in(groups, value_set=pa.array(rules.excluded_groups, pa.string()))
+    policy_settings = settings.policy
+    excluded = pc.is_in(groups, value_set=pa.array(policy_settings.excluded_groups, pa.string()))
     mask = pc.invert(excluded)
-    if rules.allowed_groups:
-        mask = pc.and_(mask, pc.is_in(groups, value_set=pa.array(rules.allowed_groups, pa.string())))
+    if policy_settings.allowed_groups:
+        mask = pc.and_(mask, pc.is_in(groups, value_set=pa.array(policy_settings.allowed_groups, pa.string())))
     return torch.tensor(mask.to_pylist(), dtype=torch.bool)
 
 
 def reach(settings: Project) -> int:
-    """Return how many queries a shard must be ready for; more where rules may refuse many of the best."""
+    """Return how many queries each shard must offer: more than the budget if rules may refuse many of the best."""
     sparse = settings.policy.min_distance > 0 or settings.policy.max_per_group is not None
     return policy.reach(settings.budget, sparse=sparse)
 
 
 def constraints(scores: Scores, groups: pa.ChunkedArray, settings: Project, labelled: Labelled) -> list[Constraint]:
-    """Return the project's rules for one batch, fresh.
+    """Return the constraints of one batch; each counts what it accepts, so every batch needs its own.
 
     Args:
-        scores: n rows, with what the rules need: ``predicted`` for shares by class, ``embeddings`` for a distance.
-        groups: (n,) names of the groups of these rows, null where they have none.
-        settings: of the project.
-        labelled: the labelled samples, from which queries keep their distance.
+        scores: n rows with the columns that the rules read: ``predicted`` for shares by class, ``embeddings`` for a
+            distance.
+        groups: (n,) names of the rows' groups, null for a row without a group.
+        settings: settings of the project.
+        labelled: labelled samples, from which queries keep their distance.
     """
     rules: list[Constraint] = []
-    wanted = settings.policy
-    if wanted.max_per_group is not None:
+    policy_settings = settings.policy
+    if policy_settings.max_per_group is not None:
         codes = groups.combine_chunks().dictionary_encode()
         codes_n = torch.tensor(codes.indices.fill_null(-1).to_pylist(), dtype=torch.int64)
-        rules.append(AtMost(codes_n, dict.fromkeys(range(len(codes.dictionary)), wanted.max_per_group), "group"))
-    if wanted.class_shares:
-        limits = {
+        group_limits = dict.fromkeys(range(len(codes.dictionary)), policy_settings.max_per_group)
+        rules.append(AtMost(codes_n, group_limits, "group"))
+    if policy_settings.class_shares:
+        class_limits = {
             settings.classes.index(name): math.ceil(share * settings.budget)
-            for name, share in wanted.class_shares.items()
+            for name, share in policy_settings.class_shares.items()
         }
-        rules.append(AtMost(scores.column(PREDICTED), limits, "class"))
-    if wanted.min_distance > 0:
-        rules.append(Apart(scores.rows["embeddings"], wanted.min_distance, labelled.embeddings_LD))
+        rules.append(AtMost(scores.column(PREDICTED), class_limits, "class"))
+    if policy_settings.min_distance > 0:
+        rules.append(Apart(scores.rows["embeddings"], policy_settings.min_distance, labelled.embeddings_LD))
     return rules

@@ -1,4 +1,4 @@
-"""From samples to batches of pixels, read and decoded by loader workers; a bad sample never stops them."""
+"""Batches of pixels, read and decoded by loader workers; a sample that cannot be read never stops them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ from alfamix_core.records.stage import Quarantined
 
 
 class Reader(Protocol):
-    """Where samples are read from; picklable, since loader workers get a copy."""
+    """A source of sample files; picklable, because each loader worker gets a copy."""
 
     def read(self, uri: str) -> bytes:
-        """Return a sample's file.
+        """Return the content of a sample's file.
 
         Raises:
             SampleError: this sample cannot be read.
@@ -33,9 +33,9 @@ class Batch:
     """A fixed number b of images, of which the first n are samples; the rest is padding.
 
     Attributes:
-        index_n: (n,) int64: which samples, in the order asked for; n <= b.
-        images_bCSS: (b, C, size, size) uint8; zero for samples that cannot be read and for padding.
-        readable_n: (n,) bool.
+        index_n: (n,) int64 indices of the samples, in the requested order; n <= b.
+        images_bCSS: (b, C, size, size) uint8; zero for padding and for samples that cannot be read.
+        readable_n: (n,) bool, False for samples that cannot be read.
     """
 
     index_n: Tensor
@@ -44,10 +44,10 @@ class Batch:
 
 
 class SampleImages:
-    """The images of a list of samples, as batches in any order and as often as wanted.
+    """The images of a list of samples, in batches of any order, for any number of passes.
 
-    What is decoded is kept in memory if all of it fits into ``cache_bytes``; then later passes cost nothing. A sample
-    that cannot be read or decoded is marked in its batches and remembered with its reason.
+    Decoded images stay in memory if all of them fit into ``cache_bytes``; later passes then cost nothing. A sample
+    that cannot be read or decoded is marked in its batches, and the reason is kept.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class SampleImages:
         workers: int = 0,
         cache_bytes: int = 0,
     ) -> None:
-        """Prepare; nothing is read yet.
+        """Prepare to read; nothing is read yet.
 
         Args:
-            reader: where files come from.
-            sample_ids: n ids, for the quarantine.
-            uris: n uris; an index means a place in this list.
-            image: what every image is converted to.
-            max_pixels: of one image, see ``decode``.
-            max_scans: of one JPEG, see ``decode``.
-            workers: processes that read and decode; 0: this process does.
-            cache_bytes: memory for decoded images; 0: none are kept.
+            reader: source of the files.
+            sample_ids: n sample ids, for the quarantine.
+            uris: n URIs; indices of samples refer to this list.
+            image: size and colour to which every image is converted.
+            max_pixels: greatest number of pixels of one image, see ``decode``.
+            max_scans: greatest number of scans of one JPEG, see ``decode``.
+            workers: number of processes that read and decode; with 0, this process does.
+            cache_bytes: memory for decoded images, in bytes; with 0, none are kept.
         """
         self._ids = sample_ids
         self._files = _Files(reader, uris, image, max_pixels, max_scans)
@@ -80,7 +80,7 @@ class SampleImages:
         shape = (len(uris), channels(image), image.size, image.size)
         keep = 0 < torch.Size(shape).numel() <= cache_bytes
         self._kept: Tensor | None = torch.empty(shape, dtype=torch.uint8) if keep else None
-        self._seen_n = torch.zeros(len(uris), dtype=torch.bool)
+        self._decoded_n = torch.zeros(len(uris), dtype=torch.bool)
         self._readable_n = torch.ones(len(uris), dtype=torch.bool)
         self._reasons: dict[int, str] = {}
         self._bytes = 0
@@ -89,21 +89,21 @@ class SampleImages:
         return len(self._ids)
 
     def listed(self) -> list[tuple[str, str]]:
-        """Return (sample_id, uri) of all samples, as listed."""
+        """Return (sample_id, uri) of all samples, in the order of the list."""
         return list(zip(self._ids, self._files.uris, strict=True))
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of files that were read so far."""
+        """Number of bytes read from files so far."""
         return self._bytes
 
     @property
     def readable_n(self) -> Tensor:
-        """(n,) bool: False for the samples that turned out to be unreadable so far."""
+        """(n,) bool, False for the samples known to be unreadable so far."""
         return self._readable_n
 
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """Return the samples that could not be read so far and why, in the order of the list."""
+        """Return the samples known to be unreadable so far, with the reasons, in the order of the list."""
         return tuple(
             Quarantined(sample_id=self._ids[index], uri=self._files.uris[index], reason=self._reasons[index])
             for index in sorted(self._reasons)
@@ -111,11 +111,11 @@ class SampleImages:
 
     @property
     def reasons(self) -> Mapping[int, str]:
-        """Why samples could not be read so far, by index."""
+        """Reasons why samples could not be read so far, by index."""
         return self._reasons
 
     def mark_unreadable(self, reasons: Mapping[int, str]) -> None:
-        """Take samples for unreadable from now on, as another process or an earlier one has found them."""
+        """Mark samples as unreadable that another process, or an earlier attempt, could not read."""
         self._reasons.update(reasons)
         self._readable_n[list(reasons)] = False
 
@@ -124,12 +124,13 @@ class SampleImages:
     ) -> Iterator[Batch]:
         """Yield the images in batches of one fixed size, the last one padded.
 
-        A batch's composition depends on the order and the size alone, never on which samples can be read.
+        The composition of a batch depends only on the order and the size, never on which samples can be read.
 
         Args:
-            batch_size: images in a batch.
-            order_n: (m,) int64, which samples in which order; None: all, as listed.
-            part: which of each batch's indices (n,) are wanted, maybe none; None: all.
+            batch_size: number of images in a batch.
+            order_n: (m,) int64 indices of the samples in the order to read them; None reads all, in the order of the
+                list.
+            part: function that returns which of a batch's indices (n,) to read, possibly none; None reads all.
 
         Raises:
             StorageError: the store does not answer.
@@ -140,7 +141,7 @@ class SampleImages:
             for index_n, fetched in zip(parts, self._fetched(parts), strict=True):
                 yield Batch(index_n, _padded(fetched.images_nCSS, batch_size), self._readable_n[index_n])
             return
-        missing = [index_n[~self._seen_n[index_n]] for index_n in parts]
+        missing = [index_n[~self._decoded_n[index_n]] for index_n in parts]
         arriving = self._fetched([index_n for index_n in missing if len(index_n)])
         for index_n, missing_n in zip(parts, missing, strict=True):
             if len(missing_n):
@@ -148,36 +149,36 @@ class SampleImages:
             yield Batch(index_n, _padded(self._kept[index_n], batch_size), self._readable_n[index_n])
 
     def _fetched(self, parts: list[Tensor]) -> Iterator["_Fetched"]:
-        """Read and remember the samples of every part, in turn."""
+        """Read the samples of every part in turn, and record what was read."""
         if not parts:
             return
         loader: DataLoader[_Fetched] = DataLoader(
             self._files,
             sampler=[index_n.tolist() for index_n in parts],
             batch_size=None,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             num_workers=self._workers,
-            # or a loader draws from the global state
+            # without one, a loader draws from the global random state
             generator=torch.Generator(),
         )
         for index_n, fetched in zip(parts, loader, strict=True):
             if fetched.failure is not None:
                 raise fetched.failure
-            self._remember(index_n, fetched)
+            self._record(index_n, fetched)
             yield fetched
 
-    def _remember(self, index_n: Tensor, fetched: "_Fetched") -> None:
+    def _record(self, index_n: Tensor, fetched: "_Fetched") -> None:
         self._bytes += fetched.bytes_read
         self._reasons.update(fetched.reasons)
         self._readable_n[list(fetched.reasons)] = False
         if self._kept is not None:
             self._kept[index_n] = fetched.images_nCSS
-            self._seen_n[index_n] = True
+            self._decoded_n[index_n] = True
 
 
 @dataclass
 class _Fetched:
-    """What a worker sends: the images of one batch, reasons by sample index, or why the store failed."""
+    """What a worker sends: the images of one batch, reasons by sample index, and the store's failure if it failed."""
 
     images_nCSS: Tensor
     reasons: dict[int, str] = field(default_factory=dict)
@@ -186,7 +187,7 @@ class _Fetched:
 
 
 class _Files(Dataset[_Fetched]):
-    """Reads and decodes one batch at a time. Errors are values here: a loader would rewrite their message."""
+    """Reads and decodes one batch at a time. Errors are values here because a loader rewrites their messages."""
 
     def __init__(
         self, reader: Reader, uris: Sequence[str], image: ImageSettings, max_pixels: int, max_scans: int
@@ -215,11 +216,11 @@ class _Files(Dataset[_Fetched]):
 
 
 def pieces(order_n: Tensor, rows: int) -> list[Tensor]:
-    """Return consecutive pieces of a vector, each of ``rows`` rows but the last; none of an empty vector."""
+    """Split a vector into consecutive pieces of ``rows`` rows; the last may be shorter, an empty vector has none."""
     return [order_n[start : start + rows] for start in range(0, len(order_n), rows)]
 
 
-def _as_it_is(fetched: Any) -> Any:
+def _unchanged(fetched: Any) -> Any:
     return fetched
 
 

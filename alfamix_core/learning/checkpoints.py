@@ -1,4 +1,7 @@
-"""Checkpoints of a training: tensors first, then the small JSON that commits them; a failure is a warning."""
+"""Checkpoints of a training: tensors first, then the small JSON file that commits them.
+
+A checkpoint that cannot be written or read is a warning, never an error.
+"""
 
 import hashlib
 import time
@@ -19,16 +22,16 @@ from alfamix_core.telemetry.events import emit
 _COMMIT = "checkpoint.json"
 _TENSORS = ".safetensors"
 _FETCHED = "fetched.safetensors"
-_SHARE = 0.05  # of a training's time that writing may take
+_SHARE = 0.05  # greatest share of a training's time spent on writing
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after some epoch.
+    """The state of a training at the end of an epoch.
 
     Attributes:
-        tensors: weights, optimiser, best epoch and random state, by name.
-        course: what it measured so far.
+        tensors: weights, optimiser state, weights of the best epoch and random states, by name.
+        course: measurements so far.
     """
 
     tensors: dict[str, Tensor]
@@ -36,22 +39,22 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one training below one folder of a store; the last one alone is kept.
+    """The checkpoints of one training in one folder of a store; only the last one is kept.
 
-    A kill at any time leaves the checkpoint before it or the new one, never half of one. Two attempts at the same
-    training may write at once: each commits whole checkpoints, and the later commit counts.
+    A kill at any time leaves either the old checkpoint or the new one, never half of one. Two attempts at the same
+    training may write concurrently: each commits whole checkpoints, and the later commit wins.
     """
 
     def __init__(self, store: Store, folder: str, digest: str, every_seconds: float, scratch: Path) -> None:
-        """Prepare; nothing is read yet.
+        """Prepare to write and read; nothing is read yet.
 
         Args:
-            store: of the project.
-            folder: key with a slash at its end, for these files alone.
-            digest: of all that decides the training's result.
-            every_seconds: between two checkpoints at least; a slow store stretches it, so that writing takes at most
-                a twentieth of the time. 0: after every epoch, whatever it costs.
-            scratch: folder of this machine for the file of tensors on its way.
+            store: store of the project.
+            folder: prefix of the keys, ending in a slash, reserved for these files.
+            digest: digest of everything that decides the training's result.
+            every_seconds: least time between two checkpoints, in seconds. A slow store lengthens it, so that writing
+                takes at most a twentieth of the time. 0 writes after every epoch, whatever it costs.
+            scratch: local folder for the file of tensors while it is copied.
         """
         self._store = store
         self._folder = folder
@@ -61,38 +64,38 @@ class Checkpoints:
         self._due = time.monotonic() + every_seconds
 
     def find(self, team: Team) -> Checkpoint | None:
-        """Return the checkpoint of this training, or None; one that cannot be used is named in one line.
+        """Return the checkpoint of this training, or None; a checkpoint that cannot be used is reported in one line.
 
-        The team's first process asks the store; the others, which have the same scratch folder, read what it fetched.
+        The team's first process reads from the store; the others, which share its scratch folder, read what it fetched.
         """
-        found = self._find() if team.rank == 0 else None
-        course = team.texts(found.course.model_dump_json() if found else "")[0]
+        checkpoint = self._find() if team.rank == 0 else None
+        course = team.texts(checkpoint.course.model_dump_json() if checkpoint else "")[0]
         if not course or team.rank == 0:
-            return found
+            return checkpoint
         return Checkpoint(load_file(self._scratch / _FETCHED), Course.parse(course, _COMMIT))
 
     def _find(self) -> Checkpoint | None:
         try:
             return self._read()
         except AlfamixError as error:
-            _say(f"the training begins anew, its checkpoint cannot be read: {error}")
+            _warn(f"the training starts from scratch, because its checkpoint cannot be read: {error}")
             return None
 
     def is_due(self) -> bool:
-        """Tell whether the next epoch's end is to be kept."""
+        """Return whether the end of this epoch should be checkpointed."""
         return time.monotonic() >= self._due
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint; where the store fails, say so and leave the one before.
+        """Replace the checkpoint; if the store fails, warn and leave the previous one.
 
         Args:
-            checkpoint: tensors on the CPU.
+            checkpoint: new checkpoint, with its tensors on the CPU.
         """
         start = time.monotonic()
         try:
             self._write(checkpoint)
         except AlfamixError as error:
-            _say(f"the checkpoint of epoch {checkpoint.course.epochs} could not be written: {error}")
+            _warn(f"the checkpoint of epoch {checkpoint.course.epochs} could not be written: {error}")
         end = time.monotonic()
         if self._every:
             self._due = end + max(self._every, (end - start) * (1 / _SHARE - 1))
@@ -104,15 +107,15 @@ class Checkpoints:
         except MissingObjectError:
             return None
         if commit.digest != self._digest:
-            _say(f"{self._store.uri_of(key)} is of another training and is not used")
+            _warn(f"{self._store.uri_of(key)} belongs to another training and is not used")
             return None
         path = self._scratch / _FETCHED
         try:
             self._store.fetch(self._folder + commit.file, path)
             with path.open("rb") as file:
-                came = hashlib.file_digest(file, "sha256").hexdigest()
-            if came != commit.sha256:
-                raise StorageError(f"{commit.file} has SHA-256 {came}, and {key} says {commit.sha256}")
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if sha256 != commit.sha256:
+                raise StorageError(f"{commit.file} must have SHA-256 {commit.sha256}, as {key} says, not {sha256}")
             return Checkpoint(load_file(path), commit.course)
         except SafetensorError as error:
             raise StorageError(f"{commit.file} is damaged ({error})") from error
@@ -144,12 +147,12 @@ class Checkpoints:
 
 
 def digest_of(*parts: bytes) -> str:
-    """Return the SHA-256, hex, of a list of byte strings; where one ends matters."""
+    """Return the SHA-256, in hex, of a list of byte strings; moving a boundary between two changes it."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
 
-def _say(text: str) -> None:
+def _warn(text: str) -> None:
     emit("warning", stage="train", text=" ".join(text.split()))

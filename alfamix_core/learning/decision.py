@@ -1,4 +1,4 @@
-"""What a round decides with: its strategy, prepared with the round's model and labelled samples."""
+"""A round's strategy, prepared with the round's model and its labelled samples."""
 
 import math
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ class Decision:
     """A prepared strategy.
 
     Attributes:
-        strategy: the project's, or its cold start.
-        state: what it prepared.
-        labelled: the training samples' features, on the device.
-        labelled_rows_L: (L,) int64, their rows in labelled.parquet.
-        head: of the round's model, on the device.
-        device: where scores are computed.
+        strategy: the project's strategy, or its cold start.
+        state: state that the strategy prepared.
+        labelled: features of the training samples, on the device.
+        labelled_rows_L: (L,) int64 row numbers of the training samples in labelled.parquet.
+        head: head of the round's model, on the device.
+        device: device on which scores are computed.
         trained: False while the model has its initial weights, whose predictions mean nothing.
     """
 
@@ -43,7 +43,7 @@ class Decision:
     trained: bool
 
     def features(self, columns: dict[str, Tensor]) -> Features:
-        """Return a block of a features folder as acquisition takes it, on the device."""
+        """Return a block of a features folder as the ``Features`` that acquisition takes, on the device."""
         on_device = {name: column.to(self.device) for name, column in columns.items()}
         return Features(
             on_device["positions"],
@@ -54,18 +54,18 @@ class Decision:
         )
 
     def explain(self, embedding_D: Tensor, score: float, classes: Sequence[str]) -> str:
-        """Say in words why a sample was chosen; empty where the score says it all."""
+        """Return a human-readable reason why a sample was chosen; empty if the score says it all."""
         closed_form = self.strategy.parameters.get("alpha", "closed_form") == "closed_form"
         if self.strategy.name != "alfamix" or not closed_form or not math.isfinite(score):
             return ""
         just_above = -score * (1 + 1e-4) + 1e-6
-        why = mixing.explain(embedding_D.to(self.device), class_means(self.labelled), self.head, just_above)
-        if why.flips_to is None:
+        flip = mixing.explain(embedding_D.to(self.device), class_means(self.labelled), self.head, just_above)
+        if flip.flips_to is None:
             return ""
-        return f"mixed with {classes[why.anchor]}, {classes[why.predicted]} becomes {classes[why.flips_to]}"
+        return f"mixed with {classes[flip.anchor]}, {classes[flip.predicted]} becomes {classes[flip.flips_to]}"
 
     def no_features(self) -> Features:
-        """Return a block without rows, so that an empty shard has one."""
+        """Return a block without rows, for an empty shard."""
         passes = self.strategy.column_parameters().get("passes", 1)
         logits_0K = self.labelled.logits_LK[:0]
         return Features(
@@ -78,7 +78,7 @@ class Decision:
 
 
 def read_card(model: Path) -> ModelCard:
-    """Return what a model folder says of itself."""
+    """Return the card of a model folder."""
     return ModelCard.parse((model / CARD_FILE).read_bytes(), CARD_FILE)
 
 
@@ -86,7 +86,7 @@ def chooser(settings: Project, card: ModelCard) -> Strategy:
     """Return the strategy that chooses: the project's, or its cold start while the model is untrained.
 
     Raises:
-        InputError: an unknown strategy or parameter.
+        InputError: the strategy or one of its parameters is unknown.
     """
     if card.trained:
         return strategies.load(settings.strategy.name, settings.strategy.parameters)
@@ -94,39 +94,48 @@ def chooser(settings: Project, card: ModelCard) -> Strategy:
 
 
 def wanted_columns(settings: Project, strategy: Strategy) -> frozenset[str]:
-    """Return the columns that a round's features hold: the strategy's, and those that the policy needs."""
+    """Return the columns of a round's features: those that the strategy reads, and those that the policy reads."""
     policy = settings.policy
-    also = {"logits": bool(policy.class_shares), "embeddings": policy.min_distance > 0}
-    return strategy.columns | {name for name, needed in also.items() if needed}
+    read_by_policy = {"logits": bool(policy.class_shares), "embeddings": policy.min_distance > 0}
+    return strategy.columns | {name for name, is_read in read_by_policy.items() if is_read}
 
 
 def load_decision(record: Round, model: Path, labelled: Path, device: torch.device) -> Decision:
     """Prepare a round's strategy.
 
     Args:
-        record: the round.
-        model: folder of its model.
-        labelled: folder of its training samples' features.
-        device: where to compute.
+        record: record of the round.
+        model: folder of the round's model.
+        labelled: folder of the training samples' features.
+        device: device on which to compute.
 
     Raises:
-        InputError: an unknown strategy or parameter, or a model of another architecture or class list.
+        InputError: the strategy or one of its parameters is unknown, or the model has another architecture or other
+            classes.
     """
     settings = record.settings
     head = model_folder.load_head(model, settings)
     size = head.weight_KD.shape[1]
     head = LinearHead(head.weight_KD.to(device), head.bias_K.to(device))
-    known = _labelled_features(labelled, size, len(settings.classes), settings.model.embedding_dtype)
-    features = Labelled(known[0].to(device), known[1].to(device), known[2].to(device))
+    embeddings_LD, logits_LK, labels_L, rows_L = _labelled_features(
+        labelled, size, len(settings.classes), settings.model.embedding_dtype
+    )
+    features = Labelled(embeddings_LD.to(device), logits_LK.to(device), labels_L.to(device))
     card = read_card(model)
     strategy = chooser(settings, card)
     return Decision(
-        strategy, strategy.prepare(features, head, record.seed), features, known[3], head, device, card.trained
+        strategy=strategy,
+        state=strategy.prepare(features, head, record.seed),
+        labelled=features,
+        labelled_rows_L=rows_L,
+        head=head,
+        device=device,
+        trained=card.trained,
     )
 
 
 def _labelled_features(folder: Path, size: int, classes: int, dtype: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return embeddings, logits, labels and rows of the labelled features; tables without rows when there are none."""
+    """Return the embeddings, logits, labels and row numbers of the labelled samples; without any, empty tensors."""
     columns = read_all(folder)
     if columns:
         return columns["embeddings"], columns["logits"], columns["labels"], columns["rows"]

@@ -1,4 +1,4 @@
-"""Where models run, and what makes a run there repeatable."""
+"""The device that models run on, and the settings that make its results repeatable."""
 
 import os
 
@@ -6,15 +6,15 @@ import torch
 
 
 def choose() -> torch.device:
-    """Return the device for models, ready for repeatable work: the first GPU where there is one, else the CPU.
+    """Return the device for models, set up for repeatable results: the first GPU if there is one, else the CPU.
 
-    On CUDA: deterministic algorithms, full float32 (no TF32), no search for the fastest convolution. An operation
-    that has no deterministic version warns and runs (the adaptive pooling of vgg and alexnet in training). The CPU
-    needs no setting.
+    CUDA uses deterministic algorithms and full float32 (no TF32), and does not search for the fastest convolution. An
+    operation without a deterministic version, such as the adaptive pooling of vgg and alexnet in training, runs with a
+    warning. The CPU needs no settings.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    # cuBLAS reads it when its handle is made, which is later
+    # cuBLAS reads this when it creates its handle, which happens later
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
@@ -24,15 +24,15 @@ def choose() -> torch.device:
 
 
 def name(device: torch.device) -> str:
-    """Return what a report calls the device: ``cpu``, or the GPU's product name."""
+    """Return the name of a device in reports: ``cpu``, or the GPU's product name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def gpu_seconds(device: torch.device, seconds: float, processes: int = 1) -> float:
-    """Return the time that GPUs were held, a GPU a process, seconds; 0 on the CPU."""
+    """Return the GPU time of a stage in seconds, with one GPU per process; 0 on the CPU."""
     return round(seconds * processes, 3) if device.type == "cuda" else 0.0
 
 
 def gpu_peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory that this process has reserved on its GPU, bytes; 0 on the CPU."""
+    """Return the peak memory that this process has reserved on its GPU, in bytes; 0 on the CPU."""
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0

@@ -1,4 +1,4 @@
-"""One training by several processes of one machine, a GPU each, or on the CPU where that is asked for."""
+"""One training by several processes on one machine, one per GPU, or on the CPU if asked to."""
 
 import copy
 import json
@@ -22,49 +22,49 @@ from alfamix_core.errors import AlfamixError, InputError, StorageError
 from alfamix_core.learning.network import Network
 
 PROCESSES = "ALFAMIX_TRAIN_PROCESSES"
-_TIMEOUT = timedelta(minutes=30)  # of one exchange; the others wait so long while the first writes a checkpoint
+_TIMEOUT = timedelta(minutes=30)  # of one exchange: the others wait while the first writes a checkpoint
 P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of one training, as one of them sees them.
+    """The processes of one training, as seen by one of them.
 
-    All call the same methods in the same order, and all get the same answers.
+    All processes call the same methods in the same order.
 
     Attributes:
-        rank: of this process, from 0; 0 alone writes.
-        size: processes.
+        rank: rank of this process, from 0; only rank 0 writes.
+        size: number of processes.
     """
 
     rank: int = 0
     size: int = 1
 
     def own_part(self, rows_n: Tensor) -> Tensor:
-        """Return this process's consecutive part of a vector; the parts differ by one row at most."""
+        """Return this process's consecutive part of a vector; the lengths of the parts differ by at most one."""
         bounds = [len(rows_n) * rank // self.size for rank in (self.rank, self.rank + 1)]
         return rows_n[bounds[0] : bounds[1]]
 
     def own_batches(self, rows_n: Tensor, batch_size: int) -> Tensor:
-        """Return the rows of every ``size``-th batch, so that the processes' batches together are those of one."""
+        """Return the rows of every ``size``-th batch: together, the processes have the batches that one would have."""
         starts = range(self.rank * batch_size, len(rows_n), self.size * batch_size)
         parts = [rows_n[start : start + batch_size] for start in starts]
         return torch.cat(parts) if parts else rows_n[:0]
 
     def total(self, values: Tensor) -> Tensor:
-        """Return the sum over the processes, element by element."""
+        """Return the elementwise sum over the processes, which replaces the values in place."""
         if self.size > 1:
             torch.distributed.all_reduce(values)
         return values
 
     def gathered(self, value: Tensor) -> list[Tensor]:
-        """Return the tensors of all processes, of one shape and dtype, on the CPU, in order of rank."""
+        """Return the tensors of all processes on the CPU, in order of rank; all have one shape and dtype."""
         if self.size == 1:
             return [value.cpu()]
         on_device = value.to(_exchange_device())
-        found = [torch.empty_like(on_device) for _ in range(self.size)]
-        torch.distributed.all_gather(found, on_device)
-        return [each.cpu() for each in found]
+        tensors = [torch.empty_like(on_device) for _ in range(self.size)]
+        torch.distributed.all_gather(tensors, on_device)
+        return [tensor.cpu() for tensor in tensors]
 
     def texts(self, text: str) -> list[str]:
         """Return the texts of all processes, in order of rank."""
@@ -72,11 +72,11 @@ class Team:
         lengths = [int(length) for length in self.gathered(torch.tensor(len(data)))]
         padded = torch.zeros(max(lengths), dtype=torch.uint8)
         padded[: len(data)] = data
-        every = self.gathered(padded)
-        return [bytes(each[:length].tolist()).decode() for each, length in zip(every, lengths, strict=True)]
+        encoded = zip(self.gathered(padded), lengths, strict=True)
+        return [bytes(data[:length].tolist()).decode() for data, length in encoded]
 
     def agrees(self, first: bool) -> bool:
-        """Return what the process of rank 0 says."""
+        """Return the value that the process of rank 0 passes."""
         return bool(self.gathered(torch.tensor(int(first)))[0])
 
 
@@ -84,12 +84,12 @@ ALONE = Team()
 
 
 def processes() -> int:
-    """Return by how many processes a training is done: one a GPU; on the CPU one.
+    """Return the number of processes of a training: one per GPU, or one on the CPU.
 
-    ALFAMIX_TRAIN_PROCESSES says another number; on GPUs at most as many as there are.
+    The environment variable ALFAMIX_TRAIN_PROCESSES overrides it, up to the number of GPUs if there are any.
 
     Raises:
-        InputError: it is no such number.
+        InputError: the variable is not a number in that range.
     """
     gpus = torch.cuda.device_count()
     text = os.environ.get(PROCESSES, "")
@@ -100,21 +100,21 @@ def processes() -> int:
     return int(text)
 
 
-def launch(count: int, work: Callable[Concatenate[Team, P], None], *arguments: P.args, **named: P.kwargs) -> None:
-    """Do one work by several processes under torch's elastic launcher, and wait for them.
+def launch(count: int, work: Callable[Concatenate[Team, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Run a function in several processes under torch's elastic launcher, and wait for them.
 
-    The death of one ends the others within seconds. No attempt is made again here: that is Kubeflow's.
+    If one process dies, the others end within seconds. Nothing is retried here, because Kubeflow retries the stage.
 
     Args:
-        count: processes.
-        work: a function of a module, which gets the team first; it and the arguments are picklable.
-        arguments: of the work.
-        named: more of them.
+        count: number of processes.
+        work: module-level function, which gets the team as its first argument; it and its arguments are picklable.
+        args: further positional arguments of the function.
+        kwargs: keyword arguments of the function.
 
     Raises:
-        InputError: a process raised it; of several errors, the earliest.
-        StorageError: likewise.
-        RuntimeError: a process died of something else.
+        InputError: a process raised it; if several processes fail, the earliest error counts.
+        StorageError: a process raised it, as above.
+        RuntimeError: a process died for any other reason.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -134,9 +134,9 @@ def launch(count: int, work: Callable[Concatenate[Team, P], None], *arguments: P
             shutdown_timeout=10,
         )
         try:
-            elastic_launch(config, _member)(folder, work, arguments, named)
+            elastic_launch(config, _member)(folder, work, args, kwargs)
         except ChildFailedError as failed:
-            killed = {rank for rank, each in failed.failures.items() if each.exitcode == -signal.SIGKILL}
+            killed = {rank for rank, failure in failed.failures.items() if failure.exitcode == -signal.SIGKILL}
             stops = _stops(Path(folder))
             for stop in stops:
                 if stop.status:
@@ -144,17 +144,17 @@ def launch(count: int, work: Callable[Concatenate[Team, P], None], *arguments: P
             first, failure = failed.get_first_failure()
             if killed or not stops:
                 rank = min(killed, default=first)
-                how = f"ended with status {failure.exitcode}" if not killed else "was killed (SIGKILL): out of memory?"
+                end = f"ended with status {failure.exitcode}" if not killed else "was killed (SIGKILL): out of memory?"
             else:
-                rank, how = stops[0].rank, f"stopped: {stops[0].line}"
-            raise RuntimeError(f"process {rank} of the {count} that train {how}") from failed
+                rank, end = stops[0].rank, f"stopped: {stops[0].line}"
+            raise RuntimeError(f"process {rank} of the {count} that train {end}") from failed
 
 
 def parallel(network: Network, device: torch.device) -> tuple[nn.Module, Network]:
-    """Return the network as a module that averages its gradients over the processes, and the twin that it runs.
+    """Return a module that averages the network's gradients over the processes, and the twin of the network it runs.
 
-    The twin shares weights and buffers with the network, whose own modules stay as they are. On CUDA its batch
-    normalisation takes its statistics over all processes; on the CPU each takes its own.
+    The twin shares its weights and buffers with the network, whose own modules do not change. Its batch normalisation
+    takes statistics over all processes on CUDA, and over each process separately on the CPU.
     """
     from torch.nn.parallel import DistributedDataParallel
 
@@ -163,29 +163,29 @@ def parallel(network: Network, device: torch.device) -> tuple[nn.Module, Network
     on_gpus = device.type == "cuda"
     if on_gpus:
         nn.SyncBatchNorm.convert_sync_batchnorm(twin)  # type: ignore[no-untyped-call]
-    # every process settles the statistics of batch normalisation alike, so none has to send them before each batch
+    # all processes settle the statistics of batch normalisation together, so none broadcasts them before a batch
     runner = DistributedDataParallel(twin, device_ids=[device.index] if on_gpus else None, broadcast_buffers=False)
     return runner, twin
 
 
-def _member(folder: str, work: Callable[..., None], arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-    """Be one process of a team."""
+def _member(folder: str, work: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Run the function as one process of a team."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     try:
         with _joined(rank, size) as team:
-            work(team, *arguments, **named)
+            work(team, *args, **kwargs)
     except AlfamixError as error:
-        _leave(folder, rank, error.exit_status, str(error))
+        _record_stop(folder, rank, error.exit_status, str(error))
         sys.exit(error.exit_status)
     except BaseException as error:
-        # the others fail a moment later, of this process's silence
-        _leave(folder, rank, 0, f"{type(error).__name__}: {error}")
+        # the others fail a moment later, because this process no longer answers
+        _record_stop(folder, rank, 0, f"{type(error).__name__}: {error}")
         raise
 
 
 @dataclass(frozen=True, order=True)
 class _Stop:
-    """Why a process stopped; ``status`` is 0 for what is no deliberate error; the earliest is the cause."""
+    """The error that stopped a process; ``status`` is 0 if it is not deliberate. The earliest stop is the cause."""
 
     time: float
     rank: int
@@ -193,13 +193,13 @@ class _Stop:
     line: str
 
 
-def _leave(folder: str, rank: int, status: int, text: str) -> None:
+def _record_stop(folder: str, rank: int, status: int, text: str) -> None:
     stop = _Stop(time.monotonic(), rank, status, " ".join(text.split()))
     Path(folder, f"{rank}.json").write_text(json.dumps(asdict(stop)), encoding="utf-8")
 
 
 def _stops(folder: Path) -> list[_Stop]:
-    """Return what the processes left, the earliest first."""
+    """Return the stops that the processes recorded, earliest first."""
     return sorted(_Stop(**json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json"))
 
 
@@ -209,12 +209,12 @@ def _joined(rank: int, size: int) -> Iterator[Team]:
     if on_gpus:
         torch.cuda.set_device(rank)
     else:
-        # the name of a pod need not resolve
+        # the name of a pod may not resolve
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         torch.set_num_threads(max(1, torch.get_num_threads() // size))
     torch.distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=_TIMEOUT)
     yield Team(rank, size)
-    # not after an error: the others may be waiting for this process
+    # skipped after an error, because the other processes may be waiting for this one
     torch.distributed.destroy_process_group()
 
 

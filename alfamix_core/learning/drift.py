@@ -1,7 +1,7 @@
-"""How far the embeddings of new samples are from those of the labelled ones, from sums that shards add up.
+"""The distance between the embeddings of new samples and those of the labelled ones, from sums over shards.
 
-The distance is the maximum mean discrepancy with the linear kernel, that is the distance between the two means, in its
-unbiased form, so that few samples do not look like drift; its unit is the spread of the labelled samples.
+The distance is the maximum mean discrepancy with the linear kernel, which is the distance between the two means. Its
+unbiased form keeps a small number of samples from looking like drift. Its unit is the spread of the labelled samples.
 
 Source:
     Gretton, Borgwardt, Rasch, Schölkopf, Smola, "A Kernel Two-Sample Test", JMLR 13 (2012), Lemma 6, equation 3.
@@ -20,8 +20,8 @@ class Moments:
     """Sums over embeddings.
 
     Attributes:
-        count: of them.
-        sum_D: (D,) float64, their sum.
+        count: number of embeddings.
+        sum_D: (D,) float64, sum of the embeddings.
         squares: sum of their squared lengths.
     """
 
@@ -40,17 +40,17 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Mean squared distance from the mean, unbiased; needs two samples."""
+        """Unbiased mean squared distance from the mean; needs at least two samples."""
         return max(0.0, self.squares - float(self.sum_D.square().sum()) / self.count) / (self.count - 1)
 
 
 @dataclass(frozen=True)
 class ShardSums:
-    """What a shard tells of its samples.
+    """Sums over the samples of a shard.
 
     Attributes:
-        new: moments of the embeddings of the new ones.
-        predicted_K: (K,) int64, samples by predicted class, of all.
+        new: moments of the embeddings of the new samples.
+        predicted_K: (K,) int64, number of all samples by predicted class.
     """
 
     new: Moments
@@ -58,12 +58,12 @@ class ShardSums:
 
     @staticmethod
     def empty(size: int, classes: int) -> "ShardSums":
-        """Return those of no samples, with embeddings of a size."""
+        """Return the sums over no samples, for embeddings of the given size."""
         return ShardSums(Moments.of(torch.zeros(0, size)), torch.zeros(classes, dtype=torch.int64))
 
     @staticmethod
     def of(embeddings_nD: Tensor, logits_nK: Tensor, new_n: Tensor) -> "ShardSums":
-        """Return those of a block: embeddings (n, D), logits (n, K), and which are new (n,) bool."""
+        """Return the sums over a block of embeddings (n, D) and logits (n, K); new_n (n,) bool marks new samples."""
         predicted_K = torch.bincount(logits_nK.argmax(dim=1), minlength=logits_nK.shape[1])
         return ShardSums(Moments.of(embeddings_nD[new_n]), predicted_K)
 
@@ -71,19 +71,19 @@ class ShardSums:
         return ShardSums(self.new + other.new, self.predicted_K + other.predicted_K)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Return them as named tensors, for a file."""
+        """Return the sums as named tensors, for a file."""
         count, squares = torch.tensor(self.new.count), torch.tensor(self.new.squares, dtype=torch.float64)
         return {"count": count, "sum": self.new.sum_D, "squares": squares, "predicted": self.predicted_K}
 
     @staticmethod
     def from_tensors(tensors: dict[str, Tensor]) -> "ShardSums":
-        """Return what ``to_tensors`` gave."""
+        """Return the sums from the tensors of ``to_tensors``."""
         moments = Moments(int(tensors["count"]), tensors["sum"], float(tensors["squares"]))
         return ShardSums(moments, tensors["predicted"])
 
 
 def total(parts: Iterable[ShardSums]) -> ShardSums:
-    """Return the sums of all shards; there is at least one."""
+    """Return the sums over all shards, at least one."""
     first, *others = parts
     for other in others:
         first = first + other
@@ -91,27 +91,27 @@ def total(parts: Iterable[ShardSums]) -> ShardSums:
 
 
 def distance(new: Moments, labelled: Moments) -> float | None:
-    """Return the distance of new samples from labelled ones in units of the labelled ones' spread.
+    """Return the distance between new and labelled samples, in units of the labelled samples' spread.
 
     Args:
-        new: of the new samples.
-        labelled: of the labelled samples.
+        new: moments of the new samples.
+        labelled: moments of the labelled samples.
 
     Returns:
         sqrt(max(0, unbiased squared distance of the means) / variance of the labelled samples), to six decimals; None
-        with fewer than two samples of either kind, or where the labelled ones are all the same.
+        with fewer than two samples of either kind, or if all labelled samples are equal.
     """
     if new.count < 2 or labelled.count < 2:
         return None
     spread = labelled.variance
     if spread <= 0:
         return None
-    between = float((new.sum_D / new.count - labelled.sum_D / labelled.count).square().sum())
-    between -= new.variance / new.count + spread / labelled.count
-    return round(math.sqrt(max(0.0, between) / spread), 6)
+    squared_distance = float((new.sum_D / new.count - labelled.sum_D / labelled.count).square().sum())
+    squared_distance -= new.variance / new.count + spread / labelled.count
+    return round(math.sqrt(max(0.0, squared_distance) / spread), 6)
 
 
 def shares(predicted_K: Tensor) -> list[float]:
-    """Return the share of each class, to six decimals; nothing without samples."""
-    count = int(predicted_K.sum())
-    return [round(int(each) / count, 6) for each in predicted_K] if count else []
+    """Return the share of each class, to six decimals; an empty list without samples."""
+    total_count = int(predicted_K.sum())
+    return [round(int(count) / total_count, 6) for count in predicted_K] if total_count else []

@@ -1,8 +1,9 @@
-"""Monte-Carlo dropout: passes through the network in which only its dropout layers are at work.
+"""Monte-Carlo dropout: passes through the network in which only the dropout layers are active.
 
-Everything else stays in evaluation mode: in training mode batch normalisation would use and overwrite its statistics.
-A pass has one mask for each dropout layer, the same for all samples, drawn from seed, pass and layer. So a sample's
-logits do not depend on the batch it is in, and a pass is one network drawn from the posterior, as BALD means it.
+Everything else stays in evaluation mode, because in training mode batch normalisation would use batch statistics and
+overwrite the running ones. A pass has one mask per dropout layer, shared by all samples and drawn from seed, pass and
+layer. So a sample's logits do not depend on its batch, and a pass is one network drawn from the posterior, as BALD
+requires.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from alfamix_core.acquisition import noise
 from alfamix_core.errors import InputError
 from alfamix_core.learning.network import Network
 
-# a mask of whole channels has one number a channel
+# layers that drop single elements, and layers that drop whole channels
 _ELEMENTS = (nn.Dropout,)
 _CHANNELS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
@@ -24,7 +25,7 @@ def dropout_layers(network: nn.Module) -> list[nn.Module]:
     """Return the network's dropout layers.
 
     Raises:
-        InputError: it has none, or none that drops anything.
+        InputError: the network has no dropout layer that drops anything.
     """
     layers: list[nn.Module] = [
         module
@@ -41,19 +42,19 @@ def dropout_layers(network: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def _masks(layers: list[nn.Module], seed: int, number: int) -> Iterator[None]:
-    """Multiply what the dropout layers return by the masks of one pass; the layers count in the order of their use."""
-    used = 0
+    """Multiply the outputs of the dropout layers by the masks of one pass; layers are numbered in order of use."""
+    layer_number = 0
 
     def drop(layer: nn.Module, inputs: object, values: Tensor) -> Tensor:
-        nonlocal used
+        nonlocal layer_number
         assert isinstance(layer, _ELEMENTS + _CHANNELS)
-        key = noise.fold(seed, noise.DROPOUT_MASKS, number, used)
-        used += 1
+        noise_key = noise.fold(seed, noise.DROPOUT_MASKS, number, layer_number)
+        layer_number += 1
         shape = values.shape[1:]
         if isinstance(layer, _CHANNELS):
             shape = torch.Size([shape[0], *[1] * (len(shape) - 1)])
-        # the generator of torch takes 63 bits
-        numbers = torch.rand(shape, generator=torch.Generator().manual_seed(key >> 1))
+        # a torch generator takes 63 bits
+        numbers = torch.rand(shape, generator=torch.Generator().manual_seed(noise_key >> 1))
         kept = (numbers >= layer.p).to(values.dtype)
         return values * (kept / (1 - layer.p) if layer.p < 1 else kept).to(values.device)
 
@@ -68,19 +69,19 @@ def _masks(layers: list[nn.Module], seed: int, number: int) -> Iterator[None]:
 def dropout_passes(network: Network, images_bCSS: Tensor, *, passes: int, seed: int) -> Tensor:
     """Return the logits of each image in each pass.
 
-    Costs as much as ``passes`` plain passes.
+    The cost is that of ``passes`` plain passes.
 
     Args:
-        network: in evaluation mode, on the device of the images.
+        network: network in evaluation mode, on the device of the images.
         images_bCSS: (b, C, size, size) uint8; b is the same for all batches of a pool.
-        passes: T >= 1.
-        seed: of the masks.
+        passes: number of passes, T >= 1.
+        seed: seed for the masks.
 
     Returns:
-        (b, T, K) float32, from the embeddings before they are rounded.
+        (b, T, K) float32, computed from the embeddings before rounding.
 
     Raises:
-        InputError: the network has no dropout layer, or there is no pass.
+        InputError: the network has no dropout layer, or ``passes`` is less than 1.
 
     Source:
         Gal, Ghahramani, "Dropout as a Bayesian approximation", ICML 2016; one mask for all samples as in Kirsch, van
@@ -89,8 +90,8 @@ def dropout_passes(network: Network, images_bCSS: Tensor, *, passes: int, seed: 
     if passes < 1:
         raise InputError(f"the number of passes with dropout must be at least 1, not {passes}")
     layers = dropout_layers(network)
-    found = []
+    logits = []
     for number in range(passes):
         with torch.no_grad(), _masks(layers, seed, number):
-            found.append(network(images_bCSS).float())
-    return torch.stack(found, dim=1)
+            logits.append(network(images_bCSS).float())
+    return torch.stack(logits, dim=1)

@@ -1,4 +1,7 @@
-"""What a strategy needs of samples, with bits that depend on nothing but the sample, the model and the batch size."""
+"""The features that strategies read, bit-identical wherever a sample lies.
+
+The bits of a sample's features depend only on the sample, the model and the batch size.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Set
@@ -24,11 +27,11 @@ class EmbeddedBlock:
     """The readable samples of one batch, on the CPU.
 
     Attributes:
-        index_n: (n,) int64, ascending: places in the list of samples; n >= 1.
+        index_n: (n,) int64, ascending indices in the list of samples; n >= 1.
         embeddings_nD: (n, D), float16 or float32.
         logits_nK: (n, K) float32, computed from exactly these embeddings.
-        mc_logits_nTK: (n, T, K) float32 of T passes with dropout, or None where they were not asked for.
-        deepfool_n: (n,) float32 as in ``acquisition.types.Features``, or None; the unit is a pixel's value, 0 … 255.
+        mc_logits_nTK: (n, T, K) float32, logits of T passes with dropout, or None if not requested.
+        deepfool_n: (n,) float32, as in ``acquisition.types.Features``, or None; the unit is that of pixels, 0 to 255.
     """
 
     index_n: Tensor
@@ -38,7 +41,7 @@ class EmbeddedBlock:
     deepfool_n: Tensor | None = None
 
     def columns(self) -> dict[str, Tensor]:
-        """Return the columns that were computed, by the names that strategies and files give them."""
+        """Return the computed columns, by the names that strategies and files use."""
         columns = {"embeddings": self.embeddings_nD, "logits": self.logits_nK}
         if self.mc_logits_nTK is not None:
             columns["mc_logits"] = self.mc_logits_nTK
@@ -58,29 +61,29 @@ def embed(
     seed: int = 0,
     parameters: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[EmbeddedBlock]:
-    """Compute the embeddings, the logits and what else is asked for of all samples that can be read, in their order.
+    """Compute the embeddings, the logits and the other requested columns of all readable samples, in their order.
 
     Every pass through the network has the same number of rows: the last batch is padded, a sample that cannot be read
-    is a row of zeros, and both are dropped afterwards. The number is a multiple of 32: with two threads MKL computes
-    the rows of a block of 5, 7 or 17 in different ways. So the bits of a sample do not change with its neighbours, nor
-    with the place where a pool is cut into shards.
+    is a row of zeros, and both are dropped afterwards. The number is a multiple of 32, because with two threads MKL
+    computes the rows of a block of 5, 7 or 17 in different ways. So the bits of a sample do not depend on its
+    neighbours, nor on where a pool is cut into shards.
 
     Args:
-        network: moved to the device and put into evaluation mode.
-        images: the samples.
-        batch_size: rows of every pass, before rounding up; another number may change the last bits.
-        dtype: of the embeddings, as they will be stored.
-        device: where the network runs, in full float32.
-        columns: what is needed, ``Strategy.columns``: "mc_logits" and "deepfool" are computed if they are among them,
-            embeddings and logits always.
-        seed: of the dropout masks.
+        network: network to run; it is moved to the device and put into evaluation mode.
+        images: images of the samples.
+        batch_size: number of rows in every pass, before rounding up; another number may change the last bits.
+        dtype: dtype in which the embeddings will be stored.
+        device: device on which the network runs, in full float32.
+        columns: columns to compute, ``Strategy.columns``; "mc_logits" and "deepfool" are computed if they are among
+            them, embeddings and logits always.
+        seed: seed for the dropout masks.
         parameters: ``Strategy.column_parameters()``: ``passes`` for mc_logits, ``classes`` for deepfool.
 
     Yields:
-        Blocks of at most so many rows; unreadable samples are missing (see ``images.quarantined``).
+        Blocks of at most one batch; unreadable samples are left out (see ``images.quarantined``).
 
     Raises:
-        InputError: an embedding is not finite, or is too large for float16; passes with dropout are asked of a
+        InputError: an embedding is not finite or too large for float16, or passes with dropout are requested of a
             network without a dropout layer.
         StorageError: the store does not answer.
     """
@@ -114,8 +117,8 @@ def _check_finite(exact_mD: Tensor, stored_mD: Tensor, logits_mK: Tensor) -> Non
     if exact_mD.isfinite().all() and not stored_mD.isfinite().all():
         largest = exact_mD.abs().max().item()
         raise InputError(
-            f"an embedding of {largest:.6g} is too large for float16, which ends at 65504: set model.embedding_dtype "
-            "to float32"
+            f"an embedding of {largest:.6g} is too large for float16, which holds at most 65504: "
+            "set model.embedding_dtype to float32"
         )
     if not (exact_mD.isfinite().all() and logits_mK.isfinite().all()):
-        raise InputError("the model's embeddings or logits are not finite: its weights are of no use")
+        raise InputError("the model's embeddings or logits are not finite: its weights cannot be used")

@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, for the report."""
+"""A two-dimensional map of embeddings, for the report."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ def principal_plane(embeddings_nD: Tensor) -> Tensor:
         embeddings_nD: (n, D), any floating dtype.
 
     Returns:
-        (n, 2) float64 coordinates, the first with the larger variance; the sign of a component is such that its
-        largest weight is positive, so that equal inputs give equal maps. Zeros where there is no second direction.
+        (n, 2) float64 coordinates, the first with the larger variance. The largest weight of each component is
+        positive, so that equal inputs give equal maps. A component that does not exist has coordinates 0.
     """
     rows_nD = embeddings_nD.to(torch.float64)
     if not len(rows_nD):

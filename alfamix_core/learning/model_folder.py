@@ -1,4 +1,4 @@
-"""The model folder, written and read: model.json says what model.safetensors belongs to."""
+"""Reading and writing of model folders: model.safetensors has the weights, and model.json describes them."""
 
 from pathlib import Path
 
@@ -15,18 +15,18 @@ from alfamix_core.records.project import Project
 
 
 def save(folder: Path, network: Network, card: ModelCard) -> None:
-    """Write a model into a folder that exists; equal models give equal bytes."""
+    """Write a model into an existing folder; equal models give equal bytes."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
     (folder / CARD_FILE).write_bytes(card.document())
 
 
 def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
-    """Read a model, on the CPU and in evaluation mode.
+    """Read a model onto the CPU, in evaluation mode.
 
     Args:
-        folder: holds model.json and model.safetensors.
-        expected: the project whose model it must be.
+        folder: folder with model.json and model.safetensors.
+        expected: settings of the project that the model must fit.
 
     Raises:
         InputError: the model has another backbone, other image settings or other classes, or the folder is damaged.
@@ -42,15 +42,15 @@ def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
 
 
 def load_grown(folder: Path, expected: Project, seed: int) -> Network:
-    """Read a model that training is to go on with; classes that were added since get fresh rows in the head.
+    """Read a model for further training; classes added since get new rows in the head.
 
     Args:
-        folder: holds model.json and model.safetensors.
-        expected: the project; its classes begin with the model's.
-        seed: of the fresh rows.
+        folder: folder with model.json and model.safetensors.
+        expected: settings of the project, whose classes begin with the model's.
+        seed: seed for the new rows.
 
     Raises:
-        InputError: as ``load``; the project's classes do not begin with the model's.
+        InputError: as for ``load``, or the project's classes do not begin with the model's.
     """
     known = ModelCard.parse((folder / CARD_FILE).read_bytes(), CARD_FILE).classes
     if known == expected.classes or expected.classes[: len(known)] != known:
@@ -65,10 +65,10 @@ def load_grown(folder: Path, expected: Project, seed: int) -> Network:
 
 
 def load_head(folder: Path, expected: Project) -> LinearHead:
-    """Read the head alone, which is all that acquisition needs of a model; cheap for any backbone.
+    """Read only the head, which is all that acquisition needs of a model; this is cheap for any backbone.
 
     Raises:
-        InputError: as ``load``.
+        InputError: as for ``load``.
     """
     _card(folder, expected)
     try:
@@ -79,7 +79,7 @@ def load_head(folder: Path, expected: Project) -> LinearHead:
 
 
 def _card(folder: Path, expected: Project) -> ModelCard:
-    """Return the model's card, if it is of the project's architecture and classes."""
+    """Return the model's card, if it has the project's architecture and classes."""
     path = folder / CARD_FILE
     if not path.is_file():
         raise InputError(f"model folder {folder}: there is no {CARD_FILE}")
@@ -90,13 +90,12 @@ def _card(folder: Path, expected: Project) -> ModelCard:
         "image.channels": (card.image.channels, expected.image.channels),
         "classes": (", ".join(card.classes), ", ".join(expected.classes)),
     }
-    for field, (came, holds) in pairs.items():
-        if came != holds:
-            raise InputError(f"model folder {folder}: {field} must be the project's ({holds}), and is {came}")
+    for field, (actual, required) in pairs.items():
+        if actual != required:
+            raise InputError(f"model folder {folder}: {field} must be the project's ({required}), not {actual}")
     return card
 
 
 def _damaged(folder: Path, error: Exception) -> str:
-    return (
-        f"model folder {folder}: {WEIGHTS_FILE} is damaged or not of its {CARD_FILE} ({' '.join(str(error).split())})"
-    )
+    reason = " ".join(str(error).split())
+    return f"model folder {folder}: {WEIGHTS_FILE} is damaged or does not fit {CARD_FILE} ({reason})"

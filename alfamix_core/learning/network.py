@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from alfamix_core.acquisition.types import LinearHead
 from alfamix_core.learning.transforms import normalise
 
 
@@ -10,20 +9,20 @@ class Network(nn.Module):
     """An encoder from pixels to embeddings, and a linear head from embeddings to logits.
 
     Attributes:
-        encoder: from normalised (n, C, size, size) float32 to (n, D).
-        head: nn.Linear, D to K.
+        encoder: module from normalised pixels (n, C, size, size) float32 to embeddings (n, D).
+        head: nn.Linear from D to K.
     """
 
     def __init__(
         self, encoder: nn.Module, embedding_size: int, classes: int, *, repeat_grey: bool, dropout: float = 0.0
     ) -> None:
-        """Put a fresh head on an encoder.
+        """Add a new head to an encoder.
 
         Args:
-            encoder: of pixels, see above.
-            embedding_size: D, what it returns.
-            classes: K.
-            repeat_grey: the encoder wants three channels, also of grey images.
+            encoder: encoder of pixels, as above.
+            embedding_size: size of an embedding, D.
+            classes: number of classes, K.
+            repeat_grey: whether the encoder needs three channels even for grey images.
             dropout: share of the embedding that is dropped before the head, in training and in Monte-Carlo passes.
         """
         super().__init__()
@@ -34,7 +33,7 @@ class Network(nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        """D."""
+        """Size of an embedding, D."""
         return self.head.in_features
 
     def embed(self, images_nCSS: Tensor) -> Tensor:
@@ -48,7 +47,3 @@ class Network(nn.Module):
         """Return the logits (n, K) of (n, C, size, size) uint8 images."""
         logits: Tensor = self.head(self.dropout(self.embed(images_nCSS)))
         return logits
-
-    def linear_head(self) -> LinearHead:
-        """Return a copy of the head's numbers, on the CPU, as acquisition takes them."""
-        return LinearHead(self.head.weight.detach().cpu().clone(), self.head.bias.detach().cpu().clone())

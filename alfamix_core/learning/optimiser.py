@@ -1,7 +1,7 @@
-"""One optimiser with torch's own arithmetic and without its optimiser classes.
+"""An optimiser with torch's own arithmetic, without its optimiser classes.
 
-Making any ``torch.optim.Optimizer`` imports the compiler, which takes as long as importing torch itself; the functions
-behind the classes do not. A test compares the steps with those of the classes, to the bit.
+Creating any ``torch.optim.Optimizer`` imports the compiler, which takes as long as importing torch itself; the
+functions behind the classes do not. A test compares the steps with those of the classes, to the bit.
 """
 
 import math
@@ -16,15 +16,15 @@ from alfamix_core.records.project import TrainingSettings
 
 
 class Optimiser:
-    """Adam, AdamW, or SGD with Nesterov momentum, with a learning rate that may fall as a cosine."""
+    """Adam, AdamW, or SGD with Nesterov momentum; the learning rate is constant or follows a cosine."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], settings: TrainingSettings, steps: int) -> None:
-        """Take the parameters to be learned.
+        """Take the parameters to learn.
 
         Args:
-            parameters: those that have no gradient when a step is made stay as they are.
-            settings: which optimiser, learning rate, weight decay, schedule.
-            steps: that a full training would make; the cosine ends there.
+            parameters: parameters to learn; a step leaves those without a gradient unchanged.
+            settings: settings of the optimiser: its name, learning rate, weight decay and schedule.
+            steps: number of steps of a full training, at which the cosine ends.
         """
         self._parameters = list(parameters)
         self._settings = settings
@@ -36,57 +36,57 @@ class Optimiser:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         if self._settings.schedule == "constant":
             return self._settings.learning_rate
         return self._settings.learning_rate * 0.5 * (1 + math.cos(math.pi * self._done / self._steps))
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move the parameters along their gradients, and forget the gradients."""
-        places = [place for place, parameter in enumerate(self._parameters) if parameter.grad is not None]
-        parameters: list[Tensor] = [self._parameters[place] for place in places]
+        """Move the parameters along their gradients, and clear the gradients."""
+        indices = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
+        parameters: list[Tensor] = [self._parameters[index] for index in indices]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if self._settings.optimiser == "sgd":
-            self._sgd(places, parameters, gradients)
+            self._sgd(indices, parameters, gradients)
         else:
-            self._adam(places, parameters, gradients)
+            self._adam(indices, parameters, gradients)
         for parameter in self._parameters:
             parameter.grad = None
         self._done += 1
 
     @property
     def steps_done(self) -> int:
-        """Steps made so far."""
+        """Number of steps so far."""
         return self._done
 
     def state(self) -> dict[str, Tensor]:
-        """Return the running averages by name; they go on changing with the next step."""
+        """Return the running averages by name; the next step changes them in place."""
         kinds = {"first": self._first, "second": self._second, "count": self._count}
-        return {f"{kind}.{place}": value for kind, values in kinds.items() for place, value in values.items()}
+        return {f"{kind}.{index}": value for kind, values in kinds.items() for index, value in values.items()}
 
     def restore(self, state: dict[str, Tensor], steps_done: int) -> None:
-        """Go on from a state as ``state`` returns it, on any device."""
+        """Resume from a state that ``state`` returned, on any device."""
         kinds = {"first": self._first, "second": self._second, "count": self._count}
         for name, value in state.items():
-            kind, place = name.split(".")
-            parameter = self._parameters[int(place)]
-            kinds[kind][int(place)] = value.to(parameter.device, copy=True)
+            kind, index = name.split(".")
+            parameter = self._parameters[int(index)]
+            kinds[kind][int(index)] = value.to(parameter.device, copy=True)
         self._done = steps_done
 
-    def _adam(self, places: list[int], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        for place, parameter in zip(places, parameters, strict=True):
-            if place not in self._first:
-                self._first[place] = torch.zeros_like(parameter)
-                self._second[place] = torch.zeros_like(parameter)
-                self._count[place] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+    def _adam(self, indices: list[int], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        for index, parameter in zip(indices, parameters, strict=True):
+            if index not in self._first:
+                self._first[index] = torch.zeros_like(parameter)
+                self._second[index] = torch.zeros_like(parameter)
+                self._count[index] = torch.zeros((), dtype=torch.float32, device=parameter.device)
         adam(
             parameters,
             gradients,
-            [self._first[place] for place in places],
-            [self._second[place] for place in places],
+            [self._first[index] for index in indices],
+            [self._second[index] for index in indices],
             [],
-            [self._count[place] for place in places],
+            [self._count[index] for index in indices],
             fused=True,
             decoupled_weight_decay=self._settings.optimiser == "adamw",
             amsgrad=False,
@@ -98,8 +98,8 @@ class Optimiser:
             maximize=False,
         )
 
-    def _sgd(self, places: list[int], parameters: list[Tensor], gradients: list[Tensor]) -> None:
-        momentum: list[Tensor | None] = [self._first.get(place) for place in places]
+    def _sgd(self, indices: list[int], parameters: list[Tensor], gradients: list[Tensor]) -> None:
+        momentum: list[Tensor | None] = [self._first.get(index) for index in indices]
         sgd(
             parameters,
             gradients,
@@ -113,6 +113,6 @@ class Optimiser:
             nesterov=True,
             maximize=False,
         )
-        for place, buffer in zip(places, momentum, strict=True):
+        for index, buffer in zip(indices, momentum, strict=True):
             if buffer is not None:
-                self._first[place] = buffer
+                self._first[index] = buffer

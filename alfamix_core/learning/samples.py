@@ -1,4 +1,4 @@
-"""The samples of a snapshot's table, as images to be read under the project's limits."""
+"""Images of the samples in a snapshot's table, read within the project's limits."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ _CACHE_BYTES = 1 << 30
 
 
 def reader(settings: Project, roots: Sequence[str]) -> SampleReader:
-    """Return what a project's files are read with.
+    """Return the reader of a project's files.
 
     Args:
-        settings: of the project.
-        roots: uris of the folders that a symbolic link may lead to, see ``snapshot.read_roots``.
+        settings: settings of the project.
+        roots: URIs of the folders to which a symbolic link may lead, see ``snapshot.read_roots``.
     """
     return SampleReader(settings.limits.max_file_bytes, roots)
 
@@ -25,10 +25,10 @@ def images(rows: pa.Table, settings: Project, roots: Sequence[str], *, keep: boo
     """Return the images of a table with the columns sample_id and uri.
 
     Args:
-        rows: of a snapshot's pool or labelled samples.
-        settings: of the project.
-        roots: as for ``reader``.
-        keep: hold decoded images in memory for further passes, up to 1 GiB.
+        rows: rows of a snapshot's pool or labelled samples.
+        settings: settings of the project.
+        roots: see ``reader``.
+        keep: whether to keep decoded images in memory for further passes, if they fit into 1 GiB.
     """
     return SampleImages(
         reader(settings, roots),

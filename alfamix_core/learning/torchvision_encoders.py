@@ -1,4 +1,4 @@
-"""The classification models of torchvision, cut before their last linear layer."""
+"""The classification models of torchvision without their last linear layer."""
 
 import difflib
 
@@ -10,14 +10,14 @@ from alfamix_core.errors import InputError
 
 
 def encoder_of(backbone: str, size: int) -> tuple[nn.Module, int]:
-    """Return a model without its last linear layer, and the size of what then comes out.
+    """Return a model without its last linear layer, and the size of its output.
 
     Args:
         backbone: name of a torchvision classification model.
-        size: side of the input's square, pixels.
+        size: side of the square input, in pixels.
 
     Returns:
-        The encoder, from (n, 3, size, size) to (n, D), with random weights from the global state; and D.
+        The encoder, from (n, 3, size, size) to (n, D), with weights drawn from the global random state; and D.
 
     Raises:
         InputError: torchvision has no such model, it does not end in a linear layer, or it cannot take such images.
@@ -34,7 +34,7 @@ def encoder_of(backbone: str, size: int) -> tuple[nn.Module, int]:
         with torch.inference_mode():
             encoder(torch.zeros(1, 3, size, size, device=last.weight.device))
     except (RuntimeError, ValueError, AssertionError) as error:
-        # torch and torchvision check sizes with all three
+        # torch and torchvision raise any of the three for a wrong size
         reason = " ".join(str(error).split())
         raise InputError(
             f"model.backbone {backbone} cannot take images of image.size = {size} pixels ({reason})"
@@ -54,7 +54,7 @@ def _keywords(backbone: str, size: int) -> dict[str, object]:
 
 def _unknown(backbone: str, known: list[str]) -> str:
     line = (
-        f'model.backbone "{backbone}" is not known: use small_cnn, mlp, or a torchvision classification model such as '
+        f'model.backbone "{backbone}" is unknown: use small_cnn, mlp, or a torchvision classification model such as '
         "resnet18, efficientnet_b0, mobilenet_v3_small, convnext_tiny, vit_b_16 or swin_t"
     )
     close = difflib.get_close_matches(backbone, ["small_cnn", "mlp", *known], n=3)

@@ -29,7 +29,7 @@ class Examples:
     """Samples with their labels.
 
     Attributes:
-        images: n samples.
+        images: images of n samples.
         labels_n: (n,) int64, indices of classes.
     """
 
@@ -39,14 +39,14 @@ class Examples:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training did.
+    """The outcome of a training.
 
     Attributes:
-        epochs: passes over the samples.
-        losses: per epoch, the mean over its batches' samples, weighted by class if so set.
-        accuracies: per epoch, of its own batches, each judged before its step.
-        val_accuracies: per epoch, on the val split; empty if it is not watched.
-        stopped_because: in words.
+        epochs: number of passes over the samples.
+        losses: mean loss of each epoch over its samples, weighted by class if the settings say so.
+        accuracies: accuracy of each epoch on its own batches, each measured before its step.
+        val_accuracies: accuracy after each epoch on the val split; empty if the split is not watched.
+        stopped_because: human-readable reason for stopping.
     """
 
     epochs: int
@@ -57,14 +57,14 @@ class FitResult:
 
 
 class Keeper(Protocol):
-    """Where a training leaves its state."""
+    """Where a training saves its state."""
 
     def is_due(self) -> bool:
-        """Tell whether the present epoch's end is to be kept."""
+        """Return whether the end of this epoch should be saved."""
         ...
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Keep a state in place of the one before it; must not fail."""
+        """Save a state in place of the previous one; must not fail."""
         ...
 
 
@@ -82,46 +82,47 @@ def fit(
     keeper: Keeper | None = None,
     begin: Checkpoint | None = None,
 ) -> FitResult:
-    """Train a network in place, beginning with the weights that it has, or where a checkpoint says.
+    """Train a network in place, from its present weights or from a checkpoint.
 
     The same weights, samples, settings and seed give the same weights, to the bit on one machine type and thread
-    count; the global random state is as it was. Samples that cannot be read are left out. A batch of one row is taken
-    twice, which has the same gradient, for the sake of batch normalisation, whose statistics are set anew
-    before the model is judged.
+    count; the global random state does not change. Samples that cannot be read are left out. A batch of one row is
+    doubled, which leaves the gradient the same and lets batch normalisation work. The running statistics of batch
+    normalisation are recomputed before the model is evaluated.
 
-    The processes of a team divide every batch among them and take its one gradient, so that the weights are those of
-    one process but for rounding; augmentation and dropout draw other numbers, and on the CPU batch normalisation sees
-    the rows of its own process only. A training that goes on from a checkpoint ends with the bits of one that was
-    never interrupted, with as many processes.
+    The processes of a team share every batch and average its gradient, so that the weights are those of one process up
+    to rounding; augmentation and dropout draw other numbers, and on the CPU batch normalisation sees only the rows of
+    its own process. A training that resumes from a checkpoint with the same number of processes ends with the bits of
+    an uninterrupted one.
 
     Args:
-        network: ends on the device, in evaluation mode.
-        train: the samples to learn from.
-        settings: see there.
-        frozen_encoder: learn the head alone; the encoder stays in evaluation mode, and without augmentation it runs
-            once over every sample.
-        seed: of the order of samples, the augmentation and dropout.
-        device: where to train; bfloat16 autocast happens on CUDA only.
-        val: needed for stop ``val_accuracy``, else not read.
-        progress: called after every epoch with (epochs done, epochs at most); at the end both are equal.
-        team: the processes that train together, of which this is one; all end with the same weights and result.
-        keeper: gets the state at the ends of epochs; the team's first process alone asks it.
-        begin: the state of the same training after some epoch.
+        network: network to train; afterwards it is on the device, in evaluation mode.
+        train: samples to learn from.
+        settings: settings of the training.
+        frozen_encoder: whether to train only the head. The encoder then stays in evaluation mode, and without
+            augmentation it runs once over every sample.
+        seed: seed for the order of samples, the augmentation and dropout.
+        device: device on which to train; bfloat16 autocast is used only on CUDA.
+        val: samples of the val split, read only for stop ``val_accuracy``, which needs them.
+        progress: function called after every epoch with the epochs done and the greatest number of epochs; in the last
+            call both are equal.
+        team: the processes that train together, this one included; all end with the same weights and result.
+        keeper: receiver of the state at the ends of epochs; only the team's first process calls it.
+        begin: state of the same training after an earlier epoch.
 
     Returns:
-        What happened, epoch by epoch; no epoch if no sample can be read.
+        The outcome, epoch by epoch, with no epoch if no sample can be read.
 
     Raises:
-        InputError: the loss is not finite, or there is no val sample for stop ``val_accuracy``.
+        InputError: the loss is not finite, or stop ``val_accuracy`` has no val sample.
         StorageError: the store does not answer.
     """
     watched = val if settings.stop == "val_accuracy" else None
     if settings.stop == "val_accuracy" and (watched is None or not len(watched.images)):
         raise InputError("training.stop is val_accuracy, but no sample of the val split has a label")
     if begin is not None:
-        train.images.mark_unreadable({bad.index: bad.reason for bad in begin.course.unreadable_train})
+        train.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_train})
         if val is not None:
-            val.images.mark_unreadable({bad.index: bad.reason for bad in begin.course.unreadable_val})
+            val.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_val})
     network.to(device)
     with _own_random_state(seed + team.rank, device):
         generator = torch.Generator().manual_seed(seed)
@@ -129,8 +130,8 @@ def fit(
         if frozen_encoder and settings.augmentation == "none":
             learner = _HeadOnEmbeddings(network, train, watched, settings, device, team)
         else:
-            drawing = generator if team.size == 1 else torch.Generator().manual_seed(seed + 1 + team.rank)
-            learner = _WholeNetwork(network, train, watched, settings, frozen_encoder, drawing, device, team)
+            own = generator if team.size == 1 else torch.Generator().manual_seed(seed + 1 + team.rank)
+            learner = _WholeNetwork(network, train, watched, settings, frozen_encoder, own, device, team)
         training = _Training(learner, train, val, network.head.out_features, settings, generator, device, team)
         if begin is not None:
             training.restore(begin)
@@ -138,20 +139,21 @@ def fit(
     network.requires_grad_(True).eval()
     for examples in (train, val):
         if examples is not None:
-            examples.images.mark_unreadable({bad.index: bad.reason for bad in _unreadable(examples, team)})
+            examples.images.mark_unreadable({sample.index: sample.reason for sample in _unreadable(examples, team)})
     return result
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What one pass through a batch gives.
+    """The result of one forward pass over a batch.
 
     Attributes:
-        logits_nK: of this process's n rows, with gradients; a lone row may be there twice.
-        labels_n: theirs.
-        own_rows: of this process, a lone one counted once.
-        weight: of all processes' rows together, by which the summed loss is divided; None: of these rows.
-        rows: of all processes.
+        logits_nK: logits of this process's n rows, with gradients; a lone row may occur twice.
+        labels_n: labels of these rows.
+        own_rows: number of rows of this process, a lone row counted once.
+        weight: total weight of all processes' rows, by which the summed loss is divided; None stands for the weight of
+            these rows.
+        rows: number of rows of all processes.
     """
 
     logits_nK: Tensor
@@ -162,7 +164,7 @@ class _Step:
 
 
 class _Learner(Protocol):
-    """What is learned: the module, its passes over the training samples, its accuracy on the val split."""
+    """The module to train, with its passes over the training samples and its accuracy on the val split."""
 
     module: nn.Module
     team: Team
@@ -176,7 +178,7 @@ class _Learner(Protocol):
 
 
 class _Training:
-    """A training at the end of some epoch, and how it goes on."""
+    """A training at the end of an epoch, and the steps that continue it."""
 
     def __init__(
         self,
@@ -206,7 +208,7 @@ class _Training:
 
     def run(self, progress: Callable[[int, int], None], keeper: Keeper | None) -> FitResult:
         """Train to the end."""
-        reason = self._ended()
+        reason = self._reason_to_stop()
         while not reason:
             if not self._epoch():
                 reason = "no sample can be read"
@@ -214,9 +216,9 @@ class _Training:
             progress(len(self._losses), self._settings.max_epochs)
             val_accuracy = self._learner.val_accuracy()
             if val_accuracy is not None:
-                self._best.take(val_accuracy)
-            reason = self._ended()
-            self._keep(keeper)
+                self._best.update(val_accuracy)
+            reason = self._reason_to_stop()
+            self._save(keeper)
         if not self._best.epoch:
             self._learner.settle()
         else:
@@ -227,10 +229,10 @@ class _Training:
         )
 
     def _epoch(self) -> bool:
-        """Go through the samples once; return False where none of them can be read."""
+        """Train on every sample once; return False if none can be read."""
         team = self._learner.team
         loss_sum = torch.zeros((), device=self._device)
-        counts = torch.zeros(2, dtype=torch.int64, device=self._device)  # rows; of them predicted rightly
+        counts_2 = torch.zeros(2, dtype=torch.int64, device=self._device)  # rows, and correct predictions
         order_n = torch.randperm(len(self._train.images), generator=self._generator)
         for step in self._learner.passes(order_n, self._weight_K):
             if step.weight is None:
@@ -243,10 +245,10 @@ class _Training:
                 (loss * team.size).backward()  # type: ignore[no-untyped-call]
             self._optimiser.step()
             loss_sum += loss.detach() * step.rows
-            right_n = step.logits_nK.detach().argmax(dim=1) == step.labels_n
-            counts[0] += step.own_rows
-            counts[1] += right_n[: step.own_rows].sum()
-        rows, correct = team.total(counts).tolist()
+            correct_n = step.logits_nK.detach().argmax(dim=1) == step.labels_n
+            counts_2[0] += step.own_rows
+            counts_2[1] += correct_n[: step.own_rows].sum()
+        rows, correct = team.total(counts_2).tolist()
         if not rows:
             return False
         self._losses.append(team.total(loss_sum).item() / rows)
@@ -258,8 +260,8 @@ class _Training:
             )
         return True
 
-    def _ended(self) -> str:
-        """Return why the training is over, or an empty text."""
+    def _reason_to_stop(self) -> str:
+        """Return why the training ends here, or an empty text."""
         settings, done = self._settings, len(self._losses)
         if settings.stop == "train_accuracy" and done and self._accuracies[-1] >= settings.stop_accuracy:
             return f"training accuracy {self._accuracies[-1]:.4f} reached stop_accuracy = {settings.stop_accuracy}"
@@ -267,10 +269,10 @@ class _Training:
             return f"val accuracy has not improved for {settings.patience} epochs"
         return f"max_epochs = {settings.max_epochs} are done" if done == settings.max_epochs else ""
 
-    def _keep(self, keeper: Keeper | None) -> None:
+    def _save(self, keeper: Keeper | None) -> None:
         if not self._team.agrees(keeper is not None and keeper.is_due()):
             return
-        randomness = self._random_states()
+        random_states = self._random_states()
         unreadable = [_unreadable(examples, self._team) if examples else () for examples in (self._train, self._val)]
         if keeper is None or self._team.rank:
             return
@@ -286,27 +288,28 @@ class _Training:
             unreadable_train=unreadable[0],
             unreadable_val=unreadable[1],
         )
-        keeper.write(Checkpoint({name: value.cpu().contiguous() for name, value in state.items()} | randomness, course))
+        tensors = {name: value.cpu().contiguous() for name, value in state.items()}
+        keeper.write(Checkpoint(tensors | random_states, course))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Become what the training was."""
+        """Take over the state of a checkpoint."""
         course = checkpoint.course
         self._losses, self._accuracies = list(course.losses), list(course.accuracies)
-        self._learner.module.load_state_dict(_below("model.", checkpoint.tensors))
+        self._learner.module.load_state_dict(_with_prefix("model.", checkpoint.tensors))
         self._best.epoch, self._best.accuracies = course.best_epoch, list(course.val_accuracies)
         self._best.weights = {
-            name: value.to(self._device) for name, value in _below("best.", checkpoint.tensors).items()
+            name: value.to(self._device) for name, value in _with_prefix("best.", checkpoint.tensors).items()
         }
-        self._optimiser.restore(_below("optimiser.", checkpoint.tensors), course.steps)
-        randomness = _below(f"random.{self._team.rank}.", checkpoint.tensors)
-        self._generator.set_state(randomness["order"])
-        self._learner.generator.set_state(randomness["drawing"])
-        torch.set_rng_state(randomness["cpu"])
-        if "cuda" in randomness:
-            torch.cuda.set_rng_state(randomness["cuda"], self._device)
+        self._optimiser.restore(_with_prefix("optimiser.", checkpoint.tensors), course.steps)
+        random_states = _with_prefix(f"random.{self._team.rank}.", checkpoint.tensors)
+        self._generator.set_state(random_states["order"])
+        self._learner.generator.set_state(random_states["drawing"])
+        torch.set_rng_state(random_states["cpu"])
+        if "cuda" in random_states:
+            torch.cuda.set_rng_state(random_states["cuda"], self._device)
 
     def _random_states(self) -> dict[str, Tensor]:
-        """Return the state of every generator of every process, by name."""
+        """Return the states of all generators of all processes, by name."""
         own = {
             "order": self._generator.get_state(),
             "drawing": self._learner.generator.get_state(),
@@ -314,12 +317,14 @@ class _Training:
         }
         if self._device.type == "cuda":
             own["cuda"] = torch.cuda.get_rng_state(self._device)
-        every = {name: self._team.gathered(state) for name, state in own.items()}
-        return {f"random.{rank}.{name}": state for name, states in every.items() for rank, state in enumerate(states)}
+        gathered = {name: self._team.gathered(state) for name, state in own.items()}
+        return {
+            f"random.{rank}.{name}": state for name, states in gathered.items() for rank, state in enumerate(states)
+        }
 
 
 class _BestEpoch:
-    """Keeps the weights of the epoch with the greatest val accuracy, of equal ones the first."""
+    """Keeps the weights of the epoch with the greatest val accuracy; the first wins a tie."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -327,21 +332,21 @@ class _BestEpoch:
         self.accuracies: list[float] = []
         self.epoch = 0
 
-    def take(self, accuracy: float) -> None:
-        """Take note of the present epoch's accuracy."""
+    def update(self, accuracy: float) -> None:
+        """Record this epoch's accuracy, and keep its weights if it is the best so far."""
         self.accuracies.append(accuracy)
         if not self.epoch or accuracy > self.accuracies[self.epoch - 1]:
             self.epoch = len(self.accuracies)
             self.weights = {name: value.detach().clone() for name, value in self._module.state_dict().items()}
 
     def restore(self) -> float:
-        """Put the best epoch's weights back and return its accuracy."""
+        """Restore the best epoch's weights, and return its accuracy."""
         self._module.load_state_dict(self.weights)
         return self.accuracies[self.epoch - 1]
 
 
 class _WholeNetwork:
-    """Every pass goes through the network; a frozen encoder computes no gradients and stays in evaluation mode."""
+    """Every pass runs the whole network; a frozen encoder computes no gradients and stays in evaluation mode."""
 
     def __init__(
         self,
@@ -363,14 +368,14 @@ class _WholeNetwork:
         self._frozen = frozen_encoder
         self._device = device
         network.encoder.requires_grad_(not frozen_encoder)
-        self._running: nn.Module = network
+        self._runner: nn.Module = network
         self._encoder: nn.Module = network.encoder
         if team.size > 1:
-            self._running, twin = parallel(network, device)
+            self._runner, twin = parallel(network, device)
             self._encoder = twin.encoder
 
     def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]:
-        self._running.train()
+        self._runner.train()
         if self._frozen:
             self._encoder.eval()
         if self.team.size == 1:
@@ -385,23 +390,23 @@ class _WholeNetwork:
             weight = weight_K[labels_n].sum() if weight_K is not None else torch.ones_like(labels_n).sum()
             rows, weight = self.team.total(torch.stack([weight.new_tensor(len(labels_n)), weight]).double())
             if rows:
-                # all processes' statistics are one on CUDA, so that only a lone row of the whole batch is a lone row
+                # on CUDA statistics span all processes, so a row is doubled only if the whole batch has no other
                 twice = len(labels_n) == 1 and (self._device.type != "cuda" or rows == 1)
                 logits_nK = self._logits(images_nCSS, twice=twice)[: len(labels_n)]
                 yield _Step(logits_nK, labels_n, len(labels_n), weight.float(), int(rows))
 
     def _logits(self, images_nCSS: Tensor, *, twice: bool) -> Tensor:
-        """Return the logits of augmented images; of a lone one twice if so asked."""
+        """Return the logits of the augmented images; ``twice`` doubles a lone image."""
         images_nCSS = augment(images_nCSS.to(self._device), self._settings.augmentation, self.generator)
         with _precision(self._settings, self._device):
-            logits_nK: Tensor = self._running(_at_least_two(images_nCSS) if twice else images_nCSS)
+            logits_nK: Tensor = self._runner(_at_least_two(images_nCSS) if twice else images_nCSS)
         return logits_nK.float()
 
     def settle(self) -> None:
-        """Set the running statistics of batch normalisation to the training samples' under the present weights.
+        """Recompute the running statistics of batch normalisation over the training samples, with the present weights.
 
-        With few labels a training ends after a few steps, and the running averages still hold mostly their initial
-        values: a resnet18 that fits 100 digits then guesses.
+        With few labels a training ends after a few steps, when the running averages still consist mostly of their
+        initial values: a resnet18 that fits 100 digits then does no better than chance.
         """
         norms = [module for module in self.module.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
         if not norms or self._frozen:
@@ -410,13 +415,13 @@ class _WholeNetwork:
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            # no momentum: the plain mean over all batches
+            # without momentum, the plain mean over all batches
             norm.momentum = None
             norm.train()
         batch_size = max(_SETTLING_ROWS, self._settings.batch_size)
         own_n = self.team.own_batches(torch.arange(len(self._train.images)), batch_size)
         for images_nCSS, _ in _readable(self._train, batch_size, own_n):
-            # a lone row at the end would count as much as a full batch
+            # a lone row at the end would weigh as much as a full batch
             if len(images_nCSS) == 1 and (self.team.rank or int(norms[0].num_batches_tracked or 0)):
                 continue
             with torch.no_grad():
@@ -443,9 +448,9 @@ class _WholeNetwork:
 
 
 class _HeadOnEmbeddings:
-    """The encoder runs once over every sample; then the head learns from embeddings in memory.
+    """The encoder runs once over every sample; the head then learns from embeddings in memory.
 
-    A team divides the encoder's work among its processes; each then trains the same head by itself, to the same bits.
+    The processes of a team share the encoder's work; each then trains the same head on its own, to the same bits.
     """
 
     def __init__(
@@ -468,15 +473,14 @@ class _HeadOnEmbeddings:
     def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]:
         self.module.train()
         for part_n in pieces(order_n, self._batch_size):
-            places_n = self._train.places_N[part_n]
-            places_n = places_n[places_n >= 0]
-            if len(places_n):
-                labels_n = self._train.labels_n[places_n]
-                rows = len(labels_n)
-                yield _Step(self.module(self._train.embeddings_nD[places_n]), labels_n, rows, None, rows)
+            rows_n = self._train.row_N[part_n]
+            rows_n = rows_n[rows_n >= 0]
+            if len(rows_n):
+                logits_nK = self.module(self._train.embeddings_nD[rows_n])
+                yield _Step(logits_nK, self._train.labels_n[rows_n], len(rows_n), None, len(rows_n))
 
     def settle(self) -> None:
-        """Do nothing: the encoder has not changed, and the head has no statistics."""
+        """Do nothing, because the encoder does not change and the head has no statistics."""
 
     def val_accuracy(self) -> float | None:
         if self._val is None:
@@ -489,11 +493,11 @@ class _HeadOnEmbeddings:
 
 @dataclass(frozen=True)
 class _Embedded:
-    """Embeddings and labels of the readable ones of N samples; ``places_N`` is a sample's row, -1 for the others."""
+    """Embeddings and labels of the n readable samples among N; ``row_N`` has each sample's row, -1 if unreadable."""
 
     embeddings_nD: Tensor
     labels_n: Tensor
-    places_N: Tensor
+    row_N: Tensor
 
 
 def _embedded(
@@ -507,22 +511,22 @@ def _embedded(
             embeddings_bD = network.embed(batch.images_bCSS.to(device)).float()
         embeddings_ND[batch.index_n.to(device)] = embeddings_bD[: len(batch.index_n)]
     team.total(embeddings_ND)
-    examples.images.mark_unreadable({bad.index: bad.reason for bad in _unreadable(examples, team)})
+    examples.images.mark_unreadable({sample.index: sample.reason for sample in _unreadable(examples, team)})
     readable_n = examples.images.readable_n
-    places_N = torch.where(readable_n, readable_n.cumsum(0) - 1, -1)
+    row_N = torch.where(readable_n, readable_n.cumsum(0) - 1, -1)
     labels_n = examples.labels_n[readable_n].to(device)
-    return _Embedded(embeddings_ND[readable_n.to(device)], labels_n, places_N)
+    return _Embedded(embeddings_ND[readable_n.to(device)], labels_n, row_N)
 
 
 def _unreadable(examples: Examples, team: Team) -> tuple[Unreadable, ...]:
-    """Return the samples that any process has found unreadable so far, in order of index."""
+    """Return the samples that any process of the team could not read so far, in order of index."""
     own = [(index, reason) for index, reason in examples.images.reasons.items()]
-    found = dict(pair for text in team.texts(json.dumps(own)) for pair in json.loads(text))
-    return tuple(Unreadable(index=index, reason=found[index]) for index in sorted(found))
+    reasons = dict(pair for text in team.texts(json.dumps(own)) for pair in json.loads(text))
+    return tuple(Unreadable(index=index, reason=reasons[index]) for index in sorted(reasons))
 
 
 def _average_over_batches(norm: nn.BatchNorm1d | nn.BatchNorm2d, team: Team) -> None:
-    """Make running statistics, which are means over this process's batches, the means over all processes' batches."""
+    """Turn running statistics over this process's batches into those over all processes' batches."""
     tracked, mean, variance = norm.num_batches_tracked, norm.running_mean, norm.running_var
     assert tracked is not None
     assert mean is not None
@@ -531,17 +535,17 @@ def _average_over_batches(norm: nn.BatchNorm1d | nn.BatchNorm2d, team: Team) -> 
     if not int(team.total(tracked)):
         return
     for values in (mean, variance):
-        # without a batch they are what a reset leaves
+        # without a batch, they have the values of a reset
         values.mul_(own / tracked)
         team.total(values)
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _with_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def _readable(examples: Examples, batch_size: int, order_n: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and labels of the readable samples of every batch that has one."""
+    """Yield the images and labels of the readable samples of each batch that has any."""
     for batch in examples.images.batches(batch_size, order_n):
         if batch.readable_n.any():
             images_nCSS = batch.images_bCSS[: len(batch.index_n)][batch.readable_n]
@@ -549,7 +553,7 @@ def _readable(examples: Examples, batch_size: int, order_n: Tensor | None = None
 
 
 def _at_least_two(rows: Tensor) -> Tensor:
-    """Return a lone row twice: batch normalisation cannot learn from one."""
+    """Double a lone row, because batch normalisation cannot learn from one row."""
     return rows if len(rows) > 1 else torch.cat([rows, rows])
 
 
@@ -558,7 +562,7 @@ def _share(part: int, whole: int) -> float:
 
 
 def _class_weights(labels_n: Tensor, classes: int, settings: TrainingSettings, device: torch.device) -> Tensor | None:
-    """Return a weight a class, inverse to its count, so that the weights of all samples have mean 1."""
+    """Return a weight per class, inverse to its count, such that the samples' weights have mean 1."""
     if settings.class_weights == "none":
         return None
     count_K = labels_n.bincount(minlength=classes)
@@ -574,7 +578,7 @@ def _precision(settings: TrainingSettings, device: torch.device) -> AbstractCont
 
 @contextmanager
 def _own_random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the global state, which dropout draws from, and put it back afterwards."""
+    """Seed the global random state, from which dropout draws, and restore it afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":

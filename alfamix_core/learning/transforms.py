@@ -1,21 +1,21 @@
-"""What happens to pixels between the file and the first layer: augmentation and normalisation.
+"""Augmentation and normalisation of pixels before the model's first layer.
 
-Whole batches at once, on the device, with random numbers from a generator that is passed in: torchvision's transforms
-v2 work image by image and draw from the global state. The arithmetic is theirs to the bit (tests compare them), and
-torchvision need not be imported.
+They process whole batches on the device, with random numbers from a generator that is passed in, whereas torchvision's
+transforms v2 draw one set of random numbers for a whole batch, from the global state. The arithmetic equals theirs to
+the bit, as tests show, without importing torchvision.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# of ImageNet, which every pretrained classification model of torchvision expects; for grey, their means
+# those of ImageNet, which every pretrained classification model of torchvision expects; for grey, their averages
 _MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
 _STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
 
 
 def normalise(images_nCSS: Tensor) -> Tensor:
-    """Return pixels as the model's first layer wants them: about zero mean and unit variance.
+    """Return pixels with about zero mean and unit variance, as the model's first layer expects.
 
     Args:
         images_nCSS: (n, C, size, size) uint8, C 1 or 3.
@@ -23,21 +23,21 @@ def normalise(images_nCSS: Tensor) -> Tensor:
     Returns:
         The same shape, float32.
     """
-    count = images_nCSS.shape[1]
-    mean = torch.tensor(_MEAN[count], device=images_nCSS.device).reshape(-1, 1, 1)
-    std = torch.tensor(_STD[count], device=images_nCSS.device).reshape(-1, 1, 1)
+    channel_count = images_nCSS.shape[1]
+    mean = torch.tensor(_MEAN[channel_count], device=images_nCSS.device).reshape(-1, 1, 1)
+    std = torch.tensor(_STD[channel_count], device=images_nCSS.device).reshape(-1, 1, 1)
     return images_nCSS.float().div_(255).sub_(mean).div_(std)
 
 
 def augment(images_nCSS: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Change training images at random, each in its own way.
+    """Change each training image at random, independently of the others.
 
     Args:
         images_nCSS: (n, C, size, size) uint8.
-        kind: ``none``; ``flip``: left to right, every second image; ``crop``: a shift by up to an eighth of the side,
-            what comes in is mirrored at the edge; ``flip_crop``: both.
-        generator: on the CPU, whatever the images' device, so that a seed means the same everywhere. What is drawn
-            depends on kind and n alone.
+        kind: ``none``; ``flip``, left to right with probability 1/2; ``crop``, a shift by up to an eighth of the side,
+            where the image is mirrored at its edges; or ``flip_crop``, both.
+        generator: generator on the CPU, whatever the images' device, so that a seed has one meaning everywhere. The
+            numbers drawn depend only on ``kind`` and n.
 
     Returns:
         The same shape and dtype.
@@ -54,12 +54,12 @@ def augment(images_nCSS: Tensor, kind: str, generator: torch.Generator) -> Tenso
 
 
 def _crop(images_nCSS: Tensor, shift_2n: Tensor, margin: int) -> Tensor:
-    """Return each image, mirrored outwards by a margin, from its own row and column on."""
+    """Mirror each image outwards by a margin, and cut its square from its own row and column."""
     count, size = len(images_nCSS), images_nCSS.shape[-1]
-    # reflection is not written for uint8
+    # reflection is not implemented for uint8
     wide = pad(images_nCSS.float(), (margin,) * 4, mode="reflect").to(images_nCSS.dtype)
     span = torch.arange(size, device=images_nCSS.device)
     rows_nS1 = (shift_2n[0][:, None] + span)[:, :, None]
     columns_n1S = (shift_2n[1][:, None] + span)[:, None, :]
-    each_n11 = torch.arange(count, device=images_nCSS.device)[:, None, None]
-    return wide[each_n11, :, rows_nS1, columns_n1S].permute(0, 3, 1, 2).contiguous()
+    image_n11 = torch.arange(count, device=images_nCSS.device)[:, None, None]
+    return wide[image_n11, :, rows_nS1, columns_n1S].permute(0, 3, 1, 2).contiguous()

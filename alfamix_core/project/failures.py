@@ -20,7 +20,7 @@ from alfamix_core.telemetry.measures import Stopwatch
 
 @contextmanager
 def reported(stage: str, project_uri: str, key: str = "", shard: str = "", run_id: str = "") -> Iterator[None]:
-    """Run a stage's work; turn a deliberate error into its line, its record and its exit status.
+    """Run one attempt at a stage's work; turn a deliberate error into its line, its record and its exit status.
 
     Args:
         stage: its name.
@@ -32,16 +32,20 @@ def reported(stage: str, project_uri: str, key: str = "", shard: str = "", run_i
     Raises:
         SystemExit: with status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
     """
+    with ending(stage, project_uri, key, shard, run_id):
+        begin(stage, project_uri, key, shard, run_id)
+        yield
+
+
+@contextmanager
+def ending(stage: str, project_uri: str, key: str = "", shard: str = "", run_id: str = "") -> Iterator[None]:
+    """Do the part of ``reported`` that happens once, however many attempts the block makes. See there."""
     where = {"project": _name(project_uri), "round": number_of(key) if key else 0, "stage": stage, "shard": shard}
     with events.context(**where), events.libraries_as_events():
         emit("started")
         watch = Stopwatch()
         try:
             events.form()
-            if key or run_id:
-                _stop_a_hopeless_retry(open_store(project_uri), key, run_id, stage, shard)
-            if key:
-                _mark_attempt(project_uri, key, stage, shard)
             yield
         except AlfamixError as error:
             line = " ".join(str(error).split())
@@ -49,6 +53,19 @@ def reported(stage: str, project_uri: str, key: str = "", shard: str = "", run_i
             emit("failed", status=error.exit_status, line=line)
             raise SystemExit(error.exit_status) from None
         emit("finished", seconds=watch.seconds, telemetry_seconds=overhead.seconds())
+
+
+def begin(stage: str, project_uri: str, key: str = "", shard: str = "", run_id: str = "") -> None:
+    """Mark one more attempt at a stage, unless this very run already failed here on wrong input. See ``reported``.
+
+    Raises:
+        InputError: it did; trying again cannot help.
+        StorageError: the project's store does not answer.
+    """
+    if key or run_id:
+        _stop_a_hopeless_retry(open_store(project_uri), key, run_id, stage, shard)
+    if key:
+        _mark_attempt(project_uri, key, stage, shard)
 
 
 def read_failures(store: Store, number: int) -> list[Failure]:

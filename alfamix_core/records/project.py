@@ -84,7 +84,7 @@ class RoundSettings(Record):
     min_new_samples: int = Field(1, ge=0, description="samples since the last round that suffice for a new one")
     max_hours: float = Field(12.0, gt=0, le=720, description="a round's deadline, hours")
     shard_size: int = Field(50_000, ge=1, description="pool samples in one shard, until max_shards is reached")
-    max_shards: int = Field(16, ge=1, le=16, description="parallel embed and score tasks at most")
+    max_shards: int = Field(16, ge=1, le=256, description="maximum number of shards of the pool")
 
 
 class QueueSettings(Record):

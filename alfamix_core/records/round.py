@@ -126,7 +126,7 @@ class Round(Record):
     settings: Project
     champion: Champion = Field(description="as it was when the round was planned: what a warm start begins from")
     counts: Counts
-    shards: int = Field(ge=1, le=16)
+    shards: int = Field(ge=1, le=256)
     digest: str = Field(description="digest of all that the snapshot is a function of")
     fresh: int = Field(0, ge=0, description="how often everything was computed again, whatever was cached")
     objects: dict[ObjectName, str] = Field(default_factory=dict, description="SHA-256 of what it produced, by name")

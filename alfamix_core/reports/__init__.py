@@ -1,1 +1,1 @@
-"""One self-contained HTML file for a round and one for the project: no request, no torch, the same bytes each time."""
+"""A self-contained HTML page for a round and one for the project: no requests, no torch, reproducible bytes."""

@@ -1,4 +1,4 @@
-"""How many labels each class has, and how many of the queries look like it."""
+"""The number of labels of each class, and of queries that the model predicts to be of it."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """One class: labels so far and queries by suggestion, each also in percent of the largest class."""
+    """The balance of one class.
+
+    Attributes:
+        name: name of the class.
+        labels: number of labels so far.
+        queries: number of queries whose suggestion is the class.
+        labels_share: ``labels`` in percent of the class with most labels.
+        queries_share: ``queries`` in percent of the class with most queries.
+    """
 
     name: str
     labels: int
@@ -19,12 +27,12 @@ class ClassBalance:
 def class_balance(
     classes: Sequence[str], label_counts: Mapping[str, int], suggestions: Iterable[str]
 ) -> list[ClassBalance]:
-    """Return one row a class, in the order of ``classes``.
+    """Return one row per class, in the order of ``classes``.
 
     Args:
         classes: every class of the project.
-        label_counts: labels by class; a class that is missing has none.
-        suggestions: the predicted class of each query; the empty ones belong to no row.
+        label_counts: number of labels by class; a missing class has none.
+        suggestions: predicted class of each query; empty suggestions count in no row.
     """
     queries = Counter(suggestions)
     most_labels = max((label_counts.get(name, 0) for name in classes), default=0) or 1
@@ -42,15 +50,15 @@ def class_balance(
 
 
 def balance_in_words(counts: Mapping[str, int]) -> str:
-    """Return which class has most and which least, and how far apart they are; empty without labels."""
+    """Return a sentence on the classes with most and fewest labels and their ratio; empty without labels."""
     if not any(counts.values()):
         return ""
     most = max(counts, key=lambda name: counts[name])
     least = min(counts, key=lambda name: counts[name])
     if not counts[least]:
         without = sum(not count for count in counts.values())
-        return f"{without} of {len(counts)} classes without a label; most: {most} ({counts[most]:,})."
+        return f"{without} of {len(counts)} classes have no label; most: {most} ({counts[most]:,})."
     if counts[most] == counts[least]:
         return f"{counts[most]:,} {'label' if counts[most] == 1 else 'labels'} in each class."
-    times = counts[most] / counts[least]
-    return f"Most: {most} ({counts[most]:,}), least: {least} ({counts[least]:,}), {times:.1f} times apart."
+    ratio = counts[most] / counts[least]
+    return f"Most: {most} ({counts[most]:,}), fewest: {least} ({counts[least]:,}), a ratio of {ratio:.1f}."

@@ -1,7 +1,7 @@
-"""Where the marks of a chart go: percentages of its area, so that one drawing fits a phone and a wall.
+"""The layout of charts, in percent of their area, so that one drawing fits every size of screen.
 
 The templates in charts.html draw what is computed here. Labels are HTML beside the drawing, because text in a scaled
-drawing is unreadable on a phone; colours are variables of the stylesheet, so that they follow light and dark.
+drawing is unreadable on a phone. Colours are variables of the stylesheet, so that they follow the light or dark theme.
 """
 
 import math
@@ -29,11 +29,11 @@ class MapPoint:
     """A sample on the map.
 
     Attributes:
-        sample_id: as in the manifest.
-        kind: what is known of it.
-        x: any finite number; all points of a map are drawn to one scale.
-        y: likewise; grows upwards.
-        name: its class: the label of a labelled sample, else what the model predicts; may be empty.
+        sample_id: id of the sample, as in the manifest.
+        kind: state of the sample.
+        x: horizontal coordinate, finite, in any unit; both axes have one scale.
+        y: vertical coordinate, finite, growing upwards.
+        name: label of a labelled sample, predicted class of any other; may be empty.
     """
 
     sample_id: str
@@ -45,7 +45,7 @@ class MapPoint:
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis (percent of its length, from its start) and the text there."""
+    """A position on an axis, in percent of its length from its start, and the text there."""
 
     at: float
     text: str
@@ -53,7 +53,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """A measured point: percent from the left and from the top, what hovering says, how it looks."""
+    """A measured point.
+
+    Attributes:
+        x: distance from the left, in percent.
+        y: distance from the top, in percent.
+        tip: text of the tooltip.
+        hollow: whether the mark is drawn as an outline.
+        here: whether the mark is that of the page's own round.
+    """
 
     x: float
     y: float
@@ -64,7 +72,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """A series: its look is colour, shape and dash, so that colour is never alone."""
+    """A series; colour, shape and dash together tell it apart, never colour alone."""
 
     name: str
     colour: int
@@ -76,7 +84,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Curves over two labelled axes."""
+    """Curves with two labelled axes."""
 
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
@@ -86,7 +94,15 @@ class LineChart:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin: percent from the left, width, and the heights of all candidates and of those asked."""
+    """One bin of a histogram; all lengths are in percent.
+
+    Attributes:
+        x: distance from the left.
+        width: width of the bin.
+        height: height for all candidates in the bin.
+        asked_height: height for the candidates in the bin that were asked.
+        tip: text of the tooltip.
+    """
 
     x: float
     width: float
@@ -97,7 +113,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many candidates have which score, those asked within them."""
+    """A histogram of the candidates' scores; inside it, that of the candidates that were asked."""
 
     bars: tuple[Bar, ...]
     x_ticks: tuple[Tick, ...]
@@ -109,7 +125,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class MapMark:
-    """A point in the square of side ``MAP_SIDE``."""
+    """A point of the map, with its coordinates in the square of side ``MAP_SIDE``."""
 
     point: MapPoint
     x: int
@@ -117,7 +133,7 @@ class MapMark:
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Return round numbers within [low, high], at most about ``wanted``, in steps of 1, 2 or 5 times a power of ten."""
+    """Return about ``wanted`` round numbers within [low, high], in steps of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * (1 - 1e-9))
@@ -129,27 +145,28 @@ def learning_curve(series: Mapping[str, Sequence[CurvePoint]], here: int | None 
     """Lay out accuracy against labels.
 
     Args:
-        series: points by name of the campaign; those without an accuracy are left out.
-        here: the round to be marked, in the first series.
+        series: points by name of the campaign; points without an accuracy are left out.
+        here: number of the round to mark in the first series.
 
     Returns:
-        The chart, or None when no point has an accuracy.
+        The chart, or None if no point has an accuracy.
     """
     points = {name: measured(line) for name, line in series.items()}
-    everything = [pair for line in points.values() for pair in line]
-    if not everything:
+    all_pairs = [pair for line in points.values() for pair in line]
+    if not all_pairs:
         return None
-    left, right = _padded([float(p.labels) for p, _ in everything], 0.03, at_least=1.0)
-    low, high = _padded([accuracy for _, accuracy in everything], 0.12, at_least=0.04)
+    left, right = _padded([float(p.labels) for p, _ in all_pairs], 0.03, at_least=1.0)
+    low, high = _padded([accuracy for _, accuracy in all_pairs], 0.12, at_least=0.04)
     low, high = max(low, 0.0), min(high, 1.0)
-    best = high if max(accuracy for _, accuracy in everything) < high else high + 0.02 * (high - low)
+    # an accuracy of 1 keeps its mark inside the area
+    top = high if max(accuracy for _, accuracy in all_pairs) < high else high + 0.02 * (high - low)
     lines = []
     for index, (name, pairs) in enumerate(points.items()):
         prefix = f"{name}, " if len(points) > 1 else ""
         marks = tuple(
             Mark(
                 x=_percent(p.labels, left, right),
-                y=100 - _percent(accuracy, low, best),
+                y=100 - _percent(accuracy, low, top),
                 tip=f"{prefix}round {p.round}: {accuracy:.1%} with {p.labels:,} labels"
                 + (", promoted" if p.promoted else ""),
                 hollow=len(points) == 1 and not p.promoted,
@@ -172,7 +189,7 @@ def learning_curve(series: Mapping[str, Sequence[CurvePoint]], here: int | None 
     return LineChart(
         lines=tuple(lines),
         x_ticks=tuple(Tick(_percent(x, left, right), f"{x:,.0f}") for x in ticks(left, right) if x == int(x)),
-        y_ticks=tuple(Tick(_percent(y, low, best), f"{y:.{digits}%}") for y in steps),
+        y_ticks=tuple(Tick(_percent(y, low, top), f"{y:.{digits}%}") for y in steps),
         summary="Accuracy on the test split against labels. "
         + "; ".join(
             f"{name}: from {pairs[0][1]:.1%} with {pairs[0][0].labels:,} labels "
@@ -184,13 +201,13 @@ def learning_curve(series: Mapping[str, Sequence[CurvePoint]], here: int | None 
 
 
 def histogram(values: Sequence[float], asked: Sequence[float], name: str, cut: float | None = None) -> Histogram | None:
-    """Lay out how many values fall into which bin.
+    """Lay out a histogram.
 
     Args:
-        values: of all candidates, as people read them; finite.
-        asked: of the candidates that were asked: drawn inside the bars.
-        name: what the values are called.
-        cut: a value to be marked, such as the cap that was reached.
+        values: values of all candidates, as people read them; finite.
+        asked: values of the candidates that were asked, drawn inside the bars.
+        name: name of the values.
+        cut: value to mark, such as the cap that was reached.
 
     Returns:
         The chart, or None without values. A long tail is left off the axis and counted in ``beyond``.
@@ -214,10 +231,11 @@ def histogram(values: Sequence[float], asked: Sequence[float], name: str, cut: f
             x=round(100 * i / bins, 3),
             width=round(100 / bins, 3),
             height=_percent(count, 0, top),
-            asked_height=_percent(chosen, 0, top),
-            tip=f"{name} {low + i * width:.3g} to {low + (i + 1) * width:.3g}: {count:,} candidates, {chosen:,} asked",
+            asked_height=_percent(asked_count, 0, top),
+            tip=f"{name} {low + i * width:.3g} to {low + (i + 1) * width:.3g}: {count:,} candidates, "
+            f"{asked_count:,} asked",
         )
-        for i, (count, chosen) in enumerate(zip(counts, asked_counts, strict=True))
+        for i, (count, asked_count) in enumerate(zip(counts, asked_counts, strict=True))
     )
     inside = sum(counts)
     return Histogram(
@@ -232,7 +250,7 @@ def histogram(values: Sequence[float], asked: Sequence[float], name: str, cut: f
 
 
 def place(points: Sequence[MapPoint]) -> list[MapMark]:
-    """Return the points in the square, to one scale, y upwards, in the order pool, labelled, queried."""
+    """Place the points in the square, with one scale for both axes; pool first, then labelled, then queried."""
     if not points:
         return []
     xs, ys = [p.x for p in points], [p.y for p in points]

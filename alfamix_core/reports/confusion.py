@@ -1,4 +1,4 @@
-"""What a confusion matrix says of each class, and which classes are taken for which."""
+"""Scores of each class from a confusion matrix, and the most frequent mistakes."""
 
 import math
 from collections.abc import Sequence
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class on the test split; None where a ratio has no denominator.
+    """The scores of one class on the test split; a ratio without a denominator is None.
 
     Attributes:
-        support: test samples with this label.
-        predicted: test samples that the model says are of this class.
-        precision: share of ``predicted`` that is right.
-        recall: share of ``support`` that is found.
-        f1: their harmonic mean; 0 when neither is above 0, None when the class is neither labelled nor predicted.
+        name: name of the class.
+        support: number of test samples with this label.
+        predicted: number of test samples for which the model predicts this class.
+        precision: share of ``predicted`` that is correct.
+        recall: share of ``support`` that the model predicts correctly.
+        f1: harmonic mean of precision and recall; 0 if both are 0, None if the class is neither a label nor predicted.
     """
 
     name: str
@@ -27,7 +28,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A label taken for another class: how often, and which share of that label."""
+    """A label mistaken for another class: the number of times, and their share of the label's samples."""
 
     label: str
     prediction: str
@@ -36,7 +37,7 @@ class Mistake:
 
 
 def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
-    """Return one row a class, in the order of ``classes``; ``confusion`` is (K, K), row = label."""
+    """Return one row per class, in the order of ``classes``; ``confusion`` is (K, K), row = label."""
     columns = [sum(column) for column in zip(*confusion, strict=True)]
     return [
         ClassScore(
@@ -52,18 +53,18 @@ def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
 
 
 def mistakes(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 10) -> list[Mistake]:
-    """Return the most frequent confusions, most first, ties in the order of the classes."""
-    found = [
+    """Return the most frequent mistakes, most frequent first, ties in the order of the classes."""
+    all_mistakes = [
         Mistake(classes[label], classes[prediction], count, count / sum(row))
         for label, row in enumerate(confusion)
         for prediction, count in enumerate(row)
         if label != prediction and count
     ]
-    return sorted(found, key=lambda mistake: -mistake.count)[:most]
+    return sorted(all_mistakes, key=lambda mistake: -mistake.count)[:most]
 
 
 def accuracy_interval(confusion: Sequence[Sequence[int]]) -> tuple[float, float] | None:
-    """Return the 95 % interval of the accuracy that so many test samples allow; None without samples.
+    """Return the 95 % confidence interval of the accuracy, given the number of test samples; None without samples.
 
     Source:
         Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
@@ -76,3 +77,26 @@ def accuracy_interval(confusion: Sequence[Sequence[int]]) -> tuple[float, float]
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return centre - half, centre + half
+
+
+def mistakes_page(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 50) -> str:
+    """Return the most frequent confusions as a Markdown table, for a page that shows no matrix of many classes.
+
+    Args:
+        classes: K names.
+        confusion: (K, K) counts, row = label; empty where nothing was measured.
+        most: rows at most.
+    """
+    found = mistakes(classes, confusion, most)
+    if not found:
+        return "No mistakes: either every test sample was right, or there is none.\n"
+    lines = [
+        f"The {len(found)} most frequent mistakes of {len(classes)} classes on the test split.",
+        "",
+        "| label | taken for | samples | share of the label |",
+        "|---|---|---:|---:|",
+    ]
+    for each in found:
+        names = (name.replace("|", "\\|") for name in (each.label, each.prediction))
+        lines.append(f"| {' | '.join(names)} | {each.count} | {each.share:.1%} |")
+    return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""A point of a learning curve, and how a round's record becomes one."""
+"""The points of a learning curve, made from the rounds' records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from alfamix_core.records.round import Round
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """How good the model of one round was, and on how many labels.
+    """The quality of one round's model, and the number of labels it was trained on.
 
     Attributes:
-        round: its number, from 1.
-        labels: labels of the train split that the model was fitted on.
-        accuracy: on the test split, in [0, 1]; None without test labels.
-        macro_f1: on the test split, in [0, 1]; None without test labels.
+        round: number of the round, from 1.
+        labels: number of labels of the train split on which the model was trained.
+        accuracy: accuracy on the test split, in [0, 1]; None without test labels.
+        macro_f1: macro-averaged F1 on the test split, in [0, 1]; None without test labels.
         promoted: whether the model became the champion.
     """
 
@@ -26,7 +26,7 @@ class CurvePoint:
 
 
 def point_of(record: Round) -> CurvePoint:
-    """Return a round's point: the train labels it was planned with and what its outcome measured."""
+    """Return a round's point: the number of train labels it was planned with, and the metrics of its outcome."""
     metrics = record.outcome.metrics if record.outcome else {}
     return CurvePoint(
         round=record.number,
@@ -38,5 +38,5 @@ def point_of(record: Round) -> CurvePoint:
 
 
 def measured(points: Iterable[CurvePoint]) -> list[tuple[CurvePoint, float]]:
-    """Return the points that have an accuracy, with it, in order of round."""
+    """Return the points that have an accuracy, each with its accuracy, in order of round."""
     return [(p, p.accuracy) for p in sorted(points, key=lambda p: p.round) if p.accuracy is not None]

@@ -1,4 +1,4 @@
-"""What the pages show, gathered from the project's files."""
+"""The pages, filled with values from the project's files."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -32,23 +32,23 @@ def round_page(
     """Return a round's page as HTML.
 
     Args:
-        store: the project, for the earlier rounds' points of the learning curve.
-        record: the round as it was planned.
-        outcome: what it came to.
-        chosen: its queries, best first.
-        account: how they were chosen.
-        quality: of its model.
-        log: of all its stages.
-        thumbnails: folder of its queries' pictures.
+        store: store of the project, for the earlier rounds' points of the learning curve.
+        record: record of the round as planned.
+        outcome: outcome of the round.
+        chosen: queries of the round, best first.
+        account: account of how they were chosen.
+        quality: evaluation of the round's model.
+        log: log of all its stages.
+        thumbnails: folder with the queries' thumbnails.
     """
-    present = record.model_copy(update={"state": "exported", "outcome": outcome})
+    exported = record.model_copy(update={"state": "exported", "outcome": outcome})
     earlier = [point_of(other) for other in rounds.read_all(store) if other.number < record.number]
     pictures = {path.stem: path.read_bytes() for path in sorted(thumbnails.glob("*.webp"))}
     return round_report.render(
         RoundReport(
-            round=present,
+            round=exported,
             promotion=quality.promotion,
-            curve=(*earlier, point_of(present)),
+            curve=(*earlier, point_of(exported)),
             queries=tuple(chosen),
             thumbnails=pictures,
             label_counts=outcome.labels,
@@ -69,9 +69,9 @@ def project_page(
     """Return the project's page as HTML.
 
     Args:
-        store: the project.
-        now: the moment at which queries are judged to have expired.
-        campaigns: curves to compare, by name.
+        store: store of the project.
+        now: present time, which decides whether queries have expired.
+        campaigns: learning curves to compare, by name.
         pages: relative address of each round's page, by number.
     """
     settings = rounds.read_settings(store)
@@ -80,7 +80,7 @@ def project_page(
     records = tuple(rounds.read_all(store))
     serving, _ = champion.read(store)
     advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
-    words = (advice.text, advice.forecast.text if advice.forecast else "")
+    sentences = (advice.text, advice.forecast.text if advice.forecast else "")
     return project_report.render(
         ProjectReport(
             settings=settings,
@@ -88,7 +88,7 @@ def project_page(
             champion=serving,
             counts=counts,
             open_queries=counts.queried,
-            advice=tuple(f"{line[0].upper()}{line[1:]}." for line in words if line),
+            advice=tuple(f"{line[0].upper()}{line[1:]}." for line in sentences if line),
             label_counts={record.number: record.outcome.labels for record in records if record.outcome},
             campaigns=campaigns or {},
             pages=pages or {},

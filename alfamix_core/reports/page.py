@@ -1,4 +1,4 @@
-"""From a template and values to one HTML file that asks nothing of the network."""
+"""A template and its values become one HTML file that needs no network."""
 
 import base64
 import hashlib
@@ -12,10 +12,10 @@ _SIGNATURES = ((b"\x89PNG\r\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (
 
 
 def render_page(template: str, **values: object) -> str:
-    """Return the filled template with stylesheet and script inside.
+    """Return the filled template, including its stylesheet and script.
 
-    The page forbids itself every request and every script but its own (by hash), so that even a hole in the escaping
-    could not call anywhere; styles stay open because bars carry their length as a style.
+    The page's content security policy forbids all requests and all scripts except its own (by hash), so that even a
+    flaw in the escaping could not reach the network. Inline styles stay allowed, because bars have their length as one.
     """
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -32,7 +32,7 @@ def render_page(template: str, **values: object) -> str:
 
 
 def data_uri(data: bytes | None) -> str:
-    """Return a PNG, JPEG or WebP as the address of itself; empty for no data or another format."""
+    """Return a PNG, JPEG or WebP file as a data URI; empty for no data or another format."""
     for signature, kind in _SIGNATURES:
         if data is not None and data.startswith(signature):
             return f"data:{kind};base64,{base64.b64encode(data).decode()}"
@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in the largest decimal unit that keeps it above 1."""
+    """Return a number of bytes in the largest decimal unit in which it is at least 1."""
     amount = float(count)
     for unit in ("B", "kB", "MB"):
         if amount < 1000:
@@ -66,7 +66,7 @@ def size(count: int) -> str:
 
 
 def number(value: float) -> str:
-    """Return a whole number with separators, any other with four significant digits."""
+    """Return a whole number with thousands separators, any other number with four significant digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
@@ -76,7 +76,7 @@ def words(name: str) -> str:
 
 
 def signed(difference: float) -> str:
-    """Return a difference of two shares, in hundredths, with a typographer's sign: ``−0.5``."""
+    """Return a difference of two shares in hundredths, with a true minus sign: ``−0.5``."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
@@ -91,7 +91,7 @@ def plural(count: int, noun: str, several: str = "") -> str:
 
 
 def sentence(text: str) -> str:
-    """Return the text with a full stop, unless it ends a sentence already."""
+    """Return the text with a full stop, unless it already ends like a sentence."""
     return text if text.endswith((".", "!", "?", "…")) else text + "."
 
 

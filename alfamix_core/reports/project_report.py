@@ -1,4 +1,4 @@
-"""The page of a project: its rounds side by side, what they gained, and what is open."""
+"""The page of a project: its rounds side by side, their gains, and its open queries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +19,15 @@ class ProjectReport:
     """Everything that the page shows; a section whose field is empty says so.
 
     Attributes:
-        settings: the project's, as they are now.
-        rounds: every round's record; any order.
-        champion: which round's model serves; None when unknown.
-        counts: samples by what is known of them, now; those of the newest round when None.
-        open_queries: asked and not yet answered, now.
-        advice: whether another round is worth it and what it may bring, as whole sentences.
-        label_counts: by round number, the labels by class name with which the round was planned.
-        campaigns: curves to compare, by name; may include this project's own.
-        pages: relative address of each round's page, by number.
+        settings: present settings of the project.
+        rounds: records of all rounds, in any order.
+        champion: record of the champion; None if unknown.
+        counts: present number of samples by state; None stands for the counts of the newest round.
+        open_queries: present number of queries that wait for an answer.
+        advice: whole sentences on whether another round is worth it and what it may gain.
+        label_counts: number of labels by class name with which each round was planned, by round number.
+        campaigns: learning curves to compare, by name; may include the project's own.
+        pages: address of each round's page, by round number.
     """
 
     settings: Project
@@ -43,7 +43,15 @@ class ProjectReport:
 
 @dataclass(frozen=True)
 class CampaignRow:
-    """A line of the comparison: means are over the rounds that have an accuracy; None when none has."""
+    """A row of the comparison.
+
+    Attributes:
+        name: name of the campaign.
+        rounds: number of rounds that have an accuracy.
+        mean: mean accuracy over these rounds; None if there are none.
+        first: point of the first of these rounds; None if there are none.
+        last: point of the last of these rounds; None if there are none.
+    """
 
     name: str
     rounds: int
@@ -57,8 +65,8 @@ def render(report: ProjectReport) -> str:
     rounds = sorted(report.rounds, key=lambda record: record.number)
     counts = report.counts or (rounds[-1].counts if rounds else Counts())
     curve = [point_of(record) for record in rounds]
-    by_round = sorted(report.label_counts)
-    newest = report.label_counts[by_round[-1]] if by_round else {}
+    numbers = sorted(report.label_counts)
+    newest = report.label_counts[numbers[-1]] if numbers else {}
     return render_page(
         "project.html",
         report=report,
@@ -71,7 +79,7 @@ def render(report: ProjectReport) -> str:
         curve=learning_curve({report.settings.name: curve}),
         comparison=learning_curve(report.campaigns),
         campaigns=campaign_rows(report.campaigns),
-        by_round=by_round,
+        by_round=numbers,
         most_labels=max((count for counts in report.label_counts.values() for count in counts.values()), default=0),
         balance_words=balance_in_words({name: newest.get(name, 0) for name in report.settings.classes}),
         setting_rows=setting_rows(report.settings),
@@ -79,25 +87,25 @@ def render(report: ProjectReport) -> str:
 
 
 def headline(report: ProjectReport) -> list[str]:
-    """Return the project in a few plain sentences: how far it is, what serves, what waits for people."""
+    """Return the project in a few sentences: its progress, its champion, and the queries that wait for people."""
     if not report.rounds:
-        return ["No round yet: alfamix round starts the first one."]
+        return ["There is no round yet: alfamix round starts the first one."]
     measures = measured([point_of(record) for record in report.rounds])
     sentences = []
     if measures:
         (first, start), (last, end) = measures[0], measures[-1]
         if first.round == last.round:
-            sentences.append(f"Right on {end:.1%} of the test split with {last.labels:,} training labels.")
+            sentences.append(f"The accuracy on the test split is {end:.1%} with {last.labels:,} training labels.")
         else:
             sentences.append(
-                f"From {start:.1%} with {first.labels:,} training labels to {end:.1%} with {last.labels:,}, "
-                f"in {plural(len(report.rounds), 'round')}."
+                f"The accuracy on the test split went from {start:.1%} with {first.labels:,} training labels to "
+                f"{end:.1%} with {last.labels:,} in {plural(len(report.rounds), 'round')}."
             )
     else:
-        sentences.append(f"{plural(len(report.rounds), 'round')} so far, none with an accuracy.")
+        sentences.append(f"{plural(len(report.rounds), 'round')} so far, none of them with an accuracy.")
     if report.champion:
         number = report.champion.round
-        sentences.append(f"The champion is round {number}." if number else "No champion yet.")
+        sentences.append(f"The champion is the model of round {number}." if number else "There is no champion yet.")
     if report.open_queries:
         verb = "waits" if report.open_queries == 1 else "wait"
         sentences.append(f"{plural(report.open_queries, 'query', 'queries')} {verb} for an answer.")
@@ -105,10 +113,10 @@ def headline(report: ProjectReport) -> list[str]:
 
 
 def campaign_rows(campaigns: Mapping[str, Sequence[CurvePoint]]) -> list[CampaignRow]:
-    """Return one row a campaign, in the given order."""
+    """Return one row per campaign, in the given order."""
     rows = []
-    for name, line in campaigns.items():
-        pairs = measured(line)
+    for name, curve in campaigns.items():
+        pairs = measured(curve)
         rows.append(
             CampaignRow(
                 name=name,

@@ -1,15 +1,15 @@
-"""What a strategy's score is called when people read it, and whether its sign is turned for them."""
+"""The names of the strategies' scores for people, and whether people read them with the opposite sign."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How to say a score.
+    """How a score is presented to people.
 
     Attributes:
-        name: what the number is called.
-        sign: 1, or -1 where people know the score's negative.
+        name: name of the number.
+        sign: 1, or -1 if people know the negative of the score.
         meaning: one sentence for readers who have not read the paper.
     """
 
@@ -28,17 +28,17 @@ _READINGS = {
         "critical cap",
         -1,
         "How far the sample's features must move, relative to their distance from the labelled classes' anchors, "
-        "before its prediction flips: the smaller, the less settled the model is about it.",
+        "before its prediction flips; the smaller the cap, the less certain the model is.",
     ),
-    "random": Reading("random number", -1, "Carries no meaning: every sample of the pool had the same chance."),
+    "random": Reading("random number", -1, "It has no meaning: every sample of the pool had the same chance."),
     "least_confidence": Reading("doubt", 1, "One minus the probability of the predicted class."),
     "margin": Reading("margin score", 1, "One minus the gap between the two most likely classes; 1 is a tie."),
-    "entropy": Reading("entropy", 1, "Of the predicted probabilities, in nats; higher is less certain."),
-    "bald": Reading("disagreement", 1, "Between models sampled by dropout, in nats."),
+    "entropy": Reading("entropy", 1, "Entropy of the predicted probabilities, in nats; higher is less certain."),
+    "bald": Reading("disagreement", 1, "Disagreement between models sampled by dropout, in nats."),
     "dfal": Reading("perturbation", -1, "Norm of the smallest change of the input that flips the prediction."),
 }
 
 
 def reading_of(strategy: str) -> Reading:
-    """Return how the strategy's score is read; a plain score for one without a name of its own."""
+    """Return how the strategy's score is presented; by default as a plain score."""
     return _READINGS.get(strategy, SCORE)

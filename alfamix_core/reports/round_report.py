@@ -1,4 +1,4 @@
-"""The page of one round: what it learned, what it asks and why, and what it cost."""
+"""The page of one round: its model, its queries and their reasons, and its cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,19 +25,17 @@ class RoundReport:
     """Everything that the page shows; a section whose field is empty says so.
 
     Attributes:
-        round: the record, with its outcome once there is one.
-        promotion: the decision about its model; None before it, or without test labels.
-        curve: all rounds so far, this one included; any order.
-        queries: what this round asks, best first; the first 300 are shown.
+        round: record of the round, with its outcome once there is one.
+        promotion: decision about the round's model; None before the decision, or without test labels.
+        curve: points of all rounds so far, this one included, in any order.
+        queries: queries of the round, best first; the first 300 are shown.
         thumbnails: PNG, JPEG or WebP bytes by sample_id, as ``thumbnail`` returns them.
-        label_counts: labels of every split so far, by class name; a class that is missing has none.
+        label_counts: number of labels in all splits so far, by class name; a missing class has none.
         confusion: (K, K) counts on the test split, row = label, column = prediction, in the order of the settings'
             classes; empty without test labels.
-        map_points: a slice of pool, labelled and queried samples in two dimensions; drawn to one scale.
-        map_method: how the coordinates were made.
+        map_points: some of the pool, labelled and queried samples in two dimensions, drawn to one scale.
         candidate_scores: scores of the samples among which the strategy chose, as ``ChosenSample.score``; finite.
         log: timings and quarantined samples of all stages.
-        project_page: relative address of the project's page; no link when empty.
     """
 
     round: Round
@@ -48,10 +46,8 @@ class RoundReport:
     label_counts: Mapping[str, int] = field(default_factory=dict)
     confusion: tuple[tuple[int, ...], ...] = ()
     map_points: tuple[MapPoint, ...] = ()
-    map_method: str = "PCA of the embeddings"
     candidate_scores: tuple[float, ...] = ()
     log: StageLog | None = None
-    project_page: str = ""
 
 
 def render(report: RoundReport) -> str:
@@ -103,13 +99,13 @@ def render(report: RoundReport) -> str:
 
 
 def headline(report: RoundReport) -> list[str]:
-    """Return the round in a few plain sentences: what it asks, how good its model is, what became of it."""
+    """Return the round in a few sentences: its queries, the accuracy of its model, and the promotion."""
     record, outcome = report.round, report.round.outcome
     if record.state == "failed":
         return [sentence(f"This round failed: {record.reason or 'no reason was recorded'}")]
     if outcome is None:
-        return ["This round is planned; it has not asked anything yet."]
-    first = f"Asks {plural(outcome.queries, 'query', 'queries')}, chosen by {outcome.strategy}"
+        return ["This round is planned and has not asked anything yet."]
+    first = f"It asks {plural(outcome.queries, 'query', 'queries')}, chosen by {outcome.strategy}"
     if outcome.strategy != record.settings.strategy.name:
         first += f" (the cold start of {record.settings.strategy.name})"
     if outcome.short_by:
@@ -121,7 +117,7 @@ def headline(report: RoundReport) -> list[str]:
     else:
         gain = _gain(report)
         since = f", {points(gain[1])} since round {gain[0]}" if gain else ""
-        sentences.append(f"Its model is right on {accuracy:.1%} of the test split{since}.")
+        sentences.append(f"Its model has an accuracy of {accuracy:.1%} on the test split{since}.")
     if report.promotion:
         verb = "Promoted" if report.promotion.promoted else "Not promoted"
         sentences.append(sentence(f"{verb}: {report.promotion.reason}"))
@@ -131,10 +127,10 @@ def headline(report: RoundReport) -> list[str]:
 
 
 def untested(record: Round) -> str:
-    """Return why there is no accuracy, and what would bring one."""
+    """Return why there is no accuracy, and how to get one."""
     if record.counts.test:
-        return f"No accuracy: this round's model was not measured on the {plural(record.counts.test, 'test label')}."
-    return "No test labels yet: give labelled samples the split test, and the next round measures its model on them."
+        return f"No accuracy: this round's model was not evaluated on the {plural(record.counts.test, 'test label')}."
+    return "No test labels yet: give labelled samples the split test, and the next round evaluates its model on them."
 
 
 def _gain(report: RoundReport) -> tuple[int, float] | None:

@@ -1,4 +1,4 @@
-"""A project's settings as rows that can be read."""
+"""A project's settings as the rows of a table."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,14 @@ from alfamix_core.records.record import Record
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting: its dotted name, its value as JSON would say it, what it means, and whether it is the default."""
+    """One setting.
+
+    Attributes:
+        name: dotted name of the setting.
+        value: value, a text as it is and anything else as JSON.
+        meaning: description of the setting.
+        default: whether the value is the default.
+    """
 
     name: str
     value: str
@@ -17,7 +24,7 @@ class Setting:
 
 
 def setting_rows(record: Record, prefix: str = "") -> list[Setting]:
-    """Return every setting in the record's order, those of nested records in their place."""
+    """Return every setting in the record's order; those of a nested record stand where it does."""
     rows = []
     for name, field in type(record).model_fields.items():
         value = getattr(record, name)

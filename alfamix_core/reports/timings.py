@@ -1,4 +1,4 @@
-"""What each stage took, its shards taken together."""
+"""The time of each stage, with its shards combined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,15 @@ class StageTime:
     """One stage of a round.
 
     Attributes:
-        seconds: summed over its shards.
-        slowest: of its slowest shard: what the round waited for when all run at once.
-        rows: samples it worked on, over all shards.
-        peak_memory_bytes: of the shard that needed most.
-        share: of the slowest stage's seconds, percent.
-        slowest_share: likewise, of ``slowest``.
+        stage: name of the stage.
+        shards: number of its shards.
+        seconds: time in seconds, summed over its shards.
+        slowest: time of its slowest shard in seconds, for which the round waits if all shards run in parallel.
+        rows: number of samples processed, summed over its shards.
+        peak_memory_bytes: greatest peak memory of a shard, in bytes.
+        device: devices on which it ran, separated by commas; may be empty.
+        share: ``seconds`` in percent of the longest stage's.
+        slowest_share: ``slowest`` in percent of the longest stage's ``seconds``.
     """
 
     stage: str
@@ -31,7 +34,7 @@ class StageTime:
 
 
 def stage_times(runs: Sequence[StageRun]) -> list[StageTime]:
-    """Return one row a stage, in the order in which the stages first appear."""
+    """Return one row per stage, in the order in which the stages first appear."""
     stages: dict[str, list[StageRun]] = {}
     for run in runs:
         stages.setdefault(run.stage, []).append(run)

@@ -1,7 +1,8 @@
 """The way to S3: a client, its errors in the user's words, and downloads that survive a broken connection.
 
-Endpoint, region, credentials, CA and retries come from where boto3 looks for them: AWS_ENDPOINT_URL_S3,
-AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS, a profile, the identity of the pod. A server
+Endpoint, region, credentials and CA come from our own variables, ALFAMIX_S3_* (see ``storage.access``), else from where
+boto3 looks for them, as retries do: AWS_ENDPOINT_URL_S3, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_CA_BUNDLE,
+AWS_MAX_ATTEMPTS, a profile, the identity of the pod. A server
 that does not take the newer checksum headers is served with AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Behind an
 endpoint that is not Amazon's the bucket goes into the path, unless the profile says ``addressing_style = virtual``
 below ``s3 =``.
@@ -23,6 +24,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, StorageError
+from alfamix_core.storage import access
+from alfamix_core.storage.access import Access
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -34,6 +37,8 @@ SHA256 = "sha256"  # of the metadata: what whoever reads the object to its end v
 _ATTEMPTS = 5  # unless AWS_MAX_ATTEMPTS or the profile says otherwise; about 10 s of waiting in all
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60  # without a byte
+LONGEST_CALL = _ATTEMPTS * (_CONNECT_SECONDS + _READ_SECONDS) + 2**_ATTEMPTS
+"""Seconds that one call of a store that accepts and never answers takes at most, with boto3's waits."""
 _AMAZON = re.compile(r"\.amazonaws\.com(\.cn)?$|\.amazonaws\.eu$")
 
 # what a person must set right, by the error codes of S3
@@ -59,6 +64,8 @@ _FOR_A_PERSON = {
     "400": "the request was not understood; check region and credentials",
     "501": "the store does not offer what is needed",
 }
+
+_RESOLVED_SECONDS = 60  # how long keys that were looked up for tables are used
 
 _DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 
@@ -277,26 +284,6 @@ def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
         raise StorageError(f"{where}: {one_line(error)}{endpoint}") from error
 
 
-def table_options(client: "S3Client") -> dict[str, str]:
-    """Return what the Delta Lake library needs to reach the store as a client does, conditional puts included."""
-    with explained("S3", client):
-        credentials = client._request_signer._credentials.get_frozen_credentials()  # type: ignore[attr-defined]
-    endpoint = client.meta.endpoint_url
-    options = {
-        "aws_access_key_id": credentials.access_key,
-        "aws_secret_access_key": credentials.secret_key,
-        "aws_region": client.meta.region_name or "us-east-1",
-        "aws_conditional_put": "etag",
-        "aws_virtual_hosted_style_request": "true" if _is_amazon(endpoint) else "false",
-        "allow_http": "true" if endpoint.startswith("http:") else "false",
-    }
-    if credentials.token:
-        options["aws_session_token"] = credentials.token
-    if not _is_amazon(endpoint):
-        options["aws_endpoint"] = endpoint
-    return options
-
-
 def code_of(error: "ClientError") -> str:
     """Return the error code of S3, or the HTTP status as text when the answer had no body."""
     return error.response.get("Error", {}).get("Code", "")
@@ -326,7 +313,11 @@ def _connect() -> "S3Client":
         session = botocore.session.get_session()
         session.register_component("data_loader", _descriptions())
         options = session.get_scoped_config().get("s3", {})
-        _check_ca_bundle(session.get_config_variable("ca_bundle"))
+        ours = access.given()
+        if ours.ca_bundle:
+            _check_ca_bundle(ours.ca_bundle, access.CA_BUNDLE)
+        else:
+            _check_ca_bundle(session.get_config_variable("ca_bundle"), "AWS_CA_BUNDLE")
         config = Config(
             connect_timeout=_CONNECT_SECONDS,
             read_timeout=_READ_SECONDS,
@@ -339,12 +330,14 @@ def _connect() -> "S3Client":
         )
         maker = boto3.Session(botocore_session=session)
         try:
-            client = maker.client("s3", config=config)
+            client = maker.client("s3", config=config, **ours.client_arguments())
             if not ("addressing_style" in options or _is_amazon(client.meta.endpoint_url)):
                 client.close()
-                client = maker.client("s3", config=config.merge(Config(s3={"addressing_style": "path"})))
-        except ValueError as error:  # of AWS_ENDPOINT_URL
-            raise InputError(f"S3: {one_line(error)}; check AWS_ENDPOINT_URL") from error
+                config = config.merge(Config(s3={"addressing_style": "path"}))
+                client = maker.client("s3", config=config, **ours.client_arguments())
+        except ValueError as error:  # an endpoint that is not an address
+            variable = access.ENDPOINT_URL if ours.endpoint_url else "AWS_ENDPOINT_URL"
+            raise InputError(f"S3: {one_line(error)}; check {variable}") from error
     # boto3's transfers know no conditions yet; this is the last step of a large upload
     client.meta.events.register(
         "provide-client-params.s3.CompleteMultipartUpload",
@@ -355,13 +348,73 @@ def _connect() -> "S3Client":
     return client
 
 
-def _check_ca_bundle(path: str | None) -> None:
+def resolved() -> Access:
+    """Return keys, endpoint, region and CA as the client of boto3 would use them, for another library's client.
+
+    Keys of a pod's identity expire: ask again for each client that is made.
+
+    Returns:
+        What is in force; ``endpoint_url`` is '' for AWS, and the keys are '' where boto3 finds none.
+
+    Raises:
+        InputError: a profile or a variable is wrong, or one of our variables lacks its other half.
+    """
+    import botocore.session
+
+    ours = access.given()
+    with explained("S3"):
+        client = _connect()
+        session = botocore.session.get_session()
+        keys = None if ours.access_key_id else session.get_credentials()
+        frozen = keys.get_frozen_credentials() if keys is not None else None
+        ca_bundle = ours.ca_bundle or session.get_config_variable("ca_bundle") or ""
+        endpoint, region = client.meta.endpoint_url, client.meta.region_name
+        client.close()
+    return Access(
+        access_key_id=(frozen.access_key or "") if frozen else ours.access_key_id,
+        secret_access_key=(frozen.secret_key or "") if frozen else ours.secret_access_key,
+        session_token=(frozen.token or "") if frozen else ours.session_token,
+        endpoint_url="" if _is_amazon(endpoint) else endpoint,
+        region=region or "",
+        ca_bundle=ca_bundle,
+    )
+
+
+def table_options() -> dict[str, str]:
+    """Return what the Delta Lake library needs to reach the store as boto3 does, conditional puts included.
+
+    That library takes a CA from SSL_CERT_FILE alone, which is set where the store has one of its own.
+    """
+    variables = tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "ALFAMIX_S3_"))))
+    found = _resolved_in(int(time.monotonic() // _RESOLVED_SECONDS), variables)
+    if found.ca_bundle:
+        os.environ["SSL_CERT_FILE"] = found.ca_bundle
+    options = {
+        "aws_access_key_id": found.access_key_id,
+        "aws_secret_access_key": found.secret_access_key,
+        "aws_session_token": found.session_token,
+        "aws_region": found.region or "us-east-1",
+        "aws_endpoint": found.endpoint_url,
+        "aws_conditional_put": "etag",
+        "aws_virtual_hosted_style_request": "false" if found.endpoint_url else "true",
+        "allow_http": "true" if found.endpoint_url.startswith("http:") else "false",
+    }
+    return {name: value for name, value in options.items() if value}
+
+
+@functools.lru_cache(maxsize=1)
+def _resolved_in(interval: int, variables: tuple[tuple[str, str], ...]) -> Access:
+    """Resolve once in an interval: keys of an identity expire, and a client costs a tenth of a second."""
+    return resolved()
+
+
+def _check_ca_bundle(path: str | None, variable: str) -> None:
     """Refuse a file of certificates that cannot be used, before it looks like a fault of the network."""
     if path:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
         except OSError as error:  # also what ssl itself raises
-            raise InputError(f"S3: AWS_CA_BUNDLE {path} is no file of certificates: {one_line(error)}") from error
+            raise InputError(f"S3: {variable} {path} is not a file of certificates: {one_line(error)}") from error
 
 
 @functools.cache

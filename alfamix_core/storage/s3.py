@@ -63,7 +63,7 @@ class S3Store(Store):
         return f"s3://{self._bucket}/{self._prefix}{key}"
 
     def _table(self, key: str) -> tuple[str, dict[str, str]]:
-        return self._uri_of(key), table_options(self._client())
+        return self._uri_of(key), table_options()
 
     def _read(self, key: str) -> Stored:
         with self._download(key) as download:

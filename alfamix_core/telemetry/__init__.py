@@ -1,1 +1,1 @@
-"""What leaves the process about its own work: progress, events, measures of a stage."""
+"""What a process reports about its own work: events, progress, metrics, and measurements of a stage."""

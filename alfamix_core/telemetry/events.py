@@ -1,23 +1,23 @@
-"""Events: the log of everything that runs, one line each on standard output, JSON or for people.
+"""Events: the log of everything that runs, one line per event on standard output, as JSON or for people.
 
-Every line has its kind, time, and where it belongs: project (its name; the uri while project.json cannot be read),
-round (0 before there is one), stage and shard ('' where there is none). As JSON a line begins with
-``{"alfamix": "<kind>"``, so that the command that watches a run finds it among the SDK's own lines:
+Every line has a kind, a time and a context: project (its name, or its URI while project.json cannot be read), round
+(0 before there is one), stage and shard ('' if there is none). A JSON line begins with ``{"alfamix": "<kind>"``, so
+that the command that watches a run finds it among the SDK's own lines:
 
-    started                                    a stage begins
-    progress  done, total, unit                and how far it is
-    continued epoch                            a training goes on after that epoch of an earlier attempt
-    warning   text                             something is amiss and does not stop it
-    log       text                             what a library says that is not amiss
-    finished  seconds, telemetry_seconds       it is done; how much of its time went into telemetry
-    failed    status, line                     it stopped on a deliberate error
-    round     number, state, text              what ``ingest`` decided: planned, resumed, idle or refused
-    outcome   state, text                      how ``finish`` judged the run
-    metrics   seconds, warning                 the project's metrics were published, or why not
-    trigger   state, text                      of `alfamix trigger`: watching, waiting, idle, started, failed,
+    started                                    the stage starts
+    progress  done, total, unit                the progress of the stage
+    continued epoch                            a training resumes after this epoch of an earlier attempt
+    warning   text                             a problem that does not stop the stage
+    log       text                             a message of a library that is no problem
+    finished  seconds, telemetry_seconds       the stage is done; its time, and the part spent on telemetry
+    failed    status, line                     the stage stopped on a deliberate error
+    round     number, state, text              the decision of ``ingest``: planned, resumed, idle or refused
+    outcome   state, text                      the verdict of ``finish`` on the run
+    metrics   seconds, warning                 the project's metrics were published, or why they were not
+    trigger   state, text                      the state of `alfamix trigger`: watching, waiting, idle, started, failed,
                                                unlocked, malformed, error or stopped
 
-The environment variable ``ALFAMIX_LOG`` is the switch: json (the default) or human.
+The environment variable ``ALFAMIX_LOG`` chooses the form: json (the default) or human.
 """
 
 import json
@@ -36,34 +36,34 @@ from alfamix_core.telemetry import overhead
 
 SWITCH = "ALFAMIX_LOG"
 _CONTEXT = "ALFAMIX_LOG_CONTEXT"
-"""The environment has it, so that the processes that a stage starts say the same."""
+"""The context is in the environment, so that the processes that a stage starts inherit it."""
 _FORMS = ("json", "human")
 _PREFIX = '{"alfamix": '
-_NOWHERE: dict[str, object] = {"project": "", "round": 0, "stage": "", "shard": ""}
+_NO_CONTEXT: dict[str, object] = {"project": "", "round": 0, "stage": "", "shard": ""}
 _MESSAGES = ("text", "line")
 
 
 def form() -> str:
-    """Return how lines are written: json or human.
+    """Return the form of the lines: json or human.
 
     Raises:
         InputError: ALFAMIX_LOG is neither.
     """
-    found = os.environ.get(SWITCH) or "json"
-    if found not in _FORMS:
-        raise InputError(f'the environment variable {SWITCH} must be json or human, not "{found}"')
-    return found
+    chosen = os.environ.get(SWITCH) or "json"
+    if chosen not in _FORMS:
+        raise InputError(f'the environment variable {SWITCH} must be json or human, not "{chosen}"')
+    return chosen
 
 
 @contextmanager
-def context(**where: object) -> Iterator[None]:
-    """Say on every line of the block where it belongs.
+def context(**fields: object) -> Iterator[None]:
+    """Give every event of the block a context.
 
     Args:
-        where: any of project, round, stage, shard; those not given stay as they are.
+        fields: any of project, round, stage and shard; the others keep their values.
     """
     before = os.environ.get(_CONTEXT)
-    os.environ[_CONTEXT] = json.dumps(_where() | where)
+    os.environ[_CONTEXT] = json.dumps(_current_context() | fields)
     try:
         yield
     finally:
@@ -74,7 +74,7 @@ def context(**where: object) -> Iterator[None]:
 
 
 class _LoggedEvents(logging.Handler):
-    """Writes what libraries log as events, a traceback with it."""
+    """Writes the log messages of libraries as events, including tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         emit("warning" if record.levelno >= logging.WARNING else "log", text=self.format(record))
@@ -82,7 +82,7 @@ class _LoggedEvents(logging.Handler):
 
 @contextmanager
 def libraries_as_events() -> Iterator[None]:
-    """Write the warnings of libraries, and what they log as far as the root's level lets it, as events in the block."""
+    """Write the warnings of libraries, and the log messages that the root logger lets through, as events."""
 
     def show(
         message: Warning | str,
@@ -95,11 +95,11 @@ def libraries_as_events() -> Iterator[None]:
         emit("warning", text=f"{category.__name__}: {message} ({filename}:{lineno})")
 
     root = logging.getLogger()
-    before, ours = root.handlers[:], _LoggedEvents()
-    ours.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    before, handler = root.handlers[:], _LoggedEvents()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     with warnings.catch_warnings():
         warnings.showwarning = show
-        root.handlers[:] = [ours]
+        root.handlers[:] = [handler]
         try:
             yield
         finally:
@@ -107,27 +107,27 @@ def libraries_as_events() -> Iterator[None]:
 
 
 def emit(kind: str, **fields: object) -> None:
-    """Write one event; a field that says where it belongs goes before the context's."""
+    """Write one event; its own fields take precedence over those of the context."""
     with overhead.counted():
         now = f"{datetime.now(UTC):%FT%T.%f}"[:-3] + "Z"
-        event = {"alfamix": kind, "time": now, **_where(), **fields}
+        event = {"alfamix": kind, "time": now, **_current_context(), **fields}
         human = os.environ.get(SWITCH) == "human"
         sys.stdout.write((to_human(event) if human else json.dumps(event, ensure_ascii=False)) + "\n")
         sys.stdout.flush()
 
 
 def to_human(event: Mapping[str, object]) -> str:
-    """Return an event as one line for a person: time, place, kind, what it says."""
+    """Return an event as one line for people: time, context, kind, fields and message."""
     number = event.get("round")
-    place = [event.get("project"), f"round {number}" if number else "", event.get("stage"), event.get("shard")]
-    rest = {name: value for name, value in event.items() if name not in {"alfamix", "time", *_NOWHERE, *_MESSAGES}}
-    said = [f"{name}={value}" for name, value in rest.items() if value != ""]
-    words = [event["time"], *place, event["alfamix"], *said, *(event.get(name) for name in _MESSAGES)]
-    return " ".join(" ".join(str(word).split()) for word in words if word not in ("", None))
+    where = [event.get("project"), f"round {number}" if number else "", event.get("stage"), event.get("shard")]
+    others = {name: value for name, value in event.items() if name not in {"alfamix", "time", *_NO_CONTEXT, *_MESSAGES}}
+    pairs = [f"{name}={value}" for name, value in others.items() if value != ""]
+    parts = [event["time"], *where, event["alfamix"], *pairs, *(event.get(name) for name in _MESSAGES)]
+    return " ".join(" ".join(str(part).split()) for part in parts if part not in ("", None))
 
 
 def parse(line: str) -> dict[str, object] | None:
-    """Return the event on a line of output, or None where there is none."""
+    """Return the event on a line of output, or None if there is none."""
     start = line.find(_PREFIX)
     if start < 0:
         return None
@@ -138,20 +138,20 @@ def parse(line: str) -> dict[str, object] | None:
     return event if isinstance(event, dict) else None
 
 
-def _where() -> dict[str, object]:
-    found: dict[str, object] = json.loads(os.environ.get(_CONTEXT, "{}"))
-    return _NOWHERE | found
+def _current_context() -> dict[str, object]:
+    fields: dict[str, object] = json.loads(os.environ.get(_CONTEXT, "{}"))
+    return _NO_CONTEXT | fields
 
 
 class Progress:
-    """Emits how far a stage is: once a second at most, and at the end."""
+    """Emits the progress of a stage, at most once a second and at the end."""
 
     def __init__(self, stage: str, shard: str, unit: str) -> None:
         self._fields = {"stage": stage, "shard": shard, "unit": unit}
         self._last = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """Say that ``done`` of ``total`` units are done."""
+        """Report that ``done`` of ``total`` units are done."""
         now = time.monotonic()
         if done >= total or now - self._last >= 1:
             self._last = now

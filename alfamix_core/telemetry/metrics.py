@@ -1,6 +1,7 @@
-"""Every metric, once: its name, type, labels and meaning, and who sets it.
+"""The catalogue of metrics: name, type, labels, meaning and source of each.
 
-docs/metrics.md is made from it, the exposition knows no other, and a test holds rules and dashboards to it.
+docs/metrics.md is generated from it, the exposition accepts no other metric, and a test checks rules and dashboards
+against it.
 """
 
 from dataclasses import dataclass
@@ -17,13 +18,13 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: as Prometheus shows it.
+        name: name in Prometheus.
         kind: a gauge, or a counter, which only grows.
-        help: what it says, with its range.
-        labels: beside ``project``, which every metric but those of the exporter has.
-        unit: of its values; empty for a count or a state.
-        source: "project": derived from the project's files, served by the exporter, and pushed by export and finish;
-            "trigger" and "exporter": of that process alone.
+        help: meaning and range of the values.
+        labels: labels besides ``project``, which all metrics except those of the exporter have.
+        unit: unit of the values; empty for a count or a state.
+        source: "project" if the metric is derived from the project's files, served by the exporter, and pushed by
+            export and finish; "trigger" or "exporter" if it is about that process.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Metric:
 
     @property
     def all_labels(self) -> tuple[str, ...]:
-        """Its labels, ``project`` first."""
+        """All labels, ``project`` first."""
         return self.labels if self.source == "exporter" else ("project", *self.labels)
 
 
@@ -60,56 +61,56 @@ def _add(metric: Metric) -> Metric:
 # rounds
 ROUND_STATE = _gauge(
     "round_state",
-    "1 for the state of the newest round, 0 for the others: planned, failed, lost (planned, and no run works on it), "
-    "exported, closed or abandoned",
+    "1 for the state of the newest round, 0 for the other states: planned, failed, lost (planned, and no run works on "
+    "it), exported, closed or abandoned",
     "state",
 )
-ROUND_NUMBER = _gauge("round_number", "The newest round; 0 before the first")
-ROUNDS = _counter("rounds_total", "Rounds that were exported", "strategy")
+ROUND_NUMBER = _gauge("round_number", "Number of the newest round; 0 before the first")
+ROUNDS = _counter("rounds_total", "Rounds exported", "strategy")
 ROUND_LAST_START = _gauge(
-    "round_last_start_timestamp_seconds", "When the newest round was planned, in Unix time", unit="seconds"
+    "round_last_start_timestamp_seconds", "Time at which the newest round was planned, in Unix time", unit="seconds"
 )
 ROUND_LAST_SUCCESS = _gauge(
-    "round_last_success_timestamp_seconds", "When a round was last exported, in Unix time", unit="seconds"
+    "round_last_success_timestamp_seconds", "Time at which a round was last exported, in Unix time", unit="seconds"
 )
 ROUND_LAST_DURATION = _gauge(
-    "round_last_duration_seconds", "From the plan to the export of the last exported round", unit="seconds"
+    "round_last_duration_seconds", "Time from plan to export of the last exported round", unit="seconds"
 )
 LOCK_HELD = _gauge("lock_held", "1 while a run holds the project's lock")
 LOCK_EXPIRES = _gauge(
     "lock_expires_timestamp_seconds",
-    "Until when the lock is held, in Unix time; absent when it is free",
+    "Time at which the lock expires, in Unix time; absent if it is free",
     unit="seconds",
 )
 
-# stages, of the last exported round
-STAGE_SECONDS = _gauge("stage_duration_seconds", "Time in a stage, shards summed", "stage", unit="seconds")
-STAGE_ROWS = _gauge("stage_rows", "Samples that a stage worked on, shards summed", "stage")
-STAGE_RATE = _gauge("stage_rows_per_second", "Samples a second of a stage, within a shard", "stage")
+# stages of the last exported round
+STAGE_SECONDS = _gauge("stage_duration_seconds", "Time spent in a stage, summed over shards", "stage", unit="seconds")
+STAGE_ROWS = _gauge("stage_rows", "Samples that a stage processed, summed over shards", "stage")
+STAGE_RATE = _gauge("stage_rows_per_second", "Samples that a stage processed per second within a shard", "stage")
 STAGE_READ = _gauge("stage_read_bytes", "Bytes of samples that a stage read", "stage", unit="bytes")
-STAGE_MEMORY = _gauge("stage_peak_memory_bytes", "Largest resident memory of a stage's process", "stage", unit="bytes")
+STAGE_MEMORY = _gauge("stage_peak_memory_bytes", "Peak resident memory of a stage's process", "stage", unit="bytes")
 STAGE_GPU_SECONDS = _gauge(
-    "stage_gpu_seconds", "Time in a stage that held a GPU, times its GPUs", "stage", unit="seconds"
+    "stage_gpu_seconds", "Time spent in a stage that held GPUs, times their number", "stage", unit="seconds"
 )
 STAGE_GPU_MEMORY = _gauge(
-    "stage_gpu_peak_memory_bytes", "Largest memory reserved on a GPU by a stage", "stage", unit="bytes"
+    "stage_gpu_peak_memory_bytes", "Peak memory that a stage reserved on a GPU", "stage", unit="bytes"
 )
-STAGE_RETRIES = _gauge("stage_retries", "Attempts of a stage's shards beyond the first", "stage")
+STAGE_RETRIES = _gauge("stage_retries", "Attempts at a stage's shards beyond the first", "stage")
 
 # data
 SAMPLES = _gauge(
     "data_samples",
-    "Samples by state: pool, queried, labelled, skipped, disputed, quarantined, withdrawn or held_out; labelled ones "
-    "by split (train, val, test, audit), the others with an empty split",
+    "Samples by state: pool, queried, labelled, skipped, disputed, quarantined, withdrawn or held_out; split is train, "
+    "val, test or audit for labelled samples, and empty for the others",
     "state",
     "split",
 )
 CLASS_LABELS = _gauge(
-    "data_class_labels", "Labels of each class in every split, of the last exported round; at most 100 classes", "class"
+    "data_class_labels", "Labels by class in all splits, as of the last exported round; at most 100 classes", "class"
 )
 OLDEST_WAITING_DROP = _gauge(
     "data_oldest_waiting_drop_age_seconds",
-    "Age of the oldest complete drop that no round has seen; 0 for none",
+    "Age of the oldest complete drop that no round has seen; 0 if there is none",
     unit="seconds",
 )
 WAITING_DROPS = _gauge("data_waiting_drops", "Complete drops that no round has seen")
@@ -126,106 +127,117 @@ DELETED_FILES = _gauge(
 ROUND_QUARANTINED = _gauge(
     "round_quarantined_ratio", "Share of the last round's samples that could not be read, 0 to 1"
 )
-QUARANTINE_LIMIT = _gauge("round_quarantine_limit_ratio", "limits.quarantine_share: beyond it a round fails, 0 to 1")
+QUARANTINE_LIMIT = _gauge(
+    "round_quarantine_limit_ratio", "limits.quarantine_share, the share beyond which a round fails, 0 to 1"
+)
 
 # queue
-OPEN_QUERIES = _gauge("queue_open_queries", "Questions without a decision that have not expired")
-MAX_OPEN = _gauge("queue_max_open_queries", "queue.max_open: with more open questions no round starts; absent for none")
+OPEN_QUERIES = _gauge("queue_open_queries", "Questions that are undecided and have not expired")
+MAX_OPEN = _gauge(
+    "queue_max_open_queries",
+    "queue.max_open, the number of open questions beyond which no round starts; absent if there is no limit",
+)
 LAST_ANSWER = _gauge(
     "queue_last_answer_timestamp_seconds",
-    "When the newest answer was given, or the newest question asked if nobody has answered, in Unix time",
+    "Time of the newest answer, or of the newest question if there is no answer yet, in Unix time",
     unit="seconds",
 )
 ANSWERS = _counter("queue_answers_total", "Answers that count, by kind: label, skip, cannot_label or withdraw", "kind")
-ROUND_ANSWERED = _gauge("queue_round_answered_ratio", "Share of the last exported round's questions decided, 0 to 1")
+ROUND_ANSWERED = _gauge(
+    "queue_round_answered_ratio", "Share of the last exported round's questions that are decided, 0 to 1"
+)
 ANSWER_TIME = _gauge(
     "queue_answer_time_seconds",
-    "From question to answer, among the newest 1,000 label events: percentile 50 and 90",
+    "Time from question to answer over the newest 1,000 label events: percentiles 50 and 90",
     "percentile",
     unit="seconds",
 )
 ANNOTATOR_AGREEMENT = _gauge(
     "queue_annotator_agreement_ratio",
-    "Share of pairs of answers by two annotators to one sample that agree, 0 to 1; absent without such a pair",
+    "Share of agreeing pairs among pairs of answers by two annotators to one sample, 0 to 1; absent if there are none",
 )
 
-# selection, of the last exported round
-BUDGET_QUERIES = _gauge("round_budget_queries", "budget.per_round: questions that a round may ask")
+# selection of the last exported round
+BUDGET_QUERIES = _gauge("round_budget_queries", "budget.per_round, the number of questions that a round may ask")
 QUERIES = _gauge("round_queries", "Questions that the last exported round asked")
 QUERIES_TOTAL = _counter("queries_total", "Questions asked in all rounds")
-CANDIDATES = _gauge("selection_candidates", "Samples that the strategy chose among; absent where it has no such set")
-CAP = _gauge(
-    "selection_cap_ratio", "ALFA-Mix: the cap on the mixing ratio at which there were enough candidates, 0 to 1"
+CANDIDATES = _gauge(
+    "selection_candidates", "Samples among which the strategy chose; absent if the strategy has no candidates"
 )
-FILLED = _gauge("selection_filled_ratio", "Share of the queries beyond the strategy's candidates, 0 to 1")
-SHORT_BY = _gauge("selection_short_by", "Queries fewer than the budget")
+CAP = _gauge("selection_cap_ratio", "Cap on the mixing ratio of ALFA-Mix at which there were enough candidates, 0 to 1")
+FILLED = _gauge("selection_filled_ratio", "Share of the queries that are not among the strategy's candidates, 0 to 1")
+SHORT_BY = _gauge("selection_short_by", "Number of queries by which the round fell short of the budget")
 
-# model, of the last exported round
+# model of the last exported round
 MODEL_METRIC = _gauge(
     "model_metric",
-    "A metric of the newest model: accuracy or macro_f1, 0 to 1, on the split test or audit",
+    "Accuracy or macro_f1 of the newest model on the split test or audit, 0 to 1",
     "split",
     "metric",
 )
-MODEL_SAMPLES = _gauge("model_samples", "Samples behind the metrics of a split", "split")
+MODEL_SAMPLES = _gauge("model_samples", "Samples over which the metrics of a split are computed", "split")
 MODEL_RECALL = _gauge(
     "model_class_recall_ratio", "Recall of the newest model on test, 0 to 1; at most 100 classes", "class"
 )
 CALIBRATION = _gauge(
-    "model_expected_calibration_error", "Expected calibration error of the newest model, 0 is perfect, to 1", "split"
+    "model_expected_calibration_error", "Expected calibration error of the newest model, 0 (perfect) to 1", "split"
 )
 GAIN = _gauge(
-    "model_gain", "promotion.metric of the newest model less that of the champion it was compared with, -1 to 1"
+    "model_gain", "promotion.metric of the newest model minus that of the champion it was compared with, -1 to 1"
 )
-AGREEMENT = _gauge("model_agreement_ratio", "Share of test samples on which newest model and champion agree, 0 to 1")
-CHAMPION_ROUND = _gauge("champion_round", "The round whose model serves; 0 for none")
-CHAMPION_METRIC = _gauge("champion_metric", "A metric of the champion on test when it was promoted, 0 to 1", "metric")
-PROMOTIONS = _counter("model_promotions_total", "Models promoted by a round's gate")
+AGREEMENT = _gauge(
+    "model_agreement_ratio", "Share of test samples on which the newest model and the champion agree, 0 to 1"
+)
+CHAMPION_ROUND = _gauge("champion_round", "Round of the champion; 0 if there is none")
+CHAMPION_METRIC = _gauge("champion_metric", "Metric of the champion on test at its promotion, 0 to 1", "metric")
+PROMOTIONS = _counter("model_promotions_total", "Models promoted by the gate of a round")
 
-# drift, of the last exported round
+# drift of the last exported round
 DRIFT = _gauge(
     "drift_embedding_distance_ratio",
-    "Distance of the mean embedding of the pool's newest drops (those that came since the round before; until others "
-    "come, of the last that came) from that of the labelled training samples, unbiased, in units of the labelled "
-    "samples' root mean square distance from their mean; 0 is none",
+    "Unbiased distance between the mean embeddings of the pool's newest drops (those since the previous round, or else "
+    "the last ones) and of the labelled training samples, in units of the labelled samples' root mean square distance "
+    "from their mean; 0 is no drift",
 )
 DRIFT_CLASSES = _gauge(
     "drift_predicted_classes_ratio",
-    "Total variation distance between the shares of the classes predicted for the pool in this round and in the one "
-    "before, 0 to 1",
+    "Total variation distance between the shares of the classes predicted for the pool in this round and in the "
+    "previous one, 0 to 1",
 )
 
 # cost
 GPU_SECONDS = _counter("cost_gpu_seconds_total", "GPU time of all exported rounds", unit="seconds")
-COMPUTE_SECONDS = _counter("cost_stage_seconds_total", "Time in stages of all exported rounds", unit="seconds")
-LABELS = _gauge("cost_labels", "Labels that annotators have given and that count")
+COMPUTE_SECONDS = _counter(
+    "cost_stage_seconds_total", "Time spent in the stages of all exported rounds", unit="seconds"
+)
+LABELS = _gauge("cost_labels", "Labels from annotators that count")
 LABELS_PER_POINT = _gauge(
     "cost_labels_per_point",
-    "Training labels for each 0.01 of promotion.metric between the first measured round and the newest; absent unless "
-    "something was gained",
+    "Training labels per 0.01 of promotion.metric gained between the first evaluated round and the newest; absent if "
+    "nothing was gained",
 )
 BUDGET_USED = _gauge(
     "budget_used_ratio",
-    "Share spent of a budget that is set, 0 to 1: labels, rounds_per_day or labels_per_day",
+    "Share spent of a budget, 0 to 1: labels, rounds_per_day or labels_per_day; absent if the budget is not set",
     "budget",
 )
 
-# of the trigger
+# trigger
 TRIGGER_EVENTS = _counter(
-    "trigger_events_total", "Manifests and label batches noticed, by poll or sqs", "source", source="trigger"
+    "trigger_events_total", "Manifests and label batches noticed, by source: poll or sqs", "source", source="trigger"
 )
 TRIGGER_MESSAGES = _counter(
-    "trigger_messages_total", "SQS messages read: relevant, elsewhere or malformed", "kind", source="trigger"
+    "trigger_messages_total", "SQS messages read, by kind: relevant, elsewhere or malformed", "kind", source="trigger"
 )
 TRIGGER_CONSIDERED = _counter(
     "trigger_considered_total",
-    "Times the project was asked whether a round is due: plan, resume, idle or busy",
+    "Times the project was asked whether a round is due, by decision: plan, resume, idle or busy",
     "decision",
     source="trigger",
 )
 TRIGGER_ERRORS = _counter(
     "trigger_errors_total",
-    "Errors after which it went on: of the project's store or engine, or of the messages",
+    "Errors that the trigger survived, by source: the project's store or engine, or the messages",
     "source",
     source="trigger",
 )
@@ -233,32 +245,40 @@ TRIGGER_STARTS = _counter("trigger_starts_total", "Runs started", source="trigge
 TRIGGER_PENDING = _gauge("trigger_pending", "1 while something new waits for a run", source="trigger")
 TRIGGER_LAG = _gauge(
     "trigger_lag_seconds",
-    "For how long the oldest news has waited for a run; 0 when none waits",
+    "Time for which the oldest event has waited for a run; 0 if none waits",
     unit="seconds",
     source="trigger",
 )
 TRIGGER_LOOKED = _gauge(
     "trigger_last_look_timestamp_seconds",
-    "When the project was last listed, in Unix time",
+    "Time at which the project was last listed, in Unix time",
     unit="seconds",
     source="trigger",
 )
-TRIGGER_ROUND = _gauge("trigger_last_started_round", "The round of the run started last", source="trigger")
+TRIGGER_STALE = _gauge(
+    "trigger_stale_runs",
+    "Runs that Kubeflow calls unfinished long after their time limit, and that are taken as over",
+    source="trigger",
+)
+TRIGGER_ROUND = _gauge("trigger_last_started_round", "Round of the last run that was started", source="trigger")
 
-# of the exporter
+# exporter
 EXPORTER_UP = _gauge(
-    "exporter_project_up", "1 if the project could be read at the last try", "project_uri", source="exporter"
+    "exporter_project_up",
+    "1 if the last attempt to read the project succeeded, else 0",
+    "project_uri",
+    source="exporter",
 )
 EXPORTER_READ = _gauge(
     "exporter_last_read_timestamp_seconds",
-    "When the project was last read, in Unix time",
+    "Time at which the project was last read, in Unix time",
     "project_uri",
     unit="seconds",
     source="exporter",
 )
 EXPORTER_SECONDS = _gauge(
     "exporter_read_duration_seconds",
-    "Time of the last reading of the project",
+    "Duration of the last read of the project",
     "project_uri",
     unit="seconds",
     source="exporter",

@@ -1,19 +1,20 @@
-"""docs/metrics.md: the catalogue as a page."""
+"""The catalogue as a page: docs/metrics.md."""
+
+import textwrap
 
 from alfamix_core.telemetry.metrics import ALL, Metric, Source
 
 _TITLES: dict[Source, str] = {
-    "project": "Of the project",
-    "trigger": "Of the trigger",
-    "exporter": "Of the exporter",
+    "project": "Project",
+    "trigger": "Trigger",
+    "exporter": "Exporter",
 }
-_WORDS: dict[Source, str] = {
-    "project": "Derived from the project's files. Served by `alfamix exporter`, or published by `export` and `finish` "
-    "as `metrics.way` says (to a Pushgateway with PUT under the grouping key `project`, or as a file for "
-    "node_exporter). "
-    "Choose one of the two ways: both at once show everything twice.",
-    "trigger": "Served by `alfamix trigger` on its own port; they begin at 0 with the process.",
-    "exporter": "Served by `alfamix exporter` about itself.",
+_INTRODUCTIONS: dict[Source, str] = {
+    "project": "These metrics are derived from the project's files. `alfamix exporter` serves them, or `export` and "
+    "`finish` publish them as `metrics.way` says: to a Pushgateway, with PUT under the grouping key `project`, or as a "
+    "file for node_exporter. Choose one of the two ways, because with both every metric appears twice.",
+    "trigger": "`alfamix trigger` serves these metrics on its own port; the counters start at 0 with the process.",
+    "exporter": "`alfamix exporter` serves these metrics about itself.",
 }
 
 
@@ -22,15 +23,15 @@ def markdown() -> str:
     lines = [
         "# Metrics",
         "",
-        "Every metric, as defined in `alfamix_core/telemetry/metrics.py`. Made by `alfamix metrics --markdown`; a test",
-        "compares.",
+        "This page lists every metric, as defined in `alfamix_core/telemetry/metrics.py`. `alfamix metrics --markdown`",
+        "generates it; a test compares it.",
     ]
     for source, title in _TITLES.items():
         lines += [
             "",
             f"## {title}",
             "",
-            _WORDS[source],
+            textwrap.fill(_INTRODUCTIONS[source], width=120),
             "",
             "| metric | type | labels | meaning |",
             "|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""How long this process has spent on telling about itself: events, marks of attempts, metrics."""
+"""The time that this process spends on telemetry: events, marks of attempts, metrics."""
 
 import time
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ _account = _Account()
 
 @contextmanager
 def counted() -> Iterator[None]:
-    """Count the time of the block; of blocks within one another the outermost."""
+    """Count the time of the block; of nested blocks, only the outermost counts."""
     _account.depth += 1
-    begun = time.perf_counter()
+    start = time.perf_counter()
     try:
         yield
     finally:
         _account.depth -= 1
         if not _account.depth:
-            _account.seconds += time.perf_counter() - begun
+            _account.seconds += time.perf_counter() - start
 
 
 def seconds() -> float:
-    """Return the wall-clock time of all counted blocks so far, to the microsecond."""
+    """Return the wall-clock time of all counted blocks so far in seconds, to the microsecond."""
     return round(_account.seconds, 6)

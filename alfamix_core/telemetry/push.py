@@ -1,4 +1,4 @@
-"""The way of a board's values out of a run: to a Pushgateway, or into a file that node_exporter reads."""
+"""Publishing a board's values from a run: to a Pushgateway, or into a file for node_exporter."""
 
 import os
 import tempfile
@@ -14,16 +14,16 @@ JOB = "alfamix"
 
 
 def to_gateway(board: Board, url: str, project: str, timeout_seconds: float) -> str:
-    """Replace what the gateway has of a project by the board (PUT), so that no stale series stays.
+    """Replace a project's series on a Pushgateway by the board, with PUT, so that no stale series stays.
 
     Args:
-        board: the values.
-        url: of the Pushgateway, such as ``http://pushgateway:9091``.
-        project: the grouping key, beside the job.
-        timeout_seconds: of connecting and of each answer.
+        board: values to publish.
+        url: URL of the Pushgateway, such as ``http://pushgateway:9091``.
+        project: name of the project, the grouping key besides the job.
+        timeout_seconds: time limit for the connection and for each answer, in seconds.
 
     Returns:
-        What went wrong, in one line; empty when nothing did.
+        The error in one line; empty if there is none.
     """
     try:
         push_to_gateway(url, JOB, registry([board]), grouping_key={"project": project}, timeout=timeout_seconds)
@@ -34,14 +34,14 @@ def to_gateway(board: Board, url: str, project: str, timeout_seconds: float) -> 
 
 
 def to_file(board: Board, path: Path) -> str:
-    """Write the board in the text format, at once or not at all.
+    """Write the board to a file in the text format, atomically.
 
     Args:
-        board: the values.
-        path: file whose name ends in ``.prom``, in a folder that exists.
+        board: values to publish.
+        path: path that ends in ``.prom``, in an existing folder.
 
     Returns:
-        What went wrong, in one line; empty when nothing did.
+        The error in one line; empty if there is none.
     """
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

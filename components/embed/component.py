@@ -17,16 +17,28 @@ def embed(
     """Compute the columns that the strategy needs for one shard of the pool.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        shard: its name.
-        snapshot: the round's frozen world.
-        model: of this round.
-        features: parts with positions, embeddings and logits.
-    """
-    from alfamix_core.project.failures import reported
+        project_uri: URI of the project.
+        key: Key of the round.
+        shard: Name of the shard.
+        snapshot: Frozen world of the round.
+        model: Model of this round.
 
-    with reported("embed", project_uri, key, shard):
+    Returns:
+        features: Parts with positions, embeddings and logits.
+    """
+    from alfamix_core.project.stages import run_stage
+
+    def work():
         from components.embed import stage
 
         stage.run(shard=shard, snapshot_path=snapshot.path, model_path=model.path, features_path=features.path)
+
+    run_stage(
+        "embed",
+        work,
+        project_uri,
+        key,
+        shard,
+        inputs={"snapshot": snapshot.path, "model": model.path},
+        outputs=[features.path],
+    )

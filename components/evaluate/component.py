@@ -16,23 +16,27 @@ def evaluate(
     evaluation: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    mistakes: dsl.Output[dsl.Markdown],
 ):
     """Measure the round's model on the test split, and propose whether it becomes the champion.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        run_id: of this pipeline run.
-        snapshot: the round's frozen world.
-        champion: what the model is compared with.
-        model: of this round.
-        evaluation: evaluation.json: metrics of both models and the proposal.
-        metrics: the figures, for Kubeflow's page.
-        confusion: the confusion matrix, for Kubeflow's page.
-    """
-    from alfamix_core.project.failures import reported
+        project_uri: URI of the project.
+        key: Key of the round.
+        run_id: ID of this pipeline run.
+        snapshot: Frozen world of the round.
+        champion: Model that the new one is compared with.
+        model: Model of this round.
 
-    with reported("evaluate", project_uri, key, run_id=run_id):
+    Returns:
+        evaluation: evaluation.json: metrics of both models, the whole confusion matrix and the decision.
+        metrics: Figures for Kubeflow's page.
+        confusion: Confusion matrix for Kubeflow's page; empty for 100 classes and more.
+        mistakes: Most frequent mistakes, as a table for Kubeflow's page.
+    """
+    from alfamix_core.project.stages import run_stage
+
+    def work():
         from components.evaluate import stage
 
         found = stage.run(
@@ -42,8 +46,19 @@ def evaluate(
             champion_path=champion.path,
             model_path=model.path,
             evaluation_path=evaluation.path,
+            mistakes_path=mistakes.path,
         )
         for name, value in found.metrics.items():
             metrics.log_metric(name, value)
-        if found.confusion:
+        if 0 < len(found.confusion) < stage.MANY_CLASSES:
             confusion.log_confusion_matrix(list(found.classes), [list(row) for row in found.confusion])
+
+    run_stage(
+        "evaluate",
+        work,
+        project_uri,
+        key,
+        run_id=run_id,
+        inputs={"snapshot": snapshot.path, "champion": champion.path, "model": model.path},
+        outputs=[evaluation.path, mistakes.path],
+    )

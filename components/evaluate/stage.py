@@ -23,10 +23,13 @@ from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.project import Project
 from alfamix_core.records.snapshot import read_labelled, read_roots, read_round
 from alfamix_core.records.stage import StageRun, write_log
+from alfamix_core.reports.confusion import mistakes_page
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _SPLITS: tuple[Literal["test", "audit"], ...] = ("test", "audit")
+MANY_CLASSES = 100
+"""From so many classes on Kubeflow gets no confusion matrix: it grows with their square, inside the API's database."""
 _NEVER = 1e4  # below every other logit, and still finite
 
 
@@ -37,6 +40,7 @@ def run(
     champion_path: str,
     model_path: str,
     evaluation_path: str,
+    mistakes_path: str = "",
 ) -> Evaluation:
     """Write evaluation.json, with what is proposed about the champion; copy the model to ``models/<digest>/``.
 
@@ -48,7 +52,8 @@ def run(
         snapshot_path: the round's frozen world.
         champion_path: the champion that was frozen in the round.
         model_path: folder of the round's model.
-        evaluation_path: folder to be written.
+        evaluation_path: folder to be written; evaluation.json has the whole confusion matrix.
+        mistakes_path: file to be written: the most frequent mistakes as a Markdown table; '' for none.
 
     Returns:
         What was written.
@@ -103,6 +108,9 @@ def run(
     folder = Path(evaluation_path)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / evaluation.FILE).write_bytes(evaluated.document())
+    if mistakes_path:
+        Path(mistakes_path).parent.mkdir(parents=True, exist_ok=True)
+        Path(mistakes_path).write_text(mistakes_page(evaluated.classes, evaluated.confusion), "utf-8")
     this = StageRun(
         stage="evaluate",
         seconds=watch.seconds,

@@ -18,17 +18,19 @@ def export(
     """Write what the round produced, commit it, and apply its promotion.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        run_id: of this pipeline run.
-        snapshot: the round's frozen world.
-        queries: what was chosen.
-        evaluation: of the round's model.
-        report: the round's page.
-    """
-    from alfamix_core.project.failures import reported
+        project_uri: URI of the project.
+        key: Key of the round.
+        run_id: ID of this pipeline run.
+        snapshot: Frozen world of the round.
+        queries: Queries that were chosen.
+        evaluation: Evaluation of the round's model.
 
-    with reported("export", project_uri, key, run_id=run_id):
+    Returns:
+        report: Page of the round.
+    """
+    from alfamix_core.project.stages import run_stage
+
+    def work():
         from components.export import stage
 
         stage.run(
@@ -40,3 +42,13 @@ def export(
             evaluation_path=evaluation.path,
             report_path=report.path,
         )
+
+    run_stage(
+        "export",
+        work,
+        project_uri,
+        key,
+        run_id=run_id,
+        inputs={"snapshot": snapshot.path, "queries": queries.path, "evaluation": evaluation.path},
+        outputs=[report.path],
+    )

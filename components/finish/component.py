@@ -10,15 +10,17 @@ def finish(project_uri: str, run_id: str) -> str:
     """Tidy up after a run, however it ended: record a failure, apply a committed promotion, release the lock.
 
     Args:
-        project_uri: of the project.
-        run_id: of this pipeline run.
+        project_uri: URI of the project.
+        run_id: ID of this pipeline run.
 
     Returns:
-        exported, failed, lost or idle, as the project's files say.
+        Output: exported, failed, lost or idle, as the project's files say.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("finish", project_uri, run_id=run_id):
+    def work() -> str:
         from components.finish import stage
 
         return stage.run(project_uri=project_uri, run_id=run_id)
+
+    return run_stage("finish", work, project_uri, run_id=run_id)

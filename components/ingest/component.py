@@ -10,18 +10,20 @@ def ingest(project_uri: str, run_id: str, force: bool, fresh: bool = False) -> s
     """Decide whether a round starts, and take the project's lock for it.
 
     Args:
-        project_uri: of the project, file:///… or s3://bucket/prefix.
-        run_id: of this pipeline run.
-        force: plan a round even if too little is new.
-        fresh: let a round that is resumed compute everything again, whatever is cached.
+        project_uri: URI of the project, file:///… or s3://bucket/prefix.
+        run_id: ID of this pipeline run.
+        force: Whether a round is planned even if too little is new.
+        fresh: Whether a round that is resumed computes everything again, whatever is cached.
 
     Returns:
-        The round's key, such as 000012-4be81f0c22aa, or "idle".
+        Output: Key of the round, such as 000012-4be81f0c22aa, or "idle".
     """
-    from alfamix_core.project.failures import reported
     from alfamix_core.project.lock import driver
+    from alfamix_core.project.stages import run_stage
 
-    with reported("ingest", project_uri, run_id=run_id):
+    def work() -> str:
         from components.ingest import stage
 
         return stage.run(project_uri=project_uri, holder=driver(run_id), force=force, fresh=fresh)
+
+    return run_stage("ingest", work, project_uri, run_id=run_id)

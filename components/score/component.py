@@ -19,18 +19,20 @@ def score(
     """Score one shard, and keep what the whole round's choice may need of it.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        shard: its name.
-        snapshot: the round's frozen world.
-        model: of this round.
-        labelled: features of the training samples.
-        features: of the shard.
-        scores: positions, scores and the strategy's rows.
-    """
-    from alfamix_core.project.failures import reported
+        project_uri: URI of the project.
+        key: Key of the round.
+        shard: Name of the shard.
+        snapshot: Frozen world of the round.
+        model: Model of this round.
+        labelled: Features of the training samples.
+        features: Features of the shard.
 
-    with reported("score", project_uri, key, shard):
+    Returns:
+        scores: Positions, scores and the strategy's rows.
+    """
+    from alfamix_core.project.stages import run_stage
+
+    def work():
         from components.score import stage
 
         stage.run(
@@ -41,3 +43,13 @@ def score(
             features_path=features.path,
             scores_path=scores.path,
         )
+
+    run_stage(
+        "score",
+        work,
+        project_uri,
+        key,
+        shard,
+        inputs={"snapshot": snapshot.path, "model": model.path, "labelled": labelled.path, "features": features.path},
+        outputs=[scores.path],
+    )

@@ -20,17 +20,19 @@ def select(
     """Choose the samples to be labelled in this round.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        snapshot: the round's frozen world.
-        model: of this round.
-        labelled: features of the training samples.
-        scores: of every shard, in any order.
-        queries: queries.jsonl, their thumbnails, and what the report shows.
-    """
-    from alfamix_core.project.failures import reported
+        project_uri: URI of the project.
+        key: Key of the round.
+        snapshot: Frozen world of the round.
+        model: Model of this round.
+        labelled: Features of the training samples.
+        scores: Scores of every shard, in any order.
 
-    with reported("select", project_uri, key):
+    Returns:
+        queries: queries.jsonl, the queries' thumbnails, and what the report shows.
+    """
+    from alfamix_core.project.stages import run_stage
+
+    def work():
         from components.select import stage
 
         stage.run(
@@ -40,3 +42,17 @@ def select(
             scores_paths=[part.path for part in scores],
             queries_path=queries.path,
         )
+
+    run_stage(
+        "select",
+        work,
+        project_uri,
+        key,
+        inputs={
+            "snapshot": snapshot.path,
+            "model": model.path,
+            "labelled": labelled.path,
+            "scores": [part.path for part in scores],
+        },
+        outputs=[queries.path],
+    )

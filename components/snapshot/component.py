@@ -14,17 +14,19 @@ def snapshot(
     """Write down the round's frozen world: the pool, the labelled samples, the settings, the champion.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        snapshot: tables of the pool and of the labelled samples, and the round's record.
-        champion: champion.json, and the champion's model if there is one.
+        project_uri: URI of the project.
+        key: Key of the round.
 
     Returns:
-        The names of the pool's shards.
+        snapshot: Tables of the pool and of the labelled samples, and the round's record.
+        champion: champion.json, and the champion's model if there is one.
+        Output: Names of the pool's shards.
     """
-    from alfamix_core.project.failures import reported
+    from alfamix_core.project.stages import run_stage
 
-    with reported("snapshot", project_uri, key):
+    def work():
         from components.snapshot import stage
 
         return stage.run(project_uri=project_uri, key=key, snapshot_path=snapshot.path, champion_path=champion.path)
+
+    return run_stage("snapshot", work, project_uri, key, outputs=[snapshot.path, champion.path])

@@ -17,16 +17,18 @@ def train(
     """Fit the round's model on the labelled samples, and compute their features.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        snapshot: the round's frozen world.
-        champion: what a warm start begins from.
-        model: model.json and model.safetensors.
-        labelled: embeddings, logits and labels of the training samples.
-    """
-    from alfamix_core.project.failures import reported
+        project_uri: URI of the project.
+        key: Key of the round.
+        snapshot: Frozen world of the round.
+        champion: Model that a warm start begins from.
 
-    with reported("train", project_uri, key):
+    Returns:
+        model: model.json and model.safetensors.
+        labelled: Embeddings, logits and labels of the training samples.
+    """
+    from alfamix_core.project.stages import run_stage
+
+    def work():
         from components.train import stage
 
         stage.run(
@@ -36,3 +38,12 @@ def train(
             model_path=model.path,
             labelled_path=labelled.path,
         )
+
+    run_stage(
+        "train",
+        work,
+        project_uri,
+        key,
+        inputs={"snapshot": snapshot.path, "champion": champion.path},
+        outputs=[model.path, labelled.path],
+    )

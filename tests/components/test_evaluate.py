@@ -106,3 +106,28 @@ def test_a_trained_model_is_kept_whether_or_not_it_is_promoted(project: Path, tm
     assert {path.name: path.read_bytes() for path in (tmp_path / "fetched").iterdir()} == {
         name: (tmp_path / "model" / name).read_bytes() for name in models.FILES
     }
+
+
+@pytest.mark.parametrize("many", [100, 3])
+def test_kubeflow_gets_a_matrix_of_few_classes_and_of_many_the_worst_pairs_alone(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
+):
+    """A matrix grows with the square of the classes, in the metadata of an artifact; here 3 are many, or 100."""
+    from kfp import dsl
+
+    from components.evaluate.component import evaluate as component
+
+    monkeypatch.setattr(evaluate, "MANY_CLASSES", many)
+    store, _ = run(project, tmp_path, [0.0, 0.0, 1.0], ("cat", "dog"))
+    key = rounds.read(store, 1)[0].key
+    kinds = {"evaluation": dsl.Dataset, "metrics": dsl.Metrics, "confusion": dsl.ClassificationMetrics}
+    given = {name: kind(uri=str(tmp_path / "out" / name)) for name, kind in kinds.items()}
+    given |= {name: dsl.Model(uri=str(tmp_path / name)) for name in ("champion", "model")}
+    page = tmp_path / "out" / "mistakes"
+    snapshot_in, mistakes = dsl.Dataset(uri=str(tmp_path / "snapshot")), dsl.Markdown(uri=str(page))
+    component.python_func(
+        project_uri=store.uri, key=key, run_id="run", snapshot=snapshot_in, mistakes=mistakes, **given
+    )
+    assert ("confusionMatrix" in given["confusion"].metadata) == (many == 100)
+    assert page.read_text("utf-8").splitlines()[4:] == ["| cat | owl | 2 | 100.0% |", "| dog | owl | 2 | 100.0% |"]
+    assert "confusion" in (tmp_path / "out" / "evaluation" / "evaluation.json").read_text("utf-8")

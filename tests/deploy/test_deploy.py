@@ -1,6 +1,7 @@
 """deploy/ rendered by kustomize: what Kubernetes would take, and what must hold of every pod."""
 
 import json
+import os
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 import typer
 
 from alfamix_core import __version__
+from alfamix_core.errors import InputError
+from alfamix_core.storage import connection
 from pipelines import cli, kubeflow, platform_settings
+from pipelines.compile import write_component
 from tests.deploy.pod_monitor import PodMonitor
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -19,7 +23,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 Objects = list[dict[str, Any]]
 Render = Callable[[Path], Objects]
 
-EXAMPLES = ("cron-job", "multi-user", "standalone")
+EXAMPLES = ("cron-job", "multi-user", "openshift", "standalone")
+CAN_TELL_USERS = ("cron-job", "multi-user")
+ANY_USER = "openshift"
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
 FOLDERS = ["base", *(f"examples/{name}" for name in EXAMPLES)]
 
@@ -60,28 +66,138 @@ def test_a_wrong_field_is_found():
         )
 
 
-def test_every_pod_is_without_rights_on_its_node(objects: Objects):
-    found = list(pods(objects))
+# kubernetes.io/docs/concepts/security/pod-security-standards: what the restricted profile lets a pod mount
+ALLOWED_VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
+HOST = ("hostNetwork", "hostPID", "hostIPC", "hostUsers")
+
+
+def broken_by(pod: dict[str, Any]) -> list[str]:
+    """Return what the restricted Pod Security Standard says against a pod's spec."""
+    broken = [name for name in HOST if pod.get(name)]
+    own = pod.get("securityContext", {})
+    containers = pod["containers"] + pod.get("initContainers", [])
+    for volume in pod.get("volumes", []):
+        broken += [f"volume {kind}" for kind in set(volume) - {"name"} if kind not in ALLOWED_VOLUMES]
+    for container in containers:
+        context = {**own, **container.get("securityContext", {})}
+        if context.get("runAsNonRoot") is not True:
+            broken.append("runAsNonRoot")
+        if context.get("runAsUser") == 0:
+            broken.append("runAsUser")
+        if context.get("seccompProfile", {}).get("type") not in ("RuntimeDefault", "Localhost"):
+            broken.append("seccompProfile")
+        if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
+            broken.append("allowPrivilegeEscalation")
+        capabilities = context.get("capabilities", {})
+        if "ALL" not in capabilities.get("drop", ()) or set(capabilities.get("add", ())) - {"NET_BIND_SERVICE"}:
+            broken.append("capabilities")
+        broken += ["hostPort" for port in container.get("ports", ()) if port.get("hostPort")]
+    return broken
+
+
+def test_every_pod_meets_the_restricted_standard(objects: Objects):
+    found = [template["spec"] for template in pods(objects)]
     assert len(found) == 2
-    for template in found:
-        pod = template["spec"]
-        assert pod["securityContext"] == {
-            "runAsNonRoot": True,
-            "runAsUser": 65_532,
-            "runAsGroup": 65_532,
-            "fsGroup": 65_532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }
+    assert [broken_by(pod) for pod in found] == [[], []]
+    for pod in found:
         assert pod["automountServiceAccountToken"] is False
         for container in pod["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert {"requests", "limits"} == set(container["resources"])
-            assert all({"cpu", "memory"} == set(each) for each in container["resources"].values())
+            assert all({"cpu", "memory", "ephemeral-storage"} == set(each) for each in container["resources"].values())
             assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hostNetwork": True}, "hostNetwork"),
+        ({"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}, "volume hostPath"),
+        ({"securityContext": {"runAsNonRoot": True}}, "seccompProfile"),
+        ({"containers": [{"securityContext": {"capabilities": {"drop": ["ALL"]}}}]}, "allowPrivilegeEscalation"),
+    ],
+)
+def test_a_pod_that_breaks_the_standard_is_found(render: Render, change: dict[str, Any], said: str):
+    pod = next(pods(render(DEPLOY / "base")))["spec"]
+    assert said in broken_by({**pod, **change})
+
+
+def test_users_are_fixed_except_where_the_cluster_chooses_them(render: Render):
+    for folder in FOLDERS:
+        for template in pods(render(DEPLOY / folder)):
+            context = template["spec"]["securityContext"]
+            users = [context.get(name) for name in ("runAsUser", "runAsGroup", "fsGroup")]
+            assert users == ([None] * 3 if folder.endswith(ANY_USER) else [65_532] * 3)
+
+
+def test_stages_and_trigger_name_a_user_or_both_name_none(objects: Objects, tmp_path: Path):
+    (data,) = [each["data"] for each in of_kind(objects, "ConfigMap") if "platform.toml" in each["data"]]
+    (tmp_path / "platform.toml").write_text(data["platform.toml"], "utf-8")
+    user = platform_settings.read(tmp_path / "platform.toml").user
+    for template in pods(objects):
+        assert template["spec"]["securityContext"].get("runAsUser", platform_settings.PLATFORM) == user
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_policy_of_the_network_is_for_each_pod_and_opens_the_port_of_its_metrics_alone(render: Render, example: str):
+    objects = render(DEPLOY / "examples" / example)
+    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
+    assert set(policies) == {"alfamix-trigger-cats", "alfamix-exporter-cats"}
+    for template in pods(objects):
+        labels = template["metadata"]["labels"].items()
+        (policy,) = [each for each in policies.values() if each["podSelector"]["matchLabels"].items() <= labels]
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        (container,) = template["spec"]["containers"]
+        opened = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
+        assert [port["containerPort"] for port in container.get("ports", ())] in (opened, [])
+        reached = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+        assert {53, 443, 9000} <= reached
+        assert (8888 in reached) == (container["args"][0] == "trigger")
+
+
+def test_disk_is_asked_for_by_a_limit_range(render: Render, tmp_path: Path):
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative(tmp_path, "base")],
+        "components": [relative(tmp_path, "disk")],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay), "utf-8")
+    (found,) = of_kind(render(tmp_path), "LimitRange")
+    kubernetes_validate.validate(found, VERSIONS[0], strict=True)
+    (limit,) = found["spec"]["limits"]
+    assert set(limit["default"]) == set(limit["defaultRequest"]) == {"ephemeral-storage"}
+
+
+def test_an_image_by_digest_replaces_the_tag(render: Render, tmp_path: Path):
+    digest = "sha256:" + "0123456789abcdef" * 4
+    (tmp_path / "digests").write_text(f"trigger r.example.org:5000/x/alfamix-trigger@{digest}\n", "utf-8")
+    write_component(tmp_path / "images", tmp_path / "digests")
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [relative(tmp_path, "examples/cron-job")],
+        "components": ["images"],
+    }
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay), "utf-8")
+    found = {each["image"] for template in pods(render(tmp_path)) for each in template["spec"]["containers"]}
+    assert found == {f"r.example.org:5000/x/alfamix-trigger@{digest}"}
+    (tmp_path / "digests").write_text("trigger r.example.org/alfamix-trigger:1\n", "utf-8")
+    with pytest.raises(InputError, match='must have a line "trigger image@sha256:…"'):
+        write_component(tmp_path / "images", tmp_path / "digests")
+
+
+def relative(folder: Path, name: str) -> str:
+    return os.path.relpath(DEPLOY / name, folder.resolve())
 
 
 def test_every_image_is_of_this_version(objects: Objects):
@@ -97,6 +213,10 @@ def test_what_serves_is_probed_where_it_listens(objects: Objects):
         assert port["name"] == "metrics"
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert container[probe]["httpGet"] == {"path": "/healthz", "port": "metrics"}
+        start = container["startupProbe"]
+        assert start["periodSeconds"] * start["failureThreshold"] > connection.LONGEST_CALL, (
+            "a store that never answers ends the start with a line, not the kubelet without one"
+        )
 
 
 def test_every_command_is_one_of_ours(objects: Objects):
@@ -151,13 +271,13 @@ def test_the_settings_are_settings(objects: Objects, tmp_path: Path):
     data = {key: value for each in of_kind(objects, "ConfigMap") for key, value in each["data"].items()}
     (tmp_path / "platform.toml").write_text(data.pop("platform.toml"), "utf-8")
     settings = platform_settings.read(tmp_path / "platform.toml")
-    assert settings.storage.endpoint_url == data.get("AWS_ENDPOINT_URL", "")
-    assert settings.storage.region == data.get("AWS_REGION", "")
+    assert settings.storage.endpoint_url == data.get("ALFAMIX_S3_ENDPOINT_URL", "")
+    assert settings.storage.region == data.get("ALFAMIX_S3_REGION", "")
     assert data["ALFAMIX_PROJECT"].startswith("s3://")
     assert data[platform_settings.ENVIRONMENT] == "/etc/alfamix/platform.toml"
     assert data[kubeflow.ENDPOINT].startswith("http://")
     known = {"ALFAMIX_PROJECT", platform_settings.ENVIRONMENT, kubeflow.ENDPOINT}
-    assert set(data) <= known | {"KF_PIPELINES_UI_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_REGION"}
+    assert set(data) <= known | {"KF_PIPELINES_UI_ENDPOINT", "ALFAMIX_S3_ENDPOINT_URL", "ALFAMIX_S3_REGION"}
 
 
 def test_the_settings_file_is_where_the_pod_looks_for_it(objects: Objects):
@@ -171,7 +291,7 @@ def test_the_settings_file_is_where_the_pod_looks_for_it(objects: Objects):
 def test_the_rights_are_the_least(render: Render, example: str):
     objects = render(DEPLOY / "examples" / example)
     roles = of_kind(objects, "Role", "ClusterRole")
-    if example == "standalone":
+    if example not in CAN_TELL_USERS:
         assert not roles
         return
     (role,) = roles
@@ -208,9 +328,17 @@ def test_a_cron_job_stands_in_for_the_trigger(render: Render):
     template = job["spec"]["jobTemplate"]["spec"]
     (container,) = template["template"]["spec"]["containers"]
     assert "--once" in container["args"]
-    (rule,) = template["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [2])
-    assert rule["onExitCodes"]["containerName"] == container["name"]
+    first, second = template["podFailurePolicy"]["rules"]
+    assert (first["action"], first["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
+    assert (second["action"], second["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert second["onExitCodes"]["containerName"] == container["name"]
+
+
+def test_no_sidecar_of_a_mesh_keeps_the_cron_jobs_pods_alive(render: Render):
+    """A namespace of a Kubeflow profile injects one; it does not end, and the job would not either."""
+    (job,) = of_kind(render(DEPLOY / "examples/cron-job"), "CronJob")
+    labels = job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
+    assert labels["sidecar.istio.io/inject"] == "false"
 
 
 def test_the_base_leaves_the_platform_its_defaults():

@@ -130,7 +130,7 @@ class _Run:
             lambda out: _body(
                 *("evaluate", request, out),
                 **{"key": key, "snapshot": frozen, "champion": champion, "model": trained, "evaluation": data},
-                **{"metrics": dsl.Metrics, "confusion": dsl.ClassificationMetrics},
+                **{"metrics": dsl.Metrics, "confusion": dsl.ClassificationMetrics, "mistakes": dsl.Markdown},
             ),
         )
         scores = []

@@ -18,6 +18,7 @@ from components.score import stage as score
 from components.select import stage as select
 from components.snapshot import stage as snapshot
 from components.train import stage as train
+from tests.e2e.conftest import INIT, SMALL, Command, settings
 
 RULES = {
     "policy": {
@@ -75,6 +76,32 @@ def test_queries_are_the_same_for_1_2_and_8_shards_and_any_block_size(
     assert len(found[0]) == 20
     assert found[1] == found[0]
     assert found[2] == found[0]
+
+
+def test_queries_are_the_same_for_1_and_64_shards(tmp_path: Path, digits: Path):
+    found = [
+        queries(tmp_path / f"project-{shards}", digits, tmp_path / f"run-{shards}", "alfamix", shards, 50, RULES)
+        for shards in (1, 64)
+    ]
+    assert len(found[0]) == 20
+    assert found[1] == found[0]
+
+
+@pytest.mark.faults
+def test_the_local_engine_runs_64_shards_and_asks_what_it_asks_with_1(tmp_path: Path, digits: Path, alfamix: Command):
+    """128 processes that import torch: minutes."""
+    asked = []
+    for shards in (1, 64):
+        project = tmp_path / f"project-{shards}"
+        of_shards = ("round.shard_size=1", f"round.max_shards={shards}")
+        alfamix("init", project, *INIT, *settings(*SMALL[:1], *of_shards, *SMALL[3:]))
+        alfamix("drop", project, digits)
+        alfamix("round", project)
+        asked.append([json.loads(line) for line in (project / "queue" / "000001.jsonl").read_text().splitlines()])
+        record = json.loads((project / "rounds" / "000001" / "round.json").read_text())
+        assert (record["shards"], record["state"]) == (shards, "exported")
+    keys = ("sample_id", "rank", "suggestion")
+    assert [[line[key] for key in keys] for line in asked[0]] == [[line[key] for key in keys] for line in asked[1]]
 
 
 def test_the_rules_hold_and_the_audit_is_asked_beside_the_strategy(tmp_path: Path, digits: Path):

@@ -161,7 +161,7 @@ def test_two_processes_killed_in_the_middle_end_with_the_model_of_two_undisturbe
     world.environment[PROCESSES] = "1"
     world.finish("alone")
     assert world.continued("alone") == [], "a checkpoint of two processes is none of one's"
-    assert "is of another training and is not used" in (world.folder / "alone" / "log").read_text(encoding="utf-8")
+    assert "belongs to another training and is not used" in (world.folder / "alone" / "log").read_text(encoding="utf-8")
 
 
 def test_the_death_of_the_launcher_ends_its_processes(world: World):

@@ -2,6 +2,10 @@
 
 It keeps what it is told in memory, checks what the real one checks, pages its listings, and kills the runs in flight
 of a recurring run that is deleted, as the real one does. A test moves runs on and breaks the server on purpose.
+
+It answers as one of two releases. What a run says of its tasks was taken from their source: backend/src/common/util/
+workflow.go, backend/src/apiserver/server/api_converter.go and backend/src/v2/compiler/argocompiler/dag.go of 2.17.0,
+and backend/api/v2beta1/run.proto of pull request 13986, which becomes 2.18.
 """
 
 import itertools
@@ -10,7 +14,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -40,6 +44,7 @@ class KubeflowServer:
         self.blind = 0  # listings of versions that come out empty
         self.token = ""  # which a request must bring
         self.multi_user = False
+        self.release = "2.17.0"  # or 2.18.0; which drivers a recurring run has is decided when it is made
         self.page = 2  # small, so that every listing is paged
         self.lock = threading.RLock()
         self.next = itertools.count(1)
@@ -61,10 +66,19 @@ class KubeflowServer:
             }
             return run_id
 
-    def move(self, run_id: str, state: str, **tasks: str) -> None:
-        """Bring a run, and tasks of it, into states."""
-        details = [{"display_name": name, "state": task, "run_id": run_id} for name, task in tasks.items()]
-        self.runs[run_id] |= {"state": state, "run_details": {"task_details": details}}
+    def move(self, run_id: str, state: str, shards: int = 1, **stages: str | list[str]) -> None:
+        """Bring a run into a state, and stages of it: a stage in the loop has a state for each shard that has begun."""
+        told = {name: [states] if isinstance(states, str) else states for name, states in stages.items()}
+        self.runs[run_id]["state"] = state
+        if self.release.startswith("2.17"):
+            self.runs[run_id]["run_details"] = {"task_details": argo_nodes(run_id, shards, told)}
+        else:
+            self.runs[run_id]["tasks"] = tasks_of_the_api(run_id, shards, told)
+
+    def age(self, run_id: str, hours: float) -> None:
+        """Make a run older."""
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        self.runs[run_id]["created_at"] = at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     # what requests do
 
@@ -81,7 +95,7 @@ class KubeflowServer:
         raise RefusedError(404, f"no such path: {method} {path}")
 
     def health(self, query, body):
-        return {"multi_user": self.multi_user}
+        return {"commit_sha": "0123abc", "tag_name": self.release, "multi_user": self.multi_user}
 
     def check_namespace(self, namespace):
         if self.multi_user and not namespace:
@@ -91,9 +105,14 @@ class KubeflowServer:
 
     def listing(self, what, items, query):
         for predicate in json.loads(query.get("filter") or "{}").get("predicates", ()):
-            assert predicate["operation"] in (1, "EQUALS")  # both are one in filter.proto
-            assert predicate["key"] == "display_name"
-            items = [item for item in items if item["display_name"] == predicate["stringValue"]]
+            key, wanted = predicate["key"], predicate["stringValue"]
+            assert key in ("display_name", "state")
+            equal = predicate["operation"] in (1, "EQUALS")  # both are one in filter.proto
+            assert equal or predicate["operation"] in (2, "NOT_EQUALS")
+            items = [item for item in items if (item[key] == wanted) == equal]
+        key, _, order = query.get("sort_by", "").partition(" ")
+        if key:
+            items = sorted(items, key=lambda item: item[key], reverse=order == "desc")
         start = int(query.get("page_token") or 0)
         page = min(int(query.get("page_size") or self.page), self.page)
         more = {"next_page_token": str(start + page)} if start + page < len(items) else {}
@@ -166,12 +185,30 @@ class KubeflowServer:
     def get_run(self, run_id, query, body):
         if run_id not in self.runs:
             raise RefusedError(404, f"Run {run_id} not found")
-        return self.runs[run_id]
+        full = query.get("view") == "FULL"  # 2.17 does not know the parameter, and ignores it
+        return {key: value for key, value in self.runs[run_id].items() if full or key != "tasks"}
 
     def list_runs(self, query, body):
-        return self.listing(
-            "runs", [r for r in self.runs.values() if r["experiment_id"] == query["experiment_id"]], query
-        )
+        mine = [each for each in self.runs.values() if each["experiment_id"] == query["experiment_id"]]
+        found = self.listing("runs", mine, query)
+        short = [{key: value for key, value in run.items() if key != "tasks"} for run in found.get("runs", ())]
+        return found | ({"runs": short} if short else {})
+
+    def terminate_run(self, run_id, query, body):
+        self.runs[run_id]["state"] = "CANCELED"
+        return {}
+
+    def delete_run(self, run_id, query, body):
+        del self.runs[run_id]
+        return {}
+
+    def delete_experiment(self, experiment_id, query, body):
+        del self.experiments[experiment_id]
+        return {}
+
+    def delete_version(self, pipeline_id, version_id, query, body):
+        del self.versions[version_id]
+        return {}
 
     def create_recurring(self, query, body):
         self.check_job(body)
@@ -210,11 +247,62 @@ ROUTES = [
     ("POST", "runs", KubeflowServer.create_run),
     ("GET", "runs", KubeflowServer.list_runs),
     ("GET", "runs/([^/]+)", KubeflowServer.get_run),
+    ("POST", "runs/([^/:]+):terminate", KubeflowServer.terminate_run),
+    ("DELETE", "runs/([^/]+)", KubeflowServer.delete_run),
+    ("DELETE", "experiments/([^/]+)", KubeflowServer.delete_experiment),
+    ("DELETE", "pipelines/([^/]+)/versions/([^/]+)", KubeflowServer.delete_version),
     ("POST", "recurringruns", KubeflowServer.create_recurring),
     ("GET", "recurringruns", KubeflowServer.list_recurring),
     ("POST", "recurringruns/([^/:]+):(enable|disable)", KubeflowServer.mode),
     ("DELETE", "recurringruns/([^/]+)", KubeflowServer.delete_recurring),
 ]
+
+
+def argo_nodes(run_id: str, shards: int, stages: dict[str, list[str]]) -> list[dict]:
+    """Return the nodes of the workflow as task details: wrappers, drivers, and what Argo's default of retries adds."""
+    nodes = []
+
+    def node(name: str, state: str) -> None:
+        """Add a node and the one attempt at it, for each template has the default of retries."""
+        nodes.extend({"run_id": run_id, "display_name": each, "state": state} for each in (name, f"{name}(0)"))
+
+    for wrapper in ("root-driver", "root", "round-driver", "round", "a-round-is-due-driver", "a-round-is-due"):
+        node(wrapper, "RUNNING")
+    if "embed" in stages:
+        for wrapper in ("for-loop-1", "iteration-driver"):
+            node(wrapper, "RUNNING")
+        for index in range(shards):
+            node(f"iteration({index}:{index})", "RUNNING")
+            node("iteration-item-driver", "SUCCEEDED")
+            node("iteration-item", "RUNNING")
+    for stage, states in stages.items():
+        if stage == "finish":
+            node("round.onExit", "RUNNING")
+        for state in states:
+            node(f"{stage}-driver", "SUCCEEDED")
+            node(stage, state)
+            node("executor", state)
+    return nodes
+
+
+def tasks_of_the_api(run_id: str, shards: int, stages: dict[str, list[str]]) -> list[dict]:
+    """Return the tasks of release 2.18; 64-bit numbers are text in JSON, and a pending task is not there yet."""
+    tasks = [
+        {"run_id": run_id, "name": name, "display_name": shown, "state": "RUNNING", "type": kind}
+        for name, shown, kind in (
+            ("", "alfamix-birds", "ROOT"),
+            ("round", "round", "EXIT_HANDLER"),
+            ("a-round-is-due", "Condition", "CONDITION"),
+        )
+    ]
+    if "embed" in stages:
+        loop = {"name": "for-loop-1", "display_name": "Loop", "state": "RUNNING", "type": "LOOP"}
+        tasks.append({"run_id": run_id, **loop, "type_attributes": {"iteration_count": str(shards)}})
+    for stage, states in stages.items():
+        for index, state in enumerate(states):
+            task = {"run_id": run_id, "name": stage, "display_name": stage, "state": state, "type": "RUNTIME"}
+            tasks.append({**task, "type_attributes": {"iteration_index": str(index)} if len(states) > 1 else {}})
+    return [task for task in tasks if task["state"] != "PENDING"]
 
 
 def now() -> str:

@@ -103,6 +103,15 @@ def test_the_pages_of_the_rounds_are_written_beside_the_projects_and_a_cleaned_o
     assert (result.exit_code, result.stderr) == (2, f"alfamix: {line}\n")
 
 
+def test_a_promotion_that_a_killed_run_left_undone_is_applied_although_no_round_is_due(birds):
+    birds.configure(round={"min_new_samples": 100, "min_new_labels": 100})
+    trained(Made(open_store(birds.project.as_uri())), 1)
+    assert birds.alfamix("doctor", "birds").stdout.startswith("overdue: rounds/000001/round.json its promotion is not")
+    assert birds.run("round", "birds").startswith("no round: since round 1 there are 0 new labels")
+    assert json.loads((birds.project / "champion.json").read_text())["round"] == 1
+    assert birds.run("doctor", "birds") == "all is well\n"
+
+
 def test_a_withdrawal_waits_for_the_run_that_holds_the_project(birds):
     rounds.begin(open_store(birds.project.as_uri()), Holder(run_id="run-1"), datetime.now(UTC))
     (birds.folder / "gone.txt").write_text("a\n")

@@ -3,6 +3,8 @@
 import pytest
 
 from alfamix_core.errors import InputError, StorageError
+from alfamix_core.telemetry.events import parse
+from components.images import COMPONENTS
 from pipelines.kubeflow import Kubeflow
 
 URI = "s3://bucket/birds"
@@ -34,28 +36,97 @@ def test_only_runs_of_the_project_that_have_not_ended_are_in_flight(kubeflow, se
     server.move(runs[0], "SUCCEEDED")
     server.move(runs[1], "RUNNING")
     server.move(runs[2], "CANCELING")
-    assert [run.run_id for run, _ in kubeflow.in_flight(settings, URI)] == runs[1:]
+    assert sorted(run.run_id for run in kubeflow.in_flight(settings, URI)) == sorted(runs[1:])
 
 
-def test_waiting_tells_of_each_stage_when_its_state_changes(kubeflow, server, settings):
+def test_a_row_that_stays_running_without_its_workflow_does_not_hold_the_project(kubeflow, server, settings, capsys):
+    """Kubeflow never corrects the row of a run whose Workflow was deleted; a run may take 24 h, and 2 more."""
+    lost, slow, new = (kubeflow.start(settings, URI) for _ in range(3))
+    for run_id, hours in ((lost, 26.1), (slow, 25.9), (new, 0.1)):
+        server.move(run_id, "RUNNING")
+        server.age(run_id, hours)
+    assert [run.run_id for run in kubeflow.in_flight(settings, URI)] == [new, slow]
+    assert [run.run_id for run in kubeflow.stale] == [lost]
+    (warning,) = [event for line in capsys.readouterr().out.splitlines() if (event := parse(line))]
+    assert warning["alfamix"] == "warning"
+    assert warning["text"].startswith(f"run {lost}, created at ")
+    kubeflow.in_flight(settings, URI)
+    assert capsys.readouterr().out == ""
+    assert [kubeflow.is_over(kubeflow.run(run_id)) for run_id in (lost, slow, new)] == [True, False, False]
+
+
+def test_a_long_history_is_not_read(kubeflow, server, settings):
+    """Pages of two: of 20 runs that ended none is listed, and of 20 lost ones those on the page of the first."""
+    fresh = kubeflow.start(settings, URI)
+    for index in range(40):
+        run_id = server.add_run(server.runs[fresh])
+        server.move(run_id, "SUCCEEDED" if index % 2 else "RUNNING")
+        server.age(run_id, 100 + index)
+    server.requests.clear()
+    assert [run.run_id for run in kubeflow.in_flight(settings, URI)] == [fresh]
+    assert len([path for _, path in server.requests if path.endswith("/runs")]) == 1
+    assert len(kubeflow.stale) == 1
+
+
+@pytest.fixture(params=["2.17.0", "2.18.0"])
+def either(request, server):
+    """The server, as either release."""
+    server.release = request.param
+    return server
+
+
+def test_waiting_tells_of_each_stage_when_its_state_changes(kubeflow, either, settings):
     run_id = kubeflow.start(settings, URI)
-    steps = iter([("RUNNING", {"ingest": "RUNNING"}), ("RUNNING", {"ingest": "SUCCEEDED", "train": "RUNNING"})])
+    steps = iter([("RUNNING", {"ingest": "SUCCEEDED", "train": "RUNNING"})])
     said = []
 
     def show(line):
         said.append(line)
         if "succeeded" not in line:
-            state, tasks = next(steps, ("FAILED", {"ingest": "SUCCEEDED", "train": "FAILED"}))
-            server.move(run_id, state, **tasks)
+            state, stages = next(steps, ("FAILED", {"ingest": "SUCCEEDED", "train": "FAILED"}))
+            either.move(run_id, state, **stages)
 
-    server.move(run_id, "RUNNING", ingest="PENDING")
+    either.move(run_id, "RUNNING", ingest="RUNNING")
     assert kubeflow.follow(run_id, 0.01, show).state == "FAILED"
-    assert [line.split() for line in said][:3] == [
-        ["ingest", "pending"],
+    assert [line.split() for line in said] == [
         ["ingest", "running"],
         ["ingest", "succeeded"],
+        ["train", "running"],
+        ["train", "failed"],
     ]
-    assert said[-1].split() == ["train", "failed"]
+
+
+def test_the_nine_stages_are_shown_and_the_shards_counted(kubeflow, either, settings):
+    """Of 16 shards 7 are embedded, 3 of them out of the cache, 2 are at it, and 4 are scored; the rest wait."""
+    run_id = kubeflow.start(settings, URI)
+    done = dict.fromkeys(("ingest", "snapshot", "train", "evaluate"), "SUCCEEDED")
+    cached = "SKIPPED" if either.release == "2.17.0" else "CACHED"
+    embed = [cached] * 3 + ["SUCCEEDED"] * 4 + ["RUNNING"] * 2
+    either.move(run_id, "RUNNING", shards=16, **done, embed=embed, score=["SUCCEEDED"] * 4)
+    stages = kubeflow.run(run_id).stages
+    assert [stage.line(name).split() for name, stage in stages.items()] == [
+        *([name, "succeeded"] for name in done),
+        ["embed", "running", "7/16"],
+        ["score", "running", "4/16"],
+    ]
+    either.move(
+        run_id,
+        "SUCCEEDED",
+        shards=16,
+        **done,
+        **{name: ["SUCCEEDED"] * 16 for name in ("embed", "score")},
+        **dict.fromkeys(("select", "export", "finish"), "SUCCEEDED"),
+    )
+    lines = [stage.line(name).split() for name, stage in kubeflow.run(run_id).stages.items()]
+    assert [line[0] for line in lines] == list(COMPONENTS)
+    assert lines[4:6] == [["embed", "succeeded", "16/16"], ["score", "succeeded", "16/16"]]
+
+
+def test_one_shard_that_failed_is_the_stages_failure(kubeflow, either, settings):
+    run_id = kubeflow.start(settings, URI)
+    either.move(run_id, "RUNNING", shards=3, embed=["SUCCEEDED", "FAILED", "RUNNING"])
+    (stage,) = kubeflow.run(run_id).stages.values()
+    assert stage.line("embed").split() == ["embed", "failed", "1/3"]
 
 
 def test_waiting_survives_an_api_that_is_away_for_a_moment(kubeflow, server, settings):
@@ -72,6 +143,13 @@ def test_a_canceled_run_has_ended(kubeflow, server, settings):
     run_id = kubeflow.start(settings, URI)
     server.move(run_id, "CANCELED")
     assert kubeflow.follow(run_id, 0.01, print).state == "CANCELED"
+
+
+def test_waiting_ends_when_the_run_must_be_over_whatever_its_row_says(kubeflow, server, settings):
+    run_id = kubeflow.start(settings, URI)
+    server.move(run_id, "RUNNING", ingest="RUNNING")
+    server.age(run_id, 27)
+    assert kubeflow.follow(run_id, 0.01, print).state == "RUNNING"
 
 
 def test_the_token_comes_from_the_environment(server, settings, monkeypatch):
@@ -120,3 +198,26 @@ def test_the_link_is_of_the_page_for_people(kubeflow, server, monkeypatch):
     assert kubeflow.link("run-1") == f"{server.endpoint}/#/runs/details/run-1"
     monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", "https://kubeflow.example/pipeline/")
     assert kubeflow.link("run-1") == "https://kubeflow.example/pipeline/#/runs/details/run-1"
+
+
+@pytest.mark.parametrize(
+    ("pages", "below"),
+    [
+        ("https://kubeflow.example", "https://kubeflow.example/_/pipeline"),
+        ("https://kubeflow.example/", "https://kubeflow.example/_/pipeline"),
+        ("https://kubeflow.example/pipeline", "https://kubeflow.example/pipeline"),
+        ("https://kubeflow.example/_/pipeline/", "https://kubeflow.example/_/pipeline"),
+    ],
+)
+def test_the_link_on_a_kubeflow_of_many_users_is_below_the_dashboard_and_names_the_namespace(
+    server, monkeypatch, pages, below
+):
+    server.multi_user = True
+    monkeypatch.setenv("KF_PIPELINES_UI_ENDPOINT", pages)
+    assert Kubeflow(server.endpoint, "team").link("run-1") == f"{below}/?ns=team#/runs/details/run-1"
+
+
+@pytest.mark.parametrize(("release", "version"), [("2.17.0", "2.17.0"), ("unknown", "0123abc")])
+def test_the_api_says_its_release_or_its_commit(kubeflow, server, release, version):
+    server.release = release
+    assert kubeflow.api_version() == version

@@ -70,7 +70,9 @@ def _toml(value: object) -> str:
         ("run_hour = 3", 'unknown field "run_hour"'),
         ('run_hours = "a"', 'field "run_hours" must be a valid number, not "a"'),
         ("run_hours = nan", "must be a finite number"),
-        ("user = 0", "must be greater than or equal to 1"),
+        ("user = 0", 'field "user" must be the number of a user other than root, or "platform", not 0'),
+        ('user = "root"', 'must be the number of a user other than root, or "platform", not "root"'),
+        ("[retry]\nbackoff_factor = 1.5", 'field "retry.backoff_factor" must be a valid integer, not 1.5'),
         ("gpu = 3", 'field "gpu" must be an object, not 3'),
         ("[gpu]\nx = 1", 'unknown field "gpu.x"'),
         ('[gpu]\nmemory_limit = "8 GB"', 'field "gpu.memory_limit" must be a size such as 512Mi or 8Gi, not "8 GB"'),
@@ -84,7 +86,18 @@ def _toml(value: object) -> str:
         ('[labels]\n"a b" = "c"', "must be a Kubernetes label"),
         ('[labels]\nteam = "a/b"', "the value of a Kubernetes label"),
         ('[labels]\n"app.kubernetes.io/name" = "c"', "every pod has its own"),
-        ('[environment]\nAWS_SECRET_ACCESS_KEY = "x"', "environment may not set AWS_SECRET_ACCESS_KEY"),
+        (
+            '[environment]\nAWS_SECRET_ACCESS_KEY = "x"',
+            "environment may not set AWS_SECRET_ACCESS_KEY: Kubeflow's launch",
+        ),
+        (
+            '[environment]\nALFAMIX_S3_REGION = "x"',
+            "environment may not set ALFAMIX_S3_REGION: the storage settings do",
+        ),
+        (
+            '[environment]\nALFAMIX_STAGE_RETRIES = "9"',
+            "may not set ALFAMIX_STAGE_RETRIES: the retry and stages settings",
+        ),
         ('[environment]\n"A B" = "x"', "the name of an environment variable"),
         ('[images]\nregistry = "https://x"', "a registry and a path"),
         ('[images.digests]\ntrain = "x:1"', "an image by digest"),
@@ -131,14 +144,6 @@ def test_training_on_two_gpus_has_twice_the_workers_and_room_for_gradients(tmp_p
     settings = read_text(tmp_path, "[train]\ngpus = 2")
     assert settings.shared_memory("train") == 896 + 1024
     assert settings.shared_memory("embed") == 448
-
-
-def test_retries_may_begin_as_long_as_all_attempts_may_take(tmp_path: Path):
-    """Argo starts no further attempt after this time: 3 attempts of 12 h, and waits of 30 s and 60 s."""
-    assert PlatformSettings().retry_seconds("train") == 3 * 12 * 3600 + 30 + 60
-    for stage in images.COMPONENTS:
-        settings = PlatformSettings()
-        assert settings.retry_seconds(stage) > settings.stage(stage).retries * settings.stage(stage).hours * 3600
 
 
 def test_an_image_is_by_tag_of_the_registry_or_by_digest(tmp_path: Path):
@@ -189,7 +194,7 @@ def test_the_page_of_settings_is_the_generated_one():
 
 def test_the_page_shows_the_defaults_of_each_section():
     page = platform_settings.markdown()
-    assert '| `stages.train.resources` | small or cpu or gpu or train | `"train"` | class |' in page
+    assert '| `stages.train.resources` | small or cpu or gpu or train | `"train"` | class of pod,' in page
     assert '| `small.memory_limit` | text | `"4Gi"` |' in page
     assert math.isclose(PlatformSettings().stages.finish.hours, 0.5)
     assert "| `stages.finish.hours` | number, > 0, ≤ 720 | `0.5` |" in page

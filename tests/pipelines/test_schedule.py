@@ -19,7 +19,7 @@ def test_a_schedule_is_one_recurring_run_without_catching_up(kubeflow, server, s
     assert (made["no_catchup"], made["max_concurrency"], made["mode"]) == (True, 1, "ENABLE")
     assert made["trigger"]["cron_schedule"]["cron"] == "0 0 6 * * *"
     assert made["runtime_config"]["parameters"] == {"project_uri": URI, "force": False, "fresh": False}
-    assert made["description"] == f"Rounds of {URI}: at 06:00:00 UTC, every day"
+    assert made["description"] == f"Rounds of {URI}: at 06:00:00 UTC, every day. Made on Kubeflow Pipelines 2.17.0"
     assert schedule.show(kubeflow, settings, URI) == [change.schedule]
 
 
@@ -89,3 +89,32 @@ def test_two_that_someone_made_become_one(kubeflow, server, settings):
     change = schedule.put(kubeflow, settings, URI, SIX)
     assert change.unchanged
     assert len(server.recurring) == 1
+
+
+def test_after_an_upgrade_of_kubeflow_the_same_schedule_is_made_again(kubeflow, server, settings):
+    """The recurring run has the old release's driver in it, and would fail in its first step."""
+    old = schedule.put(kubeflow, settings, URI, SIX).schedule.recurring_run_id
+    assert schedule.outdated(kubeflow, settings, URI) == ""
+    server.release = "2.18.0"
+    assert schedule.outdated(kubeflow, settings, URI) == (
+        f"the schedule 0 0 6 * * * (recurring run {old}) was made on Kubeflow Pipelines 2.17.0 and the API is 2.18.0: "
+        "its runs start with the driver of the old release"
+    )
+    change = schedule.put(kubeflow, settings, URI, SIX)
+    assert (change.unchanged, change.deleted, change.schedule.release) == (False, (old,), "2.18.0")
+    assert schedule.put(kubeflow, settings, URI, SIX).unchanged
+    assert schedule.outdated(kubeflow, settings, URI) == ""
+
+
+def test_a_schedule_from_before_releases_were_recorded_is_made_again(kubeflow, server, settings):
+    old = schedule.put(kubeflow, settings, URI, SIX).schedule.recurring_run_id
+    server.recurring[old]["description"] = f"Rounds of {URI}: at 06:00:00 UTC, every day"
+    assert "was made on an unknown release" in schedule.outdated(kubeflow, settings, URI)
+    assert not schedule.put(kubeflow, settings, URI, SIX).unchanged
+
+
+def test_renewing_makes_it_again_although_nothing_differs(kubeflow, server, settings):
+    old = schedule.put(kubeflow, settings, URI, SIX).schedule.recurring_run_id
+    change = schedule.put(kubeflow, settings, URI, SIX, renew=True)
+    assert (change.unchanged, change.deleted) == (False, (old,))
+    assert list(server.recurring) == [change.schedule.recurring_run_id]

@@ -126,3 +126,14 @@ def test_waiting_for_a_run_that_was_killed_names_where_to_look(birds, ending, qu
     code, line = failed(birds, *WAIT)
     assert code == 1
     assert "round 1 ended without saying why; its log is http://127.0.0.1" in line
+
+
+def test_the_doctor_says_that_kubeflow_was_upgraded_and_renewing_heals_it(birds, server):
+    birds.run("schedule", "set", "birds", "--cron", "0 0 6 * * *")
+    birds.run("doctor", "birds", "--engine", "kubeflow")
+    server.release = "2.18.0"
+    done = birds.alfamix("doctor", "birds", "--engine", "kubeflow")
+    assert done.exit_code == 1
+    assert "was made on Kubeflow Pipelines 2.17.0 and the API is 2.18.0" in " ".join(done.stdout.split())
+    assert "no change" not in birds.run("schedule", "set", "birds", "--cron", "0 0 6 * * *", "--renew")
+    birds.run("doctor", "birds", "--engine", "kubeflow")

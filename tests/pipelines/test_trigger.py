@@ -19,10 +19,10 @@ from alfamix_core.records.lock import Holder
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Outcome
-from alfamix_core.storage import open_store
+from alfamix_core.storage import connection, open_store
 from pipelines import health
 from pipelines.s3_events import Messages
-from pipelines.trigger import Pace, Trigger
+from pipelines.trigger import LONGEST_TURN, Pace, Trigger
 
 FAST = Pace(poll=0.05, quiet=0.1, max_wait=1.0, review=3600, retry=0.05, longest=0.2)
 
@@ -49,6 +49,9 @@ class QuickRounds:
             rounds.mark_exported(self.store, record.number, run_id, outcome, now)
         lock.release(self.store, run_id)
         return run_id
+
+    def stale(self):
+        return 0
 
     def busy(self):
         return self.under_way
@@ -415,3 +418,9 @@ def test_a_queue_that_is_none_is_refused():
     with pytest.raises((StorageError, InputError), match=r"127\.0\.0\.1:9"):
         messages.receive(0)
     messages.close()
+
+
+def test_a_store_that_accepts_and_never_answers_does_not_make_the_process_look_hung():
+    """Five attempts of 10 s to connect and 60 s without a byte, and boto3's waits, for a listing and for a question."""
+    assert connection.LONGEST_CALL >= 5 * (10 + 60)
+    assert LONGEST_TURN >= 2 * connection.LONGEST_CALL

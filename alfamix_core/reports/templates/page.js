@@ -10,12 +10,12 @@
     document.getElementById(link.getAttribute("href").slice(1))?.scrollIntoView();
   });
 
-  // A drawing's <title> at once and beside the pointer; the browser's own, slower tooltip steps back meanwhile.
+  // Show a drawing's <title> immediately beside the pointer, in place of the browser's slower tooltip.
   const tip = document.getElementById("tip");
-  let held = null;
+  let shown = null;
   const leave = () => {
-    if (held) held.owner.prepend(held.title);
-    held = null;
+    if (shown) shown.owner.prepend(shown.title);
+    shown = null;
     tip.hidden = true;
   };
   const beside = event => {
@@ -25,17 +25,17 @@
   };
   document.addEventListener("pointerover", event => {
     const title = event.target.closest?.("svg *, svg")?.closest(":has(> title)")?.querySelector(":scope > title");
-    if (!title) return held && !held.owner.contains(event.target) ? leave() : undefined;
+    if (!title) return shown && !shown.owner.contains(event.target) ? leave() : undefined;
     leave();
-    held = { owner: title.parentNode, title };
+    shown = { owner: title.parentNode, title };
     tip.textContent = title.textContent;
-    const picture = document.getElementById(held.owner.dataset.q ?? "")?.querySelector("img");
+    const picture = document.getElementById(shown.owner.dataset.q ?? "")?.querySelector("img");
     if (picture) tip.prepend(Object.assign(new Image(), { src: picture.src, alt: "" }));
     title.remove();
     tip.hidden = false;
     beside(event);
   });
-  document.addEventListener("pointermove", event => { if (held) beside(event); });
+  document.addEventListener("pointermove", event => { if (shown) beside(event); });
   document.addEventListener("pointerleave", leave);
 
   for (const map of all("[data-map]")) {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
-from alfamix_core.evaluation.curves import LearningCurve, area, label_savings, labels_needed, mean_accuracy
+from alfamix_core.evaluation.curves import LearningCurve, area, labels_needed, mean_accuracy
 
 BY_HAND = LearningCurve((100, 200, 300), (0.5, 0.7, 0.8))
 
@@ -48,19 +48,10 @@ def test_an_accuracy_that_the_first_round_has_needs_the_first_labels():
 
 def test_an_accuracy_that_is_never_reached_has_no_label_count():
     assert labels_needed(BY_HAND, 0.81) is None
-    assert label_savings(BY_HAND, BY_HAND, 0.81) is None
 
 
 def test_the_first_time_counts_when_a_curve_falls_again():
     assert labels_needed(LearningCurve((10, 20, 30, 40), (0.0, 0.8, 0.2, 0.9)), 0.8) == 20
-
-
-def test_savings_by_hand():
-    """0.7 after 200 labels, against 400 of the baseline: half of them are saved; the other way round, all again."""
-    slow = LearningCurve((200, 400, 600), (0.5, 0.7, 0.8))
-    assert label_savings(BY_HAND, slow, 0.7) == pytest.approx(0.5)
-    assert label_savings(slow, BY_HAND, 0.7) == pytest.approx(-1)
-    assert label_savings(BY_HAND, LearningCurve((0,), (0.9,)), 0.7) is None
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_the_last_checkpoint_alone_is_kept_and_found_again_by_the_same_training(
     assert torch.equal(found.tensors["model.a"], torch.arange(4.0) + 3)
     assert warned(capsys) == []
     assert Checkpoints(store, FOLDER, "another", 0, tmp_path).find(ALONE) is None
-    assert warned(capsys) == [f"{store.uri_of(FOLDER + 'checkpoint.json')} is of another training and is not used"]
+    assert warned(capsys) == [f"{store.uri_of(FOLDER + 'checkpoint.json')} belongs to another training and is not used"]
 
 
 def test_a_write_that_dies_at_any_request_leaves_the_checkpoint_before_it_or_the_new_one(store, tmp_path):
@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_named_and_the_training_begins_anew(store, tmp_p
             store.create(FOLDER + data, whole[:-2] if harm == "cut" else whole[:-2] + b"ab")
     assert kept.find(ALONE) is None
     (said,) = warned(capsys)
-    assert said.startswith("the training begins anew, its checkpoint cannot be read: ")
+    assert said.startswith("the training starts from scratch, because its checkpoint cannot be read: ")
     kept.write(checkpoint(2))
     assert kept.find(ALONE).course.epochs == 2
     assert len(files(store)) == 2
@@ -207,7 +207,7 @@ def test_a_store_that_is_down_is_a_warning(tmp_path, capsys):
     assert kept.find(ALONE) is None
     kept.write(checkpoint(4))
     assert warned(capsys) == [
-        "the training begins anew, its checkpoint cannot be read: the store is down",
+        "the training starts from scratch, because its checkpoint cannot be read: the store is down",
         "the checkpoint of epoch 4 could not be written: the store is down",
     ]
     assert list(tmp_path.iterdir()) == []

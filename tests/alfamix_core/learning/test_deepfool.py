@@ -115,5 +115,5 @@ def test_neighbours_do_not_show():
 
 
 def test_one_class_to_look_at_is_refused():
-    with pytest.raises(InputError, match="2 classes or more, not 1"):
+    with pytest.raises(InputError, match="must consider 2 classes or more, not 1"):
         deepfool_norms(curved, torch.zeros(1, 2), classes=1)

@@ -79,11 +79,11 @@ def test_the_head_alone_is_that_of_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("other", "line"),
     [
-        ({"backbone": "small_cnn"}, "model.backbone must be the project's (small_cnn), and is mlp"),
-        ({"size": 16}, "image.size must be the project's (16), and is 8"),
-        ({"channels": "colour"}, "image.channels must be the project's (colour), and is grey"),
-        ({"classes": ("dog", "cat")}, "classes must be the project's (dog, cat), and is cat, dog"),
-        ({"classes": ("cat", "dog", "cow")}, "classes must be the project's (cat, dog, cow), and is cat, dog"),
+        ({"backbone": "small_cnn"}, "model.backbone must be the project's (small_cnn), not mlp"),
+        ({"size": 16}, "image.size must be the project's (16), not 8"),
+        ({"channels": "colour"}, "image.channels must be the project's (colour), not grey"),
+        ({"classes": ("dog", "cat")}, "classes must be the project's (dog, cat), not cat, dog"),
+        ({"classes": ("cat", "dog", "cow")}, "classes must be the project's (cat, dog, cow), not cat, dog"),
     ],
 )
 def test_a_model_of_another_project_is_refused_in_one_line(tmp_path, read, other, line):
@@ -117,7 +117,7 @@ def test_weights_of_another_backbone_under_this_card_are_refused(tmp_path):
     weights = (tmp_path / WEIGHTS_FILE).read_bytes()
     saved(tmp_path, project("mlp"))
     (tmp_path / WEIGHTS_FILE).write_bytes(weights)
-    with pytest.raises(InputError, match=r"model.safetensors is damaged or not of its model.json"):
+    with pytest.raises(InputError, match=r"model.safetensors is damaged or does not fit model.json"):
         load(tmp_path, project("mlp"))
 
 

@@ -83,10 +83,10 @@ def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):
 
 @pytest.mark.parametrize("weights", ["default", "IMAGENET1K_V1"])
 def test_our_own_backbones_have_no_pretrained_weights(weights):
-    with pytest.raises(InputError, match="which has no pretrained weights: use none or the uri"):
+    with pytest.raises(InputError, match="which has no pretrained weights: use none or the URI"):
         network(ModelSettings(backbone="small_cnn", weights=weights))
 
 
 def test_an_unknown_torchvision_weights_name_is_answered_with_the_known_ones():
-    with pytest.raises(InputError, match=r"use none, default, IMAGENET1K_V1, or the uri of a safetensors file$"):
+    with pytest.raises(InputError, match=r"use none, default, IMAGENET1K_V1, or the URI of a safetensors file$"):
         network(ModelSettings(backbone="resnet18", weights="IMAGENET"))

@@ -20,8 +20,8 @@ def test_balance_counts_by_class_and_scales_to_the_largest():
     [
         ({"a": 0, "b": 0}, ""),
         ({}, ""),
-        ({"a": 30, "b": 12}, "Most: a (30), least: b (12), 2.5 times apart."),
-        ({"a": 30, "b": 0, "c": 0}, "2 of 3 classes without a label; most: a (30)."),
+        ({"a": 30, "b": 12}, "Most: a (30), fewest: b (12), a ratio of 2.5."),
+        ({"a": 30, "b": 0, "c": 0}, "2 of 3 classes have no label; most: a (30)."),
         ({"a": 4, "b": 4}, "4 labels in each class."),
     ],
 )

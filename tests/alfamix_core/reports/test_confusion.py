@@ -2,7 +2,7 @@
 
 import pytest
 
-from alfamix_core.reports.confusion import accuracy_interval, class_scores, mistakes
+from alfamix_core.reports.confusion import accuracy_interval, class_scores, mistakes, mistakes_page
 
 CLASSES = ("cat", "dog", "owl")
 MATRIX = ((8, 2, 0), (1, 3, 0), (0, 0, 0))
@@ -40,3 +40,16 @@ def test_interval_of_a_perfect_model_is_not_a_point():
 
 def test_no_sample_no_interval():
     assert accuracy_interval(()) is None
+
+
+def test_the_page_of_mistakes_has_the_worst_first_and_ends():
+    """Of a: 3 right, 1 taken for b|c. Of b|c: 2 right, 2 taken for a."""
+    page = mistakes_page(("a", "b|c"), ((3, 1), (2, 2)))
+    assert page.splitlines()[2:] == [
+        "| label | taken for | samples | share of the label |",
+        "|---|---|---:|---:|",
+        "| b\\|c | a | 2 | 50.0% |",
+        "| a | b\\|c | 1 | 25.0% |",
+    ]
+    assert mistakes_page(("a", "b|c"), ((3, 1), (2, 2)), most=1).count("\n") == 5
+    assert mistakes_page(("a", "b"), ()).startswith("No mistakes")

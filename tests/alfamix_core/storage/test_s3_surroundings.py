@@ -155,7 +155,7 @@ def test_a_file_of_certificates_that_is_none_is_said(s3_server, monkeypatch, tmp
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
-    with pytest.raises(InputError, match=r"S3: AWS_CA_BUNDLE .*/ca\.pem is no file of certificates: "):
+    with pytest.raises(InputError, match=r"S3: AWS_CA_BUNDLE .*/ca\.pem is not a file of certificates: "):
         open_store(f"s3://{s3_server.bucket}/x").read("a")
 
 

@@ -1,0 +1,62 @@
+"""How often and how patiently a stage tries again after a storage error: what the platform says by the environment."""
+
+import math
+import os
+import random
+from dataclasses import dataclass
+
+from alfamix_core.errors import InputError
+
+RETRIES = "ALFAMIX_STAGE_RETRIES"
+BACKOFF_SECONDS = "ALFAMIX_STAGE_BACKOFF_SECONDS"
+BACKOFF_FACTOR = "ALFAMIX_STAGE_BACKOFF_FACTOR"
+LIMIT_SECONDS = "ALFAMIX_STAGE_LIMIT_SECONDS"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a stage puts up with a store that fails.
+
+    Attributes:
+        retries: further attempts after a storage error.
+        seconds: wait before the first of them.
+        factor: by which each further wait is longer.
+        limit: seconds from the stage's start after which no attempt begins; its pod is killed then.
+    """
+
+    retries: int = 0
+    seconds: float = 30.0
+    factor: float = 2.0
+    limit: float = math.inf
+
+    def wait(self, retry: int) -> float:
+        """Return the seconds before a retry, counted from 0; up to a quarter less, so that shards come apart."""
+        return self.seconds * self.factor**retry * random.uniform(0.75, 1.0)
+
+
+def patience() -> Patience:
+    """Return what the environment says, set by the platform's settings.
+
+    Raises:
+        InputError: a variable does not hold a number of its range.
+    """
+    defaults = Patience()
+    return Patience(
+        retries=int(_number(RETRIES, defaults.retries, 0, 100)),
+        seconds=_number(BACKOFF_SECONDS, defaults.seconds, 0, 86_400),
+        factor=_number(BACKOFF_FACTOR, defaults.factor, 1, 10),
+        limit=_number(LIMIT_SECONDS, defaults.limit, 0, math.inf),
+    )
+
+
+def _number(variable: str, default: float, low: float, high: float) -> float:
+    text = os.environ.get(variable, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise InputError(f'the environment variable {variable} must be a number from {low:g} to {high:g}, not "{text}"')
+    return value

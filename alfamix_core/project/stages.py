@@ -1,0 +1,94 @@
+"""The one door through which a component runs its stage: its inputs are there, and storage errors are tried again.
+
+Kubeflow does not repeat a stage that ends with an exit status: Kubeflow Pipelines 2.17 has Argo repeat a task only when
+its pod is lost. A store that is away for a minute would thus end a round of many hours. So a stage repeats its own
+work, as often and as patiently as the platform's settings say; without such settings, as on a person's machine, it
+does not, because the person can.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from alfamix_core.errors import InputError, StorageError
+from alfamix_core.project import failures
+from alfamix_core.project.patience import patience
+from alfamix_core.telemetry.events import emit
+
+T = TypeVar("T")
+
+
+def run_stage(
+    stage: str,
+    work: Callable[[], T],
+    project_uri: str,
+    key: str = "",
+    shard: str = "",
+    run_id: str = "",
+    inputs: Mapping[str, str | Sequence[str]] | None = None,
+    outputs: Sequence[str] = (),
+) -> T:
+    """Run a stage's work and return what it returns; repeat it after a storage error.
+
+    Args:
+        stage: its name.
+        work: the stage; it may be repeated.
+        project_uri: of the project.
+        key: the round's key, or '' before there is a round.
+        shard: '' when the stage is not fanned out.
+        run_id: of the run, where the stage knows it; else that of the round's record.
+        inputs: path of each input artifact by its name, a sequence of paths for a list of artifacts.
+        outputs: paths of the output artifacts; what a failed attempt left there is removed before the next.
+
+    Raises:
+        SystemExit: as ``failures.reported``, once no attempt is left.
+    """
+    began = time.monotonic()
+    with failures.ending(stage, project_uri, key, shard, run_id):
+        allowed = patience()
+        retry = 0
+        while True:
+            try:
+                failures.begin(stage, project_uri, key, shard, run_id)
+                _check_inputs(inputs or {})
+                return work()
+            except StorageError as error:
+                seconds = allowed.wait(retry)
+                if retry == allowed.retries or time.monotonic() - began + seconds > allowed.limit:
+                    raise
+                line = " ".join(str(error).split())
+            retry += 1
+            emit("warning", text=f"{line}; attempt {retry + 1} of {allowed.retries + 1} begins in {seconds:.0f} s")
+            time.sleep(seconds)
+            _remove(outputs)
+
+
+def _check_inputs(inputs: Mapping[str, str | Sequence[str]]) -> None:
+    """Stop where an artifact is not there; the cache does not look whether what it hands on still exists.
+
+    Raises:
+        InputError: it is missing or empty.
+    """
+    for name, paths in inputs.items():
+        for path in [paths] if isinstance(paths, str) else paths:
+            if not _holds_something(Path(path)):
+                raise InputError(
+                    f'the input "{name}" is missing or empty at {path}: Kubeflow handed on what an earlier run wrote '
+                    "and its store no longer has; start the round again with --fresh"
+                )
+
+
+def _holds_something(path: Path) -> bool:
+    if path.is_dir():
+        return any(each.is_file() for each in path.rglob("*"))
+    return path.exists() and path.stat().st_size > 0
+
+
+def _remove(paths: Sequence[str]) -> None:
+    for path in map(Path, paths):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

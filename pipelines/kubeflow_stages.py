@@ -1,0 +1,80 @@
+"""How far a run on Kubeflow is: the nine stages, from what the API says of its tasks.
+
+Up to release 2.17 that is every node of the Argo workflow, under ``run_details.task_details``: drivers, retries and
+wrappers beside the tasks, and each shard under the same name. From 2.18 on it is a list of the API's own, ``tasks``,
+which only the full view has. (backend/src/common/util/workflow.go, backend/src/v2/compiler/argocompiler/dag.go and
+backend/api/v2beta1/run.proto, of 2.17.0 and of pull request 13986.)
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.images import COMPONENTS
+
+_ENDED_WELL = ("SUCCEEDED", "SKIPPED", "CACHED")
+_ITERATION = re.compile(r"iteration\(\d+:\d+\)")
+_IN_THE_LOOP = ("embed", "score")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        states: state of each of its tasks that has begun, one a shard where it is fanned out.
+        total: tasks that there will be, as far as it is known.
+    """
+
+    states: tuple[str, ...]
+    total: int
+
+    @property
+    def done(self) -> int:
+        """How many tasks have ended well."""
+        return sum(state in _ENDED_WELL for state in self.states)
+
+    @property
+    def state(self) -> str:
+        """The state of them all: failed, succeeded, skipped, cached, running or pending."""
+        if "FAILED" in self.states:
+            return "failed"
+        if self.done == self.total:
+            kinds = set(self.states)
+            return kinds.pop().lower() if len(kinds) == 1 else "succeeded"
+        return "running" if self.done or "RUNNING" in self.states else "pending"
+
+    def line(self, name: str) -> str:
+        """Say how far the stage is, with its shards where there are several."""
+        shards = f" {self.done}/{self.total}" if self.total > 1 else ""
+        return f"  {name:<10} {self.state}{shards}"
+
+
+def of_run(run: Mapping[str, Any]) -> dict[str, Stage]:
+    """Return the stages that have begun, in the order of the round.
+
+    Args:
+        run: JSON of the API, of either release.
+    """
+    tasks = run.get("tasks") or []
+    if tasks:
+        named = ((task.get("name") or task.get("display_name") or "", task.get("state") or "") for task in tasks)
+        attributes = (task.get("type_attributes") or {} for task in tasks)
+        return _stages(named, max((int(each.get("iteration_count") or 0) for each in attributes), default=0))
+    nodes = (run.get("run_details") or {}).get("task_details") or []
+    names = [str(node.get("display_name") or "") for node in nodes]
+    iterations = sum(bool(_ITERATION.fullmatch(name)) for name in names)
+    return _stages(zip(names, (node.get("state") or "" for node in nodes), strict=True), iterations)
+
+
+def _stages(named: Iterable[tuple[str, str]], shards: int) -> dict[str, Stage]:
+    found: dict[str, list[str]] = {name: [] for name in COMPONENTS}
+    for name, state in named:
+        if name in found:
+            found[name].append(state)
+    return {
+        name: Stage(tuple(states), max(len(states), shards if name in _IN_THE_LOOP else 1))
+        for name, states in found.items()
+        if states
+    }

@@ -1,0 +1,111 @@
+"""The cluster under test: runs by Kubeflow's client, pods by that of Kubernetes, and what is removed at the end."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kubernetes import client, config
+
+from alfamix_core.errors import InputError
+from alfamix_core.records.project import Project
+from pipelines import schedule
+from pipelines.kubeflow import Kubeflow, Run, parameters
+
+POLL_SECONDS = 2.0
+
+
+class Pods:
+    """The pods of a namespace."""
+
+    def __init__(self, kubeconfig: Path, namespace: str) -> None:
+        self._api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
+        self._namespace = namespace
+
+    def of_stage(self, run_id: str, stage: str) -> list[str]:
+        """Return the names of a stage's running pods, in order."""
+        selector = f"pipeline/runid={run_id},app.kubernetes.io/component={stage}"
+        found = self._api.list_namespaced_pod(self._namespace, label_selector=selector).items
+        return sorted(pod.metadata.name for pod in found if pod.status.phase == "Running")
+
+    def kill(self, name: str) -> None:
+        """Delete a pod without grace, as a node that is lost does."""
+        self._api.delete_namespaced_pod(name, self._namespace, grace_period_seconds=0)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._api.api_client.close()
+
+
+class Runs:
+    """The runs of one project."""
+
+    def __init__(self, kubeflow: Kubeflow, project: Project, uri: str) -> None:
+        self.kubeflow, self._project, self._uri = kubeflow, project, uri
+
+    def all(self) -> list[Run]:
+        """Return the project's runs, ended ones too, newest first."""
+        experiment = self.kubeflow.experiment(self._project)
+        listed = self.kubeflow.pages(
+            lambda token: self.kubeflow.client.list_runs(
+                token, 100, sort_by="created_at desc", experiment_id=experiment
+            ),
+            "runs",
+        )
+        ids = [each.run_id for each in listed if parameters(each).get("project_uri") == self._uri]
+        return [self.kubeflow.run(run_id) for run_id in ids]
+
+    def terminate(self, run_id: str) -> None:
+        """End a run as a person does on Kubeflow's pages."""
+        self.kubeflow.ask(lambda: self.kubeflow.client._run_api.run_service_terminate_run(run_id))
+
+    def remove(self) -> None:
+        """Remove schedules, runs, and the experiment."""
+        schedule.remove(self.kubeflow, self._project, self._uri)
+        for run in self.all():
+            if run.in_flight:
+                self.terminate(run.run_id)
+            self.kubeflow.ask(lambda run_id=run.run_id: self.kubeflow.client.delete_run(run_id))
+        schedule.remove(self.kubeflow, self._project, self._uri)  # what had a run in flight
+        experiment = self.kubeflow.experiment(self._project)
+        self.kubeflow.ask(lambda: self.kubeflow.client.delete_experiment(experiment))
+
+    def remove_version(self, before: set[str]) -> None:
+        """Remove the pipeline's version that the test uploaded.
+
+        Args:
+            before: ids of the versions that were there before the test; they stay.
+        """
+        pipeline, version = self.kubeflow.version()
+        if version not in before:
+            self.kubeflow.ask(lambda: self.kubeflow.client.delete_pipeline_version(pipeline, version))
+
+    def versions(self) -> set[str]:
+        """Return the ids of all versions of our pipeline."""
+        pipelines = self.kubeflow.ask(lambda: self.kubeflow.client.list_pipelines(namespace=self.kubeflow.namespace))
+        ours = [each.pipeline_id for each in pipelines.pipelines or () if each.display_name == "alfamix-round"]
+        found: set[str] = set()
+        for pipeline in ours:
+            with contextlib.suppress(InputError):
+                listed = self.kubeflow.pages(
+                    lambda token, pipeline=pipeline: self.kubeflow.client.list_pipeline_versions(pipeline, token, 100),
+                    "pipeline_versions",
+                )
+                found |= {str(each.pipeline_version_id) for each in listed}
+        return found
+
+
+def eventually(what: str, seconds: float, found: Callable[[], object], poll: float = POLL_SECONDS) -> object:
+    """Return the first true answer; fail with what was waited for.
+
+    Args:
+        what: for the message, such as "a pod of train".
+        seconds: after which it fails.
+        found: asked until its answer is true.
+        poll: seconds between two questions.
+    """
+    end = time.monotonic() + seconds
+    while not (answer := found()):
+        assert time.monotonic() < end, f"{what} did not come within {seconds:.0f} s"
+        time.sleep(poll)
+    return answer
