@@ -29,7 +29,7 @@ from tests.twin.formats import Settings
 from tests.twin.history import History
 
 FEW = settings(max_examples=10, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-MANY = settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 DAY_0 = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ["a", "b", "c", "d", "e", "f"]
