@@ -40,7 +40,7 @@ PATIENCE = 6  # runs that a failing network may cost
 def make(store: Store, manifest: Path, data_uri: str) -> None:
     """Make a small project, whose rounds are cheap and whose every model is promoted."""
     text = {
-        **{"name": "adversary", "classes": CLASSES, "budget": 4, "data_prefixes": [data_uri]},
+        **{"name": "adversary", "classes": CLASSES, "budget": 2, "data_prefixes": [data_uri]},
         "strategy": {"name": "random"},
         "model": {"backbone": "mlp", "embedding_batch": 64},
         "image": {"size": 8, "channels": "grey"},
