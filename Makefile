@@ -20,6 +20,9 @@ test: setup  ## Run all tests, a file a core at a time, and alone the one that m
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/e2e/test_telemetry.py
 	$(BIN)/python -m pytest tests/e2e/test_telemetry.py
 
+gpu:  ## Test and measure acquisition on a CUDA GPU: python3 with torch and pytest will do, at most nine minutes
+	$(PYTHON) -m benchmarks.gpu
+
 faults: setup  ## Kill rounds, break the network and damage files, for a quarter of an hour
 	monitoring/programs.sh
 	$(BIN)/python -m pytest -m faults
@@ -76,6 +79,7 @@ docs: setup  ## Write the generated pages of docs/ anew
 	$(BIN)/python -m pipelines.catalogue
 	$(BIN)/python -m monitoring.latest
 	$(BIN)/python -m monitoring.dashboards
+	$(BIN)/python -m benchmarks.gpu.table
 
 lock: setup  ## Resolve the dependencies anew into requirements.lock and the images' locks
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
@@ -86,4 +90,4 @@ clean:  ## Remove the environment, caches and the demo
 	rm -rf .venv .work build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check compile package deploy-check images push e2e-cluster e2e-docker e2e-monitoring prometheus sbom audit docs lock clean
+.PHONY: help setup demo test gpu faults check compile package deploy-check images push e2e-cluster e2e-docker e2e-monitoring prometheus sbom audit docs lock clean

@@ -542,6 +542,38 @@ def herding(bench: Bench) -> None:
     bench.measure("herding", size, "dense loop", dense, agreement)
 
 
+def bait(bench: Bench) -> None:
+    """Bait from features to queries, beside the published steps: every trace from the matrices, n D² a pick.
+
+    The other side runs for the first steps alone, on the rows of the subset.
+    """
+    sizes = [(2_000, 64, 10, 20)] if bench.quick else [(20_000, 384, 100, 200), (100_000, 768, 100, 200)]
+    for N, D, K, B in sizes:
+        task = Mixture.of(D, K).task(N, L=5 * K)
+        size = f"N={N} D={D} K={K} B={B}"
+        bench.measure("bait", size, _OURS, lambda task=task, B=B: _choose("bait", task, B))  # type: ignore[misc]
+        strategy = strategies.load("bait")
+        state = strategy.prepare(task.labelled, task.head, 0)
+        kept = strategy.keep(strategy.score(task.pool, state), state, B)
+        rows_mD = torch.nn.functional.normalize(kept.column("embeddings"), dim=1)
+        rows_mD = rows_mD * kept.scores_n.sqrt()[:, None]
+        pool_DD, steps = rows_mD.T @ rows_mD / len(rows_mD), 6
+
+        def published(rows_mD: Tensor = rows_mD, pool_DD: Tensor = pool_DD, steps: int = steps) -> list[int]:
+            inverse_DD, picks = torch.eye(len(pool_DD)), list[int]()
+            for _ in range(steps):
+                solved_mD = rows_mD @ inverse_DD
+                gains_m = ((solved_mD @ pool_DD) * solved_mD).sum(dim=1) / (1 + (solved_mD * rows_mD).sum(dim=1))
+                gains_m[picks] = -torch.inf
+                picks.append(int(gains_m.argmax()))
+                solved_D = solved_mD[picks[-1]]
+                share = 1 / (1 + float(solved_D @ rows_mD[picks[-1]]))
+                inverse_DD = inverse_DD - share * torch.outer(solved_D, solved_D)
+            return picks
+
+        bench.measure("bait", size, "published steps", published, f"for {steps} of the {2 * B} steps")
+
+
 def stream(bench: Bench) -> None:
     """Score a pool from shards on disk: memory must not grow with the pool, time must grow in proportion."""
     D, K, budget = 512, 100, 1_000
@@ -642,6 +674,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
     "dropquery": dropquery,
     "linkage": linkage,
     "herding": herding,
+    "bait": bait,
     "stream": stream,
     "parts": parts,
     "all": everything,

@@ -10,7 +10,10 @@ FLOORS = "errors telemetry acquisition storage records evaluation learning proje
 TORCH = ("torch", "torchvision", "safetensors")
 LIGHT_STAGES = ("ingest", "snapshot", "export", "finish")
 # below these floors torch is at home; records of tensors are read and written with it
-TORCH_FILES = ("acquisition/", "learning/", "evaluation/metrics.py", "records/features.py", "records/scores.py")
+TORCH_FILES = (
+    *("acquisition/", "learning/", "library.py", "evaluation/metrics.py", "evaluation/calibration.py"),
+    *("records/features.py", "records/scores.py"),
+)
 
 
 def imports(source: str) -> list[str]:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from alfamix_core.acquisition.types import Labelled
 
+_BLOCK_ROWS = 2048
+
 
 @dataclass(frozen=True)
 class Anchors:
@@ -22,6 +24,23 @@ class Anchors:
     means_CD: Tensor
     overall_D: Tensor
 
+    def for_mixing(self, classes: int, *, each: bool) -> Tensor:
+        """Return what samples are mixed with: the mean of all labelled samples stands for a class without labels.
+
+        Args:
+            classes: K.
+            each: whether it stands there once for each of these classes, in the order of the classes, as where every
+                class has a draw of its own; else once for all of them, at the end.
+
+        Returns:
+            (K, D), or (C, D) or (C + 1, D).
+        """
+        if each:
+            anchors_KD = self.overall_D.repeat(classes, 1)
+            anchors_KD[self.classes_C] = self.means_CD
+            return anchors_KD
+        return self.means_CD if len(self.classes_C) == classes else torch.cat([self.means_CD, self.overall_D[None]])
+
 
 def class_means(labelled: Labelled) -> Anchors:
     """Return the mean embedding of each labelled class, in float64.
@@ -35,7 +54,12 @@ def class_means(labelled: Labelled) -> Anchors:
     Source:
         Parvaneh et al., "Active Learning by Feature Mixing", CVPR 2022, section 3.1: z*_c.
     """
-    embeddings_LD = labelled.embeddings_LD.to(torch.float64)
     classes_C, owner_L, counts_C = torch.unique(labelled.labels_L, return_inverse=True, return_counts=True)
-    sums_CD = embeddings_LD.new_zeros((len(classes_C), embeddings_LD.shape[1])).index_add_(0, owner_L, embeddings_LD)
-    return Anchors(classes_C, sums_CD / counts_C[:, None], embeddings_LD.mean(dim=0))
+    size = (len(classes_C), labelled.embeddings_LD.shape[1])
+    sums_CD = torch.zeros(size, dtype=torch.float64, device=labelled.embeddings_LD.device)
+    # a block at a time: in float64 all labelled rows would be up to four times as large as they are
+    for rows_bD, owner_b in zip(
+        torch.split(labelled.embeddings_LD, _BLOCK_ROWS), torch.split(owner_L, _BLOCK_ROWS), strict=True
+    ):
+        sums_CD.index_add_(0, owner_b, rows_bD.to(torch.float64))
+    return Anchors(classes_C, sums_CD / counts_C[:, None], sums_CD.sum(dim=0) / len(labelled))

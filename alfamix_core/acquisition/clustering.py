@@ -24,6 +24,7 @@ _BLOCK_NUMBERS = 1 << 20
 """Distances in one block, about: 4 MiB, which the allocator uses again. Greater ones it may fetch anew each time."""
 _PIECE_ROWS = 1024
 """Rows in one block of what is no product, for the same reason."""
+_SAME_DISTANCE = 1e-6
 _SKETCH_WIDTH = 64
 _SAMPLE_PER_CLUSTER = 10
 _SMALLEST_SAMPLE = 2048
@@ -245,19 +246,24 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
     return Clusters(owner_n, centres_BD, squares_n, float(squares_n.sum(dtype=torch.float64)))
 
 
-def representatives(clusters: Clusters) -> Tensor:
-    """Return the member of each cluster that is nearest to its centre.
+def grouped(clusters: Clusters, order_n: Tensor) -> list[Tensor]:
+    """Return the members of each cluster, those nearest to its centre first.
+
+    Distances within 1e-6 of the smallest count as equal: of two members, rounding alone would say which is nearer.
 
     Args:
-        clusters: of n rows.
+        clusters: of n rows of length about 1.
+        order_n: (n,) int64 indices of all rows, which of two at an equal distance comes first.
 
     Returns:
-        (m,) int64 indices of rows, ascending and distinct: one for each cluster that is not empty, ties to the
-        lowest row.
+        (m,) int64 indices of rows for each cluster; none for an empty one.
     """
-    by_distance_n = clusters.squares_n.sort(stable=True).indices
-    grouped_n = by_distance_n[clusters.owner_n[by_distance_n].sort(stable=True).indices]
-    owners_n = clusters.owner_n[grouped_n]
-    first_n = torch.ones_like(owners_n, dtype=torch.bool)
-    first_n[1:] = owners_n[1:] != owners_n[:-1]
-    return grouped_n[first_n].sort().values
+    count = len(clusters.centres_BD)
+    distances_n = clusters.squares_n.sqrt()
+    nearest_B = distances_n.new_full((count,), torch.inf)
+    nearest_B.scatter_reduce_(0, clusters.owner_n, distances_n, "amin")
+    nearest_n = nearest_B[clusters.owner_n]
+    distances_n = torch.where(distances_n <= nearest_n + _SAME_DISTANCE, nearest_n, distances_n)
+    order_n = order_n[distances_n[order_n].sort(stable=True).indices]
+    order_n = order_n[clusters.owner_n[order_n].sort(stable=True).indices]
+    return list(torch.split(order_n, clusters.owner_n.bincount(minlength=count).tolist()))

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from alfamix_core.acquisition.rows import Column
 
+_BLOCK_ROWS = 2048
+
 
 class Constraint(Protocol):
     """Judges one sample after another; remembers those that were taken into the batch."""
@@ -15,6 +17,9 @@ class Constraint(Protocol):
     @property
     def words(self) -> str:
         """The rule in a user's words, such as "at most 3 of a group"."""
+
+    def barred(self) -> Tensor | None:
+        """Return which rows the rule refuses whatever else is in the batch: (n,) bool; None if that costs too much."""
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample in that row may join the batch as it stands."""
@@ -34,20 +39,28 @@ class AtMost:
             limit: for every code, or by code; a code that is not named is not limited.
             what: the name of such a code in the singular: "group", "class".
         """
-        self._codes = codes_n.tolist()
+        self._codes_n = codes_n.cpu()
         self._limit = limit
         self._taken: dict[int, int] = {}
         self.words = f"at most {limit} of a {what}" if isinstance(limit, int) else f"the targets of each {what}"
 
+    def barred(self) -> Tensor:
+        """Return the rows of codes without any room."""
+        if isinstance(self._limit, int):
+            return torch.full(self._codes_n.shape, self._limit <= 0)
+        closed = [code for code, limit in self._limit.items() if limit <= 0]
+        return torch.isin(self._codes_n, torch.tensor(closed, dtype=torch.int64))
+
     def accepts(self, index: int) -> bool:
         """Tell whether the sample's code has room."""
-        code = self._codes[index]
+        code = int(self._codes_n[index])
         limit = self._limit if isinstance(self._limit, int) else self._limit.get(code)
         return limit is None or self._taken.get(code, 0) < limit
 
     def take(self, index: int) -> None:
         """Count the sample under its code."""
-        self._taken[self._codes[index]] = self._taken.get(self._codes[index], 0) + 1
+        code = int(self._codes_n[index])
+        self._taken[code] = self._taken.get(code, 0) + 1
 
 
 class Apart:
@@ -63,14 +76,30 @@ class Apart:
         """
         self._embeddings_nD = embeddings_nD
         self._distance = distance
-        self._batch_mD = (embeddings_nD[:0] if labelled_LD is None else labelled_LD).to(torch.float32)
+        self._labelled_LD = labelled_LD
+        # grows by doubling, so that a query copies no other
+        self._batch_mD = embeddings_nD[:0].to(torch.float32)
+        self._taken = 0
         self.words = f"at least {distance:g} apart"
+
+    def barred(self) -> None:
+        """Return nothing: which rows are near to a labelled one is computed for those that are offered."""
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample is far enough from all that were taken."""
-        gaps_mD = self._batch_mD - self._embeddings_nD[index : index + 1].to(torch.float32)
-        return bool((gaps_mD.norm(dim=1) >= self._distance).all())
+        row_1D = self._embeddings_nD[index : index + 1].to(torch.float32)
+        known = [self._batch_mD[: self._taken]] + ([] if self._labelled_LD is None else [self._labelled_LD])
+        blocks = (block for rows_mD in known for block in torch.split(rows_mD, _BLOCK_ROWS))
+        # differences, not products: an offset costs no digits
+        mode = "donot_use_mm_for_euclid_dist"
+        gaps = (torch.cdist(row_1D, block.to(torch.float32), compute_mode=mode) for block in blocks)
+        return all(bool((gap_1m >= self._distance).all()) for gap_1m in gaps)
 
     def take(self, index: int) -> None:
         """Keep the sample's embedding."""
-        self._batch_mD = torch.cat([self._batch_mD, self._embeddings_nD[index : index + 1].to(torch.float32)])
+        if self._taken == len(self._batch_mD):
+            longer_mD = self._batch_mD.new_empty((max(2 * self._taken, 64), self._batch_mD.shape[1]))
+            longer_mD[: self._taken] = self._batch_mD
+            self._batch_mD = longer_mD
+        self._batch_mD[self._taken] = self._embeddings_nD[index : index + 1][0].to(torch.float32)
+        self._taken += 1

@@ -162,7 +162,14 @@ def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tu
 
         predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
         # r - e_y, not p - e_y = (1 - p_y)(r - e_y): this one does not vanish with confidence
-        pull_nK = logits_nK.scatter(1, predicted_n1, -torch.inf).softmax(dim=1).scatter_(1, predicted_n1, -1.0)
+        others_nK = logits_nK.scatter(1, predicted_n1, -torch.inf)
+        if flips.same_KK is None:
+            pull_nK = others_nK.softmax(dim=1)
+        else:
+            # a class with the weights of y adds nothing to the gradient, but takes the digits of those that do
+            others_nK.masked_fill_(flips.same_KK[predicted_n1[:, 0]], -torch.inf)
+            pull_nK = others_nK.softmax(dim=1).nan_to_num_(nan=0.0)
+        pull_nK.scatter_(1, predicted_n1, -1.0)
         slope_nK = products(pull_nK, flips.gram_KK)
         square_n = (pull_nK * slope_nK).sum(dim=1)
         return logits_nK, predicted_n1, slope_nK, square_n, farthest_n

@@ -5,6 +5,8 @@ bounds, and so is what a pass finds with cheap arithmetic. Of the rows with the 
 computed: picks among them are right until the best of them ranks below the bounds of the others.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,17 @@ _CANDIDATES = 256
 """Rows whose distances are computed after a pass."""
 
 
-def farthest_first(points: P, nearest_n: Tensor, positions_n: Tensor, count: int, seed: int) -> Tensor:
+def farthest_first(
+    points: P,
+    nearest_n: Tensor,
+    positions_n: Tensor,
+    count: int,
+    seed: int,
+    accept: Callable[[int], bool] = lambda row: True,
+) -> Tensor:
     """Pick rows one by one, each the farthest from the centres and from the rows picked before it.
+
+    A row that is not accepted is no pick and no centre: the picks are those of the rows without it.
 
     The picks are those of a loop with one pass over the rows a pick; here 300 picks take 3 to 5 passes. Memory: a few
     numbers a row, one block of rows and the picks.
@@ -28,9 +39,11 @@ def farthest_first(points: P, nearest_n: Tensor, positions_n: Tensor, count: int
         positions_n: (n,) int64, ascending.
         count: number of picks, 0 <= count <= n.
         seed: of the first pick.
+        accept: asked once for each row that is to be picked, in the order of the picks.
 
     Returns:
-        (count,) int64 indices of rows, in the order of the picks; ties go to the lowest row.
+        (count,) int64 indices of rows, in the order of the picks; ties go to the lowest row. Fewer if too few are
+        accepted.
 
     Source:
         Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 38, 1985;
@@ -38,17 +51,25 @@ def farthest_first(points: P, nearest_n: Tensor, positions_n: Tensor, count: int
     """
     points, bounds_n = points.for_passes(), nearest_n.clone()
     picks: list[int] = []
+    refused: list[int] = []
 
     def place(rows: list[int]) -> None:
         picks.extend(rows)
-        if len(picks) < count:
+        if rows and len(picks) < count:
             lower_bounds(points, bounds_n, points.take(torch.tensor(rows, device=bounds_n.device)))
         # a row that is taken ranks below one at distance 0
-        bounds_n[torch.tensor(picks, device=bounds_n.device)] = -1.0
+        bounds_n[torch.tensor(picks + refused, dtype=torch.int64, device=bounds_n.device)] = -1.0
 
     if count and bool(nearest_n.isinf().all()):
         numbers_n = noise.uniform(noise.fold(seed, noise.K_CENTRE_START), positions_n)
-        place([int(numbers_n.argmin())])
+        first = int(numbers_n.argmin())
+        while not accept(first):
+            refused.append(first)
+            if len(refused) == len(bounds_n):
+                return torch.empty(0, dtype=torch.int64, device=nearest_n.device)
+            numbers_n[first] = torch.inf
+            first = int(numbers_n.argmin())
+        place([first])
     width = _CANDIDATES
     while len(picks) < count:
         rows_m = ranking.largest(bounds_n, min(width + 1, len(bounds_n)))
@@ -59,18 +80,31 @@ def farthest_first(points: P, nearest_n: Tensor, positions_n: Tensor, count: int
             limit, limit_row = float(bounds_n[rows_m[last]]), int(rows_m[last])
             rows_m = torch.cat([rows_m[:last], rows_m[last + 1 :]])
         rows_m = rows_m[bounds_n[rows_m] >= 0]
+        if not len(rows_m):
+            break
         taken_m = torch.tensor(picks, dtype=torch.int64, device=rows_m.device)
         candidates = points.take(rows_m)
         bounds_n[rows_m] = candidates.nearest(points.take(taken_m), nearest_n[rows_m])
-        certain = _ahead(candidates, rows_m, bounds_n[rows_m], limit, limit_row, count - len(picks))
-        if certain:
+        refused_before = len(refused)
+        certain = _ahead(candidates, rows_m, bounds_n[rows_m], limit, limit_row, count - len(picks), accept, refused)
+        settled = bool(certain) or len(refused) > refused_before
+        if settled:
             place(certain)
-        # without a pick, some of the bounds are now distances: at last the best of all is among them
-        width = _CANDIDATES if certain else 2 * width
+        # without a decision, some of the bounds are now distances: at last the best of all is among them
+        width = _CANDIDATES if settled else 2 * width
     return torch.tensor(picks, dtype=torch.int64, device=nearest_n.device)
 
 
-def _ahead(candidates: P, rows_m: Tensor, nearest_m: Tensor, limit: float, limit_row: int, count: int) -> list[int]:
+def _ahead(
+    candidates: P,
+    rows_m: Tensor,
+    nearest_m: Tensor,
+    limit: float,
+    limit_row: int,
+    count: int,
+    accept: Callable[[int], bool],
+    refused: list[int],
+) -> list[int]:
     """Return the next picks, at most ``count``, as far as they are certain without a pass.
 
     Args:
@@ -80,17 +114,23 @@ def _ahead(candidates: P, rows_m: Tensor, nearest_m: Tensor, limit: float, limit
         limit: what the distance of no other row exceeds.
         limit_row: of the others at the limit the lowest.
         count: >= 1.
+        accept: asked for each row that is to be picked.
+        refused: rows that are not accepted are added to it.
 
     Returns:
         Rows in the order of the picks.
     """
     rows = rows_m.tolist()
     picks: list[int] = []
-    for _ in range(min(count, len(rows))):
+    while len(picks) < count:
         best = int(nearest_m.argmax())
         value = float(nearest_m[best])
-        if value < limit or (value == limit and rows[best] > limit_row):
+        if value < max(limit, 0.0) or (value == limit and rows[best] > limit_row):
             break
+        if not accept(rows[best]):
+            refused.append(rows[best])
+            nearest_m[best] = -1.0
+            continue
         picks.append(rows[best])
         nearest_m = torch.minimum(nearest_m, candidates.distances(candidates.take(slice(best, best + 1)))[:, 0])
         nearest_m[best] = -1.0

@@ -5,6 +5,8 @@ the row's position: no sum over the rows. A new centre only ever lowers m, so fo
 that were best at the last pass hold the winner, until the best of them falls below what the others had then.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,10 +19,19 @@ _CANDIDATES = 8
 """Rows that are looked at for each of these draws."""
 
 
-def draw(points: P, nearest_n: Tensor, positions_n: Tensor, start: int, count: int, key: int) -> Tensor:
+def draw(
+    points: P,
+    nearest_n: Tensor,
+    positions_n: Tensor,
+    start: int,
+    count: int,
+    key: int,
+    accept: Callable[[int], bool] = lambda row: True,
+) -> Tensor:
     """Draw rows one by one with probability in proportion to the distance to the nearest centre or drawn row.
 
-    The rows are those of a loop with one pass over the rows a draw; here a pass serves up to 32 draws.
+    The rows are those of a loop with one pass over the rows a draw; here a pass serves up to 32 draws. A row that
+    is not accepted is not drawn and no centre: the draw is repeated, with its numbers, among the others.
 
     Args:
         points: n rows, in position order.
@@ -29,10 +40,11 @@ def draw(points: P, nearest_n: Tensor, positions_n: Tensor, start: int, count: i
         start: number of the first draw: draw t has the numbers of ``fold(key, t)``.
         count: number of draws, >= 0.
         key: of the random numbers.
+        accept: asked once for each row that is drawn.
 
     Returns:
         (m,) int64 indices of rows, distinct, in the order of the draws; m is below ``count`` only if every row
-        coincides with a centre or drawn row before.
+        coincides with a centre or drawn row before, or is not accepted.
 
     Source:
         Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; the few passes are ours.
@@ -40,18 +52,20 @@ def draw(points: P, nearest_n: Tensor, positions_n: Tensor, start: int, count: i
     points, nearest_n = points.for_passes(), nearest_n.clone()
     drawn: list[int] = []
     while len(drawn) < count and bool((nearest_n > 0).any()):
-        certain = _ahead(
-            points, nearest_n, positions_n, range(start + len(drawn), start + min(count, len(drawn) + _AHEAD)), key
-        )
+        draws = range(start + len(drawn), start + min(count, len(drawn) + _AHEAD))
+        certain, refused = _ahead(points, nearest_n, positions_n, draws, key, accept)
         drawn += certain
-        rows_m = torch.tensor(certain, device=nearest_n.device)
-        lower(points, nearest_n, points.take(rows_m))
-        nearest_n[rows_m] = 0.0
+        lower(points, nearest_n, points.take(torch.tensor(certain, dtype=torch.int64, device=nearest_n.device)))
+        nearest_n[torch.tensor(certain + refused, device=nearest_n.device)] = 0.0
     return torch.tensor(drawn, dtype=torch.int64, device=nearest_n.device)
 
 
-def _ahead(points: P, nearest_n: Tensor, positions_n: Tensor, draws: range, key: int) -> list[int]:
-    """Return the rows of the next draws, at least one, as far as they are certain without a pass."""
+def _ahead(
+    points: P, nearest_n: Tensor, positions_n: Tensor, draws: range, key: int, accept: Callable[[int], bool]
+) -> tuple[list[int], list[int]]:
+    """Return the rows of the next draws as far as they are certain without a pass, and rows that were not accepted:
+    at least one row in all.
+    """  # noqa: D205
     logs_n = nearest_n.log()
     width = min(_CANDIDATES + 1, len(nearest_n))
     lists, gumbels, bounds = [], [], []
@@ -68,15 +82,22 @@ def _ahead(points: P, nearest_n: Tensor, positions_n: Tensor, draws: range, key:
     pairs_uu = few.distances(few)
     logs_u, few_nearest_u = logs_n[rows_u], nearest_n[rows_u]
     certain: list[int] = []
+    refused: list[int] = []
     for place_m, gumbel_m, bound in zip(places, gumbels, bounds, strict=True):
-        chances_m = logs_u[place_m] + gumbel_m
-        best = int(chances_m.argmax())
-        value = float(chances_m[best])
-        if value < float(bound) or value == -torch.inf:
-            break
-        winner_1 = place_m[best : best + 1]
+        winner_1 = None
+        while winner_1 is None:
+            chances_m = logs_u[place_m] + gumbel_m
+            best = int(chances_m.argmax())
+            value = float(chances_m[best])
+            if value < float(bound) or value == -torch.inf:
+                return certain, refused
+            winner_1 = place_m[best : best + 1]
+            if not accept(int(rows_u[winner_1])):
+                refused.append(int(rows_u[winner_1]))
+                few_nearest_u[winner_1], logs_u[winner_1] = 0.0, -torch.inf
+                winner_1 = None
         certain.append(int(rows_u[winner_1]))
         few_nearest_u = torch.minimum(few_nearest_u, pairs_uu[:, winner_1[0]])
         few_nearest_u[winner_1] = 0.0
         logs_u = few_nearest_u.log()
-    return certain
+    return certain, refused

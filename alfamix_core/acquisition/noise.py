@@ -45,6 +45,16 @@ KMEANS_SKETCH = 26
 """Where the search for the directions of k-means' sketch begins."""
 KMEANS_SPLIT = 27
 """The rows at which k-means tries another centre, one key a try."""
+DESIGN_SUBSET = 41
+"""The rows of the pool that bait looks at."""
+COVER_SUBSET = 42
+"""The rows of the pool that probcover looks at."""
+COVER_CLUSTERS = 43
+"""The clusters that probcover takes for classes."""
+JOINT_DRAW = 44
+"""The joint outcomes that batchbald draws."""
+ROW_MARK = 28
+"""The factors of the marks by which copies of a row are found."""
 
 _WIDE_ROWS = 256
 """Part of the numbers' definition: changing it changes queries."""

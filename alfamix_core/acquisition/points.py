@@ -68,11 +68,12 @@ def coarse_mean(rows_nD: Tensor) -> Tensor:
     An offset that dwarfs the spread would drown products in the rounding of float32, so it must go; an ordinary one
     rounds to 0, which keeps what is exactly equal so.
     """
-    rows_nD = rows_nD.to(torch.float64)
-    mean_D = rows_nD.mean(dim=0)
-    spread = float((rows_nD - mean_D).square().mean().sqrt())
+    blocks, zeros_D = torch.split(rows_nD, BLOCK_ROWS), torch.zeros_like(rows_nD[0], dtype=torch.float64)
+    mean_D = sum((block.sum(dim=0, dtype=torch.float64) for block in blocks), zeros_D) / len(rows_nD)
+    squares_D = sum(((block.to(torch.float64) - mean_D).square_().sum(dim=0) for block in blocks), zeros_D)
+    spread = float((squares_D.mean() / len(rows_nD)).sqrt())
     if spread == 0:
-        return torch.zeros_like(mean_D)
+        return zeros_D
     grid = 2.0 ** math.ceil(math.log2(8 * spread))
     return (mean_D / grid).round() * grid
 

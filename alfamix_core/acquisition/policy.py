@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import scoring
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.constraints import Constraint
 from alfamix_core.acquisition.strategy import Strategy
 from alfamix_core.acquisition.types import Query, Scores
@@ -59,9 +60,9 @@ def choose(
 ) -> Choice:
     """Choose the queries of a round: exactly ``budget`` distinct samples, fewer only where no more may be asked.
 
-    Excluded groups leave first. Then the strategy is asked for what is missing among the rows left, its answers are
-    taken in order as far as the constraints accept them, the others are dropped, until the batch is full or no row
-    is left.
+    Excluded groups leave first, and what a constraint refuses whatever is asked: the batch is that of the pool without
+    them. Then the strategy offers one sample after another, and each joins the batch if all constraints accept it. One
+    that is refused is out for good; the strategy knows it at that moment, and chooses on without it.
 
     Args:
         strategy: the strategy that scored.
@@ -82,37 +83,33 @@ def choose(
     """
     if budget < 0:
         raise InputError(f"budget must be 0 or more, not {budget}")
-    allowed = scores
+    allowed_n = torch.ones(len(scores), dtype=torch.bool, device=scores.positions_n.device)
     if excluded_groups:
         assert groups_n is not None, "groups are excluded, but the rows' groups are not given"
         excluded = torch.tensor(sorted(excluded_groups), device=groups_n.device)
-        allowed = scores.take((~torch.isin(groups_n, excluded)).nonzero()[:, 0])
-    # the cut that one shard with the whole pool would have made: how many shards there were cannot show
-    left = scoring.keep(strategy, allowed, state, budget if reach is None else reach)
-    queries: list[Query] = []
+        allowed_n &= ~torch.isin(groups_n, excluded).to(allowed_n.device)
+    allowed = int(allowed_n.sum())
     refused: Counter[str] = Counter()
-    while len(queries) < budget and len(left):
-        asked_m = strategy.select(left, state, budget - len(queries), generator)
-        rows_m = torch.searchsorted(left.positions_n, asked_m)
-        indices_m = torch.searchsorted(scores.positions_n, asked_m)
-        for position, row, index in zip(asked_m.tolist(), rows_m.tolist(), indices_m.tolist(), strict=True):
-            broken = next((rule.words for rule in constraints if not rule.accepts(index)), None)
-            if broken is not None:
-                refused[broken] += 1
-                continue
-            for rule in constraints:
-                rule.take(index)
-            queries.append(Query(len(queries), position, float(left.scores_n[row])))
-        stays_n = torch.ones(len(left), dtype=torch.bool, device=rows_m.device)
-        stays_n[rows_m] = False
-        assert int(stays_n.sum()) == len(left) - len(rows_m) < len(left), "select must return distinct positions"
-        if len(queries) < budget:
-            left = left.take(stays_n.nonzero()[:, 0])
+    for rule in constraints:
+        barred_n = rule.barred()
+        if barred_n is not None:
+            before = int(allowed_n.sum())
+            allowed_n &= ~barred_n.to(allowed_n.device)
+            refused[rule.words] += before - int(allowed_n.sum())
+    left = scores if bool(allowed_n.all()) else scores.take(allowed_n.nonzero()[:, 0])
+    # the cut that one shard with the whole pool would have made: how many shards there were cannot show
+    left = scoring.keep(strategy, left, state, budget if reach is None else reach)
+    batch = Batch(budget, left.positions_n, constraints, torch.searchsorted(scores.positions_n, left.positions_n))
+    strategy.fill(batch, left, state, generator)
+    refused.update(batch.refusals())
+    taken_m = torch.tensor(batch.taken, dtype=torch.int64, device=left.positions_n.device)
+    values = left.scores_n[torch.searchsorted(left.positions_n, taken_m)].tolist()
+    queries = [Query(rank, *pair) for rank, pair in enumerate(zip(batch.taken, values, strict=True))]
     short_by = budget - len(queries)
     if not short_by:
         return Choice(queries, 0, "")
-    reasons = [f"the budget is {budget}, samples at hand: {len(allowed)}"]
-    if len(allowed) < len(scores):
-        reasons.append(f"in excluded groups: {len(scores) - len(allowed)}")
-    reasons += [f"refused ({words}): {count}" for words, count in refused.items()]
+    reasons = [f"the budget is {budget}, samples at hand: {allowed}"]
+    if allowed < len(scores):
+        reasons.append(f"in excluded groups: {len(scores) - allowed}")
+    reasons += [f"refused ({words}): {count}" for words, count in refused.items() if count]
     return Choice(queries, short_by, "; ".join(reasons))

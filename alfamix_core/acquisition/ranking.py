@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
+from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.types import Scores
+
+_MARKED_ROWS = 2048
 
 
 def order(scores: Scores) -> Tensor:
@@ -18,6 +22,42 @@ def order(scores: Scores) -> Tensor:
         (n,) int64 indices (not positions): score descending, ties by position ascending.
     """
     return torch.sort(scores.scores_n, descending=True, stable=True).indices
+
+
+def repeats(scores: Scores) -> Tensor:
+    """Return which rows are copies of an earlier one: their scores are equal, and their embeddings to the bit.
+
+    Only embeddings of equal scores are read.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``; a score is a function of the embedding.
+
+    Returns:
+        (n,) bool.
+    """
+    repeated_n = torch.zeros(len(scores), dtype=torch.bool, device=scores.scores_n.device)
+    _, owner_n, counts_u = torch.unique(scores.scores_n, return_inverse=True, return_counts=True)
+    equal_m = (counts_u[owner_n] > 1).nonzero()[:, 0]
+    if not len(equal_m):
+        return repeated_n
+    marks_m = torch.cat([_marks(scores.rows["embeddings"][index_b]) for index_b in torch.split(equal_m, _MARKED_ROWS)])
+    # a stable sort keeps copies in the order of their rows
+    by_mark_m = marks_m.sort(stable=True).indices
+    by_both_m = by_mark_m[owner_n[equal_m][by_mark_m].sort(stable=True).indices]
+    same_m = torch.zeros_like(by_both_m, dtype=torch.bool)
+    marks_m, owner_m = marks_m[by_both_m], owner_n[equal_m][by_both_m]
+    same_m[1:] = (marks_m[1:] == marks_m[:-1]) & (owner_m[1:] == owner_m[:-1])
+    repeated_n[equal_m[by_both_m[same_m]]] = True
+    return repeated_n
+
+
+def _marks(rows_mD: Tensor) -> Tensor:
+    """Return 64 bits for each row that equal rows share and others, but for one chance in 2^64, do not: (m,) int64."""
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[rows_mD.element_size()]
+    # adding 0 makes the two zeros one
+    bits_mD = (rows_mD + 0.0).contiguous().view(whole).to(torch.int64)
+    odd_D = noise.bits(noise.fold(noise.ROW_MARK), torch.arange(rows_mD.shape[1], device=rows_mD.device)) | 1
+    return (bits_mD * odd_D).sum(dim=1)
 
 
 def largest(values_n: Tensor, count: int) -> Tensor:
@@ -59,16 +99,13 @@ def keep(scores: Scores, state: object, reach: int) -> Scores:
     return best(scores, reach)
 
 
-def select(scores: Scores, state: object, need: int, generator: torch.Generator) -> Tensor:
-    """Return the positions of the ``need`` best rows.
+def select(scores: Scores, state: object, batch: Batch, generator: torch.Generator) -> None:
+    """Offer the rows, best first.
 
     Args:
         scores: n rows, positions ascending.
         state: not read.
-        need: number of positions, >= 0.
+        batch: what they are offered to.
         generator: not read.
-
-    Returns:
-        (min(need, n),) int64 positions, best first.
     """
-    return scores.positions_n[order(scores)[:need]]
+    batch.offer_all(scores.positions_n[order(scores)])

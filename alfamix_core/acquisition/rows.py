@@ -20,10 +20,12 @@ class Rows:
     Attributes:
         parts: at least one, (n_i, X) each, of one dtype and device.
         index_n: (n,) int64, the rows that count, of all parts' rows numbered through; None for all of them in order.
+        target: the device that rows are moved to when they are taken; None for that of the parts.
     """
 
     parts: tuple[Tensor, ...]
     index_n: Tensor | None = None
+    target: torch.device | None = None
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.parts) if self.index_n is None else len(self.index_n)
@@ -40,12 +42,20 @@ class Rows:
 
     @property
     def device(self) -> torch.device:
-        """Of every part."""
-        return self.parts[0].device
+        """Where rows are once they are taken."""
+        return self.parts[0].device if self.target is None else self.target
+
+    def on(self, device: torch.device) -> "Rows":
+        """Return the same rows, where they are; those that are taken move to a device."""
+        return Rows(self.parts, self.index_n, device)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """Return rows by (m,) indices, or a slice with step 1, as one tensor (m, X)."""
+        return self._here(rows).to(self.device)
+
+    def _here(self, rows: Tensor | slice) -> Tensor:
         if isinstance(rows, Tensor):
+            rows = rows.to(self.parts[0].device)
             return self._gather(rows if self.index_n is None else self.index_n[rows])
         if self.index_n is not None:
             return self._gather(self.index_n[rows])
@@ -73,13 +83,14 @@ class Rows:
 
     def only(self, index_m: Tensor) -> "Rows":
         """Return some of the rows, by (m,) indices in that order, without reading them."""
-        return Rows(self.parts, index_m if self.index_n is None else self.index_n[index_m])
+        index_m = index_m.to(self.parts[0].device)
+        return Rows(self.parts, index_m if self.index_n is None else self.index_n[index_m], self.target)
 
     @staticmethod
     def join(columns: Sequence["Rows"]) -> "Rows":
         """Return the rows of several, one after another, without reading them; what they share is listed once."""
         if all(column.index_n is None for column in columns):
-            return Rows(tuple(part for column in columns for part in column.parts))
+            return Rows(tuple(part for column in columns for part in column.parts), None, columns[0].target)
         starts: dict[int, int] = {}
         parts: list[Tensor] = []
         total, indices = 0, []
@@ -93,26 +104,20 @@ class Rows:
                 own.append(torch.arange(len(part), device=part.device) + starts[id(part)])
             numbers = torch.cat(own)
             indices.append(numbers if column.index_n is None else numbers[column.index_n])
-        return Rows(tuple(parts), torch.cat(indices))
+        return Rows(tuple(parts), torch.cat(indices), columns[0].target)
 
 
 Column = Tensor | Rows
 """A value a row: in memory, or read when it is taken."""
 
 
-def whole(column: Column, device: torch.device | None = None) -> Tensor:
+def whole(column: Column) -> Tensor:
     """Return a column as one tensor, all of which is then in memory.
 
     Args:
         column: (n, …).
-        device: where it is to be; where it is if left out.
     """
-    if isinstance(column, Tensor):
-        return column if device is None else column.to(device)
-    if device is None:
-        return column[:]
-    index_n = None if column.index_n is None else column.index_n.to(device)
-    return Rows(tuple(part.to(device) for part in column.parts), index_n)[:]
+    return column if isinstance(column, Tensor) else column[:]
 
 
 def unit(*columns: Column) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
 _WORDS = {
@@ -40,19 +41,83 @@ class StrategyModule(Protocol):
     def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
         """Return what is needed to choose up to ``reach`` queries. Keeping parts, then their merge, loses nothing."""
 
-    def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
-        """Return min(need, n) distinct positions, best first."""
+    def select(self, scores: Scores, state: Any, batch: Batch, generator: torch.Generator) -> None:
+        """Offer samples by position, best first, until the batch is full or all were offered.
+
+        What joins counts as chosen for all that follows: as a centre, as covered, as labelled. What is refused is no
+        query and must keep no other sample away.
+        """
 
 
-def _first_bad_row(column_nX: Tensor) -> int | None:
-    """Return the index of the first row with a value that is not finite."""
+_LARGEST = {"embeddings": 1e15}
+"""Values up to this have products, and sums of thousands of them, within float32. Logits are only compared."""
+_SMALLEST = 1e-15
+"""Where every value is smaller, squares and products of float32 lose their digits."""
+
+
+def _first_bad_row(column_nX: Tensor, what: str) -> int | None:
+    """Return the index of the first row with a value that is not finite, or too large."""
     if not len(column_nX):
         return None
-    column_nX = column_nX.reshape(len(column_nX), -1)
-    # one cheap pass: a sum is finite unless a term is not, or it overflows; only such rows are looked at closely
-    suspects_m = (~column_nX.sum(dim=1, dtype=torch.float32).isfinite()).nonzero()[:, 0]
-    bad_m = suspects_m[~column_nX[suspects_m].isfinite().all(dim=1)]
+    sizes_n = torch.linalg.vector_norm(column_nX.reshape(len(column_nX), -1), ord=torch.inf, dim=1)
+    bad_m = (~(sizes_n <= _LARGEST.get(what, torch.finfo(sizes_n.dtype).max))).nonzero()[:, 0]
     return int(bad_m[0]) if len(bad_m) else None
+
+
+def _fault(row_X: Tensor) -> str:
+    """Say what is wrong with a bad row."""
+    if not bool(row_X.isfinite().all()):
+        return "has a value that is not finite"
+    return f"must have no value above {_LARGEST['embeddings']:g}, and has {float(row_X.abs().max()):.3g}"
+
+
+def _check_labelled(labelled: Labelled, columns: frozenset[str]) -> None:
+    """Refuse labelled samples that cannot be computed with.
+
+    Raises:
+        InputError: a value is not finite or too large, all embeddings are too small, a label is no class, or there are
+            not as many of one thing as of the other.
+    """
+    L, K = len(labelled), labelled.logits_LK.shape[1]
+    for what, rows in (("embeddings", labelled.embeddings_LD), ("logits", labelled.logits_LK)):
+        if len(rows) != L:
+            raise InputError(f"labelled samples: there must be as many {what} as labels, {L}, not {len(rows)}")
+        bad = _first_bad_row(rows, what) if what == "embeddings" or what in columns else None
+        if bad is not None:
+            raise InputError(f"labelled sample {bad}: {_WORDS[what]} {_fault(rows[bad])}")
+    largest = float(torch.linalg.vector_norm(labelled.embeddings_LD, ord=torch.inf)) if L else 0.0
+    if 0 < largest < _SMALLEST:
+        raise InputError(f"labelled samples: one value at least must be {_SMALLEST:g}, the largest is {largest:.3g}")
+    wrong_m = ((labelled.labels_L < 0) | (labelled.labels_L >= K)).nonzero()[:, 0]
+    if len(wrong_m):
+        row = int(wrong_m[0])
+        raise InputError(f"labelled sample {row}: label must be a class in [0, {K}), not {int(labelled.labels_L[row])}")
+
+
+def _check_head(head: Head, labelled: Labelled) -> None:
+    """Refuse a head that does not fit the labelled samples, or gives no numbers.
+
+    Raises:
+        InputError: its sizes are not those of the embeddings and logits, or a value is not finite.
+    """
+    D, K = labelled.embeddings_LD.shape[1], labelled.logits_LK.shape[1]
+    if isinstance(head, LinearHead):
+        if tuple(head.weight_KD.shape) != (K, D) or tuple(head.bias_K.shape) != (K,):
+            shapes = f"{tuple(head.weight_KD.shape)} and {tuple(head.bias_K.shape)}"
+            raise InputError(f"head: weight and bias must have shapes {(K, D)} and {(K,)}, not {shapes}")
+        rows_KX = torch.cat([head.weight_KD, head.bias_K[:, None]], dim=1)
+        bad = _first_bad_row(rows_KX, "embeddings")
+        if bad is not None:
+            raise InputError(f"head: weight or bias of class {bad} {_fault(rows_KX[bad])}")
+        return
+    if not len(labelled):
+        return
+    with torch.no_grad():
+        logits_1K = head(labelled.embeddings_LD[:1].to(torch.float32))
+    if tuple(logits_1K.shape) != (1, K):
+        raise InputError(f"head: logits of one sample must have shape {(1, K)}, not {tuple(logits_1K.shape)}")
+    if not bool(logits_1K.isfinite().all()):
+        raise InputError("head: logits of labelled sample 0 has a value that is not finite")
 
 
 @dataclass(frozen=True)
@@ -102,13 +167,14 @@ class Strategy:
             The strategy's state.
 
         Raises:
-            InputError: no sample is labelled where labels are needed, or an embedding is not finite.
+            InputError: no sample is labelled where labels are needed, or the strategy cannot compute with these or the
+                head; the message names the sample or the class.
         """
         if self.needs_labels and not len(labelled):
             raise InputError(f'strategy "{self.name}" needs at least one labelled sample, and there is none')
-        bad = _first_bad_row(labelled.embeddings_LD)
-        if bad is not None:
-            raise InputError(f"labelled sample {bad}: embedding has a value that is not finite")
+        _check_labelled(labelled, self.columns)
+        if self.uses_head:
+            _check_head(head, labelled)
         return self.module.prepare(labelled, head, seed=seed, **self.parameters)
 
     def score(self, block: Features, state: Any) -> Scores:
@@ -128,10 +194,10 @@ class Strategy:
             column_nX = block.column(name)
             if column_nX is None:
                 raise InputError(f'strategy "{self.name}" needs the column "{name}", which was not computed')
-            bad = _first_bad_row(column_nX)
+            bad = _first_bad_row(column_nX, name)
             if bad is not None:
                 position = int(block.positions_n[bad])
-                raise InputError(f"sample at position {position}: {_WORDS[name]} has a value that is not finite")
+                raise InputError(f"sample at position {position}: {_WORDS[name]} {_fault(column_nX[bad])}")
         scores = self.module.score(block, state)
         wrong_m = (~(scores.scores_n < torch.inf)).nonzero()[:, 0]
         if len(wrong_m):
@@ -143,9 +209,25 @@ class Strategy:
         """Return what is needed of these rows to choose up to ``reach`` queries."""
         return self.module.keep(scores, state, reach)
 
+    def fill(self, batch: Batch, scores: Scores, state: Any, generator: torch.Generator) -> None:
+        """Offer samples, best first, until the batch is full or all were offered.
+
+        Args:
+            batch: an empty one over the positions of the scores.
+            scores: the merge of what all shards sent.
+            state: from ``prepare``.
+            generator: all randomness of the choice.
+        """
+        self.module.select(scores, state, batch, generator)
+        assert not batch.missing or not bool(batch.untouched(scores.positions_n).any()), (
+            f'strategy "{self.name}" left a place free and samples without an offer'
+        )
+
     def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
-        """Return min(need, n) distinct positions, best first."""
-        return self.module.select(scores, state, need, generator)
+        """Return min(need, n) distinct positions, best first, chosen without a rule."""
+        batch = Batch(min(need, len(scores)), scores.positions_n)
+        self.fill(batch, scores, state, generator)
+        return torch.tensor(batch.taken, dtype=torch.int64, device=scores.positions_n.device)
 
     def summary(self, scores: Scores, state: Any, need: int) -> dict[str, float | int]:
         """Return the strategy's own numbers for the report; most have none."""

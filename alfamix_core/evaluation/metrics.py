@@ -81,7 +81,9 @@ def measure(logits_nK: Tensor, labels_n: Tensor) -> Metrics | None:
         samples=total,
         accuracy=confusion_KK.diagonal().sum().item() / total,
         macro_f1=sum(f1_scores) / len(f1_scores),
-        expected_calibration_error=_calibration_error(logits_nK, predicted_n == labels_n),
+        expected_calibration_error=calibration_error(
+            logits_nK.double().softmax(dim=1).amax(dim=1), predicted_n == labels_n
+        ),
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion_KK.tolist()),
     )
@@ -99,9 +101,14 @@ def _class_metrics(confusion_KK: Tensor, index: int) -> ClassMetrics:
     )
 
 
-def _calibration_error(logits_nK: Tensor, correct_n: Tensor) -> float:
-    confidence_n = logits_nK.double().softmax(dim=1).amax(dim=1)
+def calibration_error(confidence_n: Tensor, correct_n: Tensor) -> float:
+    """Return the mean distance between confidence and accuracy over 15 equal bins of confidence.
+
+    Args:
+        confidence_n: (n,) float64, largest probability of each sample, n >= 1.
+        correct_n: (n,) bool, whether the prediction is the label.
+    """
     bin_n = (confidence_n * _BINS).ceil().long().clamp(1, _BINS) - 1
     confidence_B = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bin_n, confidence_n)
     correct_B = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bin_n, correct_n.double())
-    return (confidence_B - correct_B).abs().sum().item() / len(logits_nK)
+    return (confidence_B - correct_B).abs().sum().item() / len(confidence_n)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import mixing, strategies
-from alfamix_core.acquisition.anchors import class_means
+from alfamix_core.acquisition.anchors import Anchors, class_means
 from alfamix_core.acquisition.strategy import Strategy
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
 from alfamix_core.learning import model_folder
@@ -53,13 +54,18 @@ class Decision:
             deepfool_n=on_device.get("deepfool"),
         )
 
+    @cached_property
+    def anchors(self) -> Anchors:
+        """The means of the labelled classes, computed once for all queries."""
+        return class_means(self.labelled)
+
     def explain(self, embedding_D: Tensor, score: float, classes: Sequence[str]) -> str:
         """Return a human-readable reason why a sample was chosen; empty if the score says it all."""
         closed_form = self.strategy.parameters.get("alpha", "closed_form") == "closed_form"
         if self.strategy.name != "alfamix" or not closed_form or not math.isfinite(score):
             return ""
         just_above = -score * (1 + 1e-4) + 1e-6
-        flip = mixing.explain(embedding_D.to(self.device), class_means(self.labelled), self.head, just_above)
+        flip = mixing.explain(embedding_D.to(self.device), self.anchors, self.head, just_above)
         if flip.flips_to is None:
             return ""
         return f"mixed with {classes[flip.anchor]}, {classes[flip.predicted]} becomes {classes[flip.flips_to]}"
@@ -82,15 +88,23 @@ def read_card(model: Path) -> ModelCard:
     return ModelCard.parse((model / CARD_FILE).read_bytes(), CARD_FILE)
 
 
-def chooser(settings: Project, card: ModelCard) -> Strategy:
+def chooser(settings: Project, card: ModelCard, temperature: float | None = None) -> Strategy:
     """Return the strategy that chooses: the project's, or its cold start while the model is untrained.
+
+    Args:
+        settings: of the project.
+        card: of the round's model.
+        temperature: that calibrates the champion; for a strategy that takes one and was given none.
 
     Raises:
         InputError: the strategy or one of its parameters is unknown.
     """
-    if card.trained:
-        return strategies.load(settings.strategy.name, settings.strategy.parameters)
-    return strategies.load(settings.strategy.cold_start)
+    if not card.trained:
+        return strategies.load(settings.strategy.cold_start)
+    name, parameters = settings.strategy.name, settings.strategy.parameters
+    if temperature is not None and "temperature" in strategies.tunables(name):
+        parameters = {"temperature": temperature, **parameters}
+    return strategies.load(name, parameters)
 
 
 def wanted_columns(settings: Project, strategy: Strategy) -> frozenset[str]:
@@ -122,7 +136,7 @@ def load_decision(record: Round, model: Path, labelled: Path, device: torch.devi
     )
     features = Labelled(embeddings_LD.to(device), logits_LK.to(device), labels_L.to(device))
     card = read_card(model)
-    strategy = chooser(settings, card)
+    strategy = chooser(settings, card, record.champion.metrics.get("temperature"))
     return Decision(
         strategy=strategy,
         state=strategy.prepare(features, head, record.seed),

@@ -13,6 +13,7 @@ from alfamix_core.project.ledger.audit import Difference, differences
 from alfamix_core.project.ledger.ledger import Ledger, open_ledger
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Failure, Round
+from alfamix_core.records.tables import SCHEMAS
 from alfamix_core.storage import Store
 
 _SOON = timedelta(days=3)
@@ -216,6 +217,9 @@ def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Itera
     for name in store.folders():
         if name + "/" not in _ROOTS:
             yield Finding("orphaned", name + "/", "is no folder of a project", "move it away")
+    for name in store.folders(layout.LEDGER):
+        if name not in SCHEMAS:
+            yield Finding("orphaned", layout.table(name) + "/", "is no table of the ledger", "move it away")
     for drop in store.folders(layout.DROPS):
         key = f"{layout.DROPS}{drop}/"
         if store.entry(key + layout.MANIFEST_FILE) is None:

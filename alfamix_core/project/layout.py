@@ -1,9 +1,9 @@
 """Where everything is below the project's uri: the one place that spells a key.
 
 project.json                         drops/<drop>/manifest.jsonl      labels/<batch>.jsonl
-champion.json  lock.json             drops/<drop>/files/…             withdrawn/<batch>.jsonl
+champion.json  lock.json             files/<sha256>                   withdrawn/<batch>.jsonl
 rounds/<n>/round.json                rounds/<n>/objects/<sha256>      released/<batch>.jsonl
-rounds/<n>/run/…                     models/<sha256>/…                ledger/<segment>/…
+rounds/<n>/run/…                     models/<sha256>/…                ledger/<table>/…
 failures/<run id>.json               decisions/<revision>.json
 """
 
@@ -11,6 +11,7 @@ import re
 
 from alfamix_core.errors import InputError
 from alfamix_core.records.round import folder
+from alfamix_core.storage import Store
 
 PROJECT = "project.json"
 CHAMPION = "champion.json"
@@ -135,3 +136,15 @@ def attempt(number: int, stage: str, shard: str, token: str) -> str:
 def early_failure(run_id: str) -> str:
     """The line with which a run stopped before it had a round."""
     return f"failures/{name(run_id, 'run')}.json"
+
+
+def earlier(store: Store) -> str:
+    """Return a key that only the layout of an earlier version had; empty where there is none."""
+    folders = store.folders()
+    if "queue" in folders:
+        return "queue/"
+    if ROUNDS.rstrip("/") not in folders:  # with a round, what an earlier version left is in queue/ too
+        for segment in store.folders(LEDGER):
+            if store.entry(key := f"{LEDGER}{segment}/segment.json") is not None:
+                return key
+    return ""

@@ -31,12 +31,18 @@ def read_settings(store: Store) -> Project:
     """Read and check project.json.
 
     Raises:
-        InputError: it is missing, malformed, or names an unknown strategy or parameter.
+        InputError: it is missing, malformed, or names an unknown strategy or parameter; or the project has the layout
+            of an earlier version.
     """
     try:
         data = store.read(layout.PROJECT).data
     except MissingObjectError:
         raise InputError(f"{store.uri} is not a project: it has no project.json; `alfamix init` makes one") from None
+    if old := layout.earlier(store):
+        raise InputError(
+            f"{store.uri} has the layout of an earlier version, which is not read any more: it has {old}; make a new "
+            "project with `alfamix init`, and deliver its samples and labels there"
+        )
     project = read_project(data)
     catalogue.check(project.strategy)
     return project

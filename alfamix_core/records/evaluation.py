@@ -30,5 +30,10 @@ class Evaluation(Record):
     per_class: tuple[ClassMetrics, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = Field((), description="row = label, column = prediction")
     promotion: Promotion
+    temperature: float = Field(
+        1.0,
+        gt=0,
+        description="that calibrates the model on validation, else test, else audit labels; 1 without any",
+    )
     epochs: int = Field(0, description="of the training")
     stopped_because: str = ""

@@ -35,6 +35,9 @@ _READINGS = {
     "margin": Reading("margin score", 1, "One minus the gap between the two most likely classes; 1 is a tie."),
     "entropy": Reading("entropy", 1, "Entropy of the predicted probabilities, in nats; higher is less certain."),
     "bald": Reading("disagreement", 1, "Disagreement between models sampled by dropout, in nats."),
+    "batchbald": Reading(
+        "disagreement", 1, "Disagreement between models sampled by dropout, in nats, about the sample alone."
+    ),
     "dfal": Reading("perturbation", -1, "Norm of the smallest change of the input that flips the prediction."),
 }
 

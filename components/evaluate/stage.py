@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from alfamix_core.errors import InputError
+from alfamix_core.evaluation.calibration import fit_temperature
 from alfamix_core.evaluation.metrics import Metrics, measure
 from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
@@ -30,6 +31,7 @@ from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 _SPLITS: tuple[Literal["test", "audit"], ...] = ("test", "audit")
 MANY_CLASSES = 100
 """From so many classes on Kubeflow gets no confusion matrix: it grows with their square, inside the API's database."""
+_CALIBRATION = "val"  # labels that neither train the weights nor judge the model
 _NEVER = 1e4  # below every other logit, and still finite
 
 
@@ -69,11 +71,12 @@ def run(
     record = read_round(snapshot)
     settings = record.settings
     network, card = model_folder.load(model, settings)
-    splits = {name: _split(snapshot, name) for name in _SPLITS}
+    splits = {name: _split(snapshot, name) for name in (*_SPLITS, _CALIBRATION)}
     roots = read_roots(snapshot, settings)
     samples = {name: images(split.table, settings, roots) for name, split in splits.items()}
-    found = {name: _predict(network, samples[name], splits[name], settings, place) for name in _SPLITS}
-    metrics = {name: predictions.measure() for name, predictions in found.items()}
+    found = {name: _predict(network, samples[name], splits[name], settings, place) for name in splits}
+    metrics = {name: found[name].measure() for name in _SPLITS}
+    temperature = _temperature([found[name] for name in (_CALIBRATION, *_SPLITS)])
     compared: Literal["test", "audit"] = "test" if metrics["test"] is not None else "audit"
     ours, theirs, agreement = metrics[compared], None, None
     if record.champion.round is not None and ours is not None:
@@ -90,6 +93,8 @@ def run(
         champion_recalls=_recalls(theirs, settings),
         split=compared,
     )
+    # frozen with the champion in the next round, whose strategy may need it
+    promotion = promotion.model_copy(update={"metrics": {**promotion.metrics, "temperature": temperature}})
     test, audit = metrics["test"], metrics["audit"]
     evaluated = Evaluation(
         classes=settings.classes,
@@ -102,6 +107,7 @@ def run(
         ),
         confusion=test.confusion if test else (),
         promotion=promotion,
+        temperature=temperature,
         epochs=card.epochs,
         stopped_because=card.stopped_because,
     )
@@ -156,6 +162,12 @@ class _Predictions:
         ours_m = self.logits_nK[torch.isin(self.index_n, other.index_n)].argmax(dim=1)
         theirs_m = other.logits_nK[torch.isin(other.index_n, self.index_n)].argmax(dim=1)
         return float((ours_m == theirs_m).double().mean()) if len(ours_m) else None
+
+
+def _temperature(found: Sequence[_Predictions]) -> float:
+    """Return the temperature that calibrates the first that has samples; 1 if none has."""
+    labelled = (predictions for predictions in found if len(predictions.labels_n))
+    return next((fit_temperature(each.logits_nK, each.labels_n) for each in labelled), 1.0)
 
 
 def _predict(

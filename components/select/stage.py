@@ -11,7 +11,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import policy
 from alfamix_core.acquisition.policy import Choice
-from alfamix_core.acquisition.rows import Column, whole
+from alfamix_core.acquisition.rows import Column, Rows
 from alfamix_core.acquisition.types import Scores
 from alfamix_core.errors import SampleError
 from alfamix_core.learning import batch_rules, device, drift, model_folder
@@ -110,10 +110,12 @@ def run(
 
 
 def _on(place: torch.device, scores: Scores) -> Scores:
-    """Return the scores on the device: what is mapped stays where it is, unless the device is another."""
+    """Return the scores on the device: what is mapped stays where it is, and only what is taken of it moves."""
     if place.type == "cpu":
         return scores
-    rows: dict[str, Column] = {name: whole(column, place) for name, column in scores.rows.items()}
+    rows: dict[str, Column] = {
+        name: column.on(place) if isinstance(column, Rows) else column.to(place) for name, column in scores.rows.items()
+    }
     return Scores(scores.positions_n.to(place), scores.scores_n.to(place), rows)
 
 

@@ -131,3 +131,9 @@ def test_kubeflow_gets_a_matrix_of_few_classes_and_of_many_the_worst_pairs_alone
     assert ("confusionMatrix" in given["confusion"].metadata) == (many == 100)
     assert page.read_text("utf-8").splitlines()[4:] == ["| cat | owl | 2 | 100.0% |", "| dog | owl | 2 | 100.0% |"]
     assert "confusion" in (tmp_path / "out" / "evaluation" / "evaluation.json").read_text("utf-8")
+
+
+def test_the_temperature_is_recorded_and_kept_with_the_champions_metrics(project: Path, tmp_path: Path):
+    """Always sure of one class, right one time in three: no temperature of the grid is high enough."""
+    _, found = run(project, tmp_path, [0.0, 0.0, 9.0], ("cat", "dog"))
+    assert found.temperature == found.promotion.metrics["temperature"] == 20.0

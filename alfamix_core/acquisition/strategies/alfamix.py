@@ -18,7 +18,8 @@ from torch import Tensor
 
 from alfamix_core.acquisition import drawn_mixing, mixing, noise, ranking
 from alfamix_core.acquisition.anchors import class_means
-from alfamix_core.acquisition.clustering import Effort, kmeans, representatives
+from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.clustering import Effort
 from alfamix_core.acquisition.flips import (
     LinearFlips,
     critical_caps,
@@ -27,7 +28,7 @@ from alfamix_core.acquisition.flips import (
     grid_divergences,
     linear_flips,
 )
-from alfamix_core.acquisition.rows import unit
+from alfamix_core.acquisition.spread import offer_clusters, offer_in_rounds
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -44,7 +45,8 @@ class State:
         caps: the schedule, ascending.
         flips: for the closed form with a linear head, else None.
         head: the head.
-        anchors_CD: (C, D) for all others, with the overall mean if some class has no label.
+        anchors_CD: for all others, (C, D) with the overall mean if some class has no label; where ratios are drawn,
+            (K, D), with the overall mean for each such class.
         farthest_only: for a head that is not linear, whether the farthest anchor alone is tried.
         alpha: how the mixing ratios come about.
         selection: how queries are chosen among more candidates than are needed.
@@ -113,13 +115,12 @@ def prepare(
         classes = head(labelled.embeddings_LD[:1].to(torch.float32)).shape[1]
     if classes < 2:
         raise InputError(f"two classes are needed to compare, the head has {classes}")
-    everywhere = len(means.classes_C) == classes
     caps = mixing.CAPS if alpha == "closed_form" else drawn_mixing.CAPS
     return State(
         caps=caps if grow else caps[:1],
         flips=linear_flips(labelled, head) if isinstance(head, LinearHead) and alpha == "closed_form" else None,
         head=head,
-        anchors_CD=means.means_CD if everywhere else torch.cat([means.means_CD, means.overall_D[None]]),
+        anchors_CD=means.for_mixing(classes, each=alpha != "closed_form"),
         farthest_only=anchors == "farthest",
         alpha=alpha,
         selection=selection,
@@ -165,34 +166,59 @@ def score(block: Features, state: State) -> Scores:
     return Scores(block.positions_n, (0.0 - caps_n).to(torch.float32), rows)
 
 
-def _reached(scores: Scores, state: State, need: int) -> tuple[float, Tensor]:
-    """Return the first cap with more than ``need`` candidates, else the last, and which rows are candidates there.
+@dataclass(frozen=True)
+class _Reached:
+    """Where the schedule stops.
+
+    Attributes:
+        cap: the first with more candidates than are needed, copies counted once; else the last.
+        candidates_n: (n,) bool.
+        repeats_n: (n,) bool: which rows are copies of earlier ones.
+        enough: whether there are more than are needed.
+    """
+
+    cap: float
+    candidates_n: Tensor
+    repeats_n: Tensor
+    enough: bool
+
+
+def _reached(scores: Scores, state: State, need: int) -> _Reached:
+    """Return where the schedule stops.
 
     A critical cap of a head that is not linear is itself a cap of the schedule: the first at which it flips, where
     it is a candidate already. That of a linear head must lie below the cap.
     """
-    caps_n = -scores.scores_n.to(torch.float64)
+    caps_n, repeats_n = -scores.scores_n.to(torch.float64), ranking.repeats(scores)
     for cap in state.caps:
         candidates_n = caps_n < cap if state.flips is not None else caps_n <= cap * (1 + 1e-6)
-        if int(candidates_n.sum()) > need:
+        enough = int((candidates_n & ~repeats_n).sum()) > need
+        if enough:
             break
-    return cap, candidates_n
+    return _Reached(cap, candidates_n, repeats_n, enough)
 
 
-def _order(scores: Scores, state: State, candidates_n: Tensor) -> Tensor:
-    """Return the indices of the rows: by score, or with a random fill the candidates by score and then any."""
-    order_n = ranking.order(scores)
-    if state.fill == "critical_cap":
-        return order_n
-    numbers_n = noise.uniform(noise.fold(state.seed, noise.RANDOM_FILL), scores.positions_n)
-    by_number_n = numbers_n.sort(stable=True).indices
-    return torch.cat([order_n[candidates_n[order_n]], by_number_n[~candidates_n[by_number_n]]])
+def _order(scores: Scores, state: State, reached: _Reached) -> Tensor:
+    """Return the indices of the rows: by score, or with a random fill the candidates by score and then any.
+
+    Copies of others come last, so that a place which is left open asks for something new.
+    """
+    order_n, repeats_n = ranking.order(scores), reached.repeats_n
+    if state.fill == "random":
+        numbers_n = noise.uniform(noise.fold(state.seed, noise.RANDOM_FILL), scores.positions_n)
+        by_number_n = numbers_n.sort(stable=True).indices
+        candidates_n = reached.candidates_n
+        order_n = torch.cat([order_n[candidates_n[order_n]], by_number_n[~candidates_n[by_number_n]]])
+        repeats_n = repeats_n & candidates_n
+    last_n = repeats_n[order_n]
+    return torch.cat([order_n[~last_n], order_n[last_n]])
 
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return the candidates of the first cap with more than ``reach`` of them, else ``reach`` rows with the fill.
+    """Return the candidates of the first cap with more than ``reach`` of them, and the ``reach`` rows asked first.
 
-    The cap of the whole pool is never larger than that of a shard, so nothing that it needs is missing.
+    The cap of the whole pool is never larger than that of a shard, so nothing that it needs is missing. What is no copy
+    in the pool is none in its shard, so it comes no later there.
 
     Args:
         scores: n rows of one shard or of several merged.
@@ -200,52 +226,51 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
         reach: the greatest number of queries that can still be asked for.
 
     Returns:
-        At most max(max_candidates, reach + 1) rows, in position order.
+        At most max(max_candidates, reach + 1) candidates, in position order with the others.
     """
-    _, candidates_n = _reached(scores, state, reach)
-    count = min(max(int(candidates_n.sum()), reach), max(state.max_candidates, reach + 1))
-    return scores if count >= len(scores) else scores.take(_order(scores, state, candidates_n)[:count].sort().values)
+    reached = _reached(scores, state, reach)
+    first_n = ranking.order(scores)
+    first_n = first_n[reached.candidates_n[first_n]][: max(state.max_candidates, reach + 1)]
+    kept_m = torch.cat([first_n, _order(scores, state, reached)[:reach]]).unique()  # type: ignore[no-untyped-call]
+    return scores if len(kept_m) == len(scores) else scores.take(kept_m)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose among the candidates, by k-means unless told otherwise; fill a short batch as the state says.
 
     Args:
         scores: n rows, positions ascending, with the rows of ``score``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries: the chosen candidates by score (for "norm" and "symmetric_kl" by that measure), then
+            the fill; ties by position. Where candidates are refused, the schedule, and the choice among its
+            candidates, is that of the pool without them.
         generator: gives the seed of the k-means, and of a uniform choice.
-
-    Returns:
-        (min(need, n),) positions: the chosen candidates by score (for "norm" and "symmetric_kl" by that measure), then
-        the fill; ties by position.
     """
     seed = noise.draw_seed(generator)
-    kept = keep(scores, state, need)
-    if len(kept) <= need or not need:
-        order_n = _order(kept, state, _reached(kept, state, need)[1])
-        return kept.positions_n[order_n[:need]]
+    offer_in_rounds(batch, scores, lambda left: _offer_candidates(left, state, batch, seed))
+    left = scores.take(batch.open(scores.positions_n).nonzero()[:, 0]) if batch.refused else scores
+    if batch.missing:
+        batch.offer_all(left.positions_n[_order(left, state, _reached(left, state, batch.need))])
+
+
+def _offer_candidates(scores: Scores, state: State, batch: Batch, seed: int) -> None:
+    """Offer a choice among the candidates, if there are more of them than queries."""
+    kept = keep(scores, state, batch.need)
+    if not _reached(kept, state, batch.need).enough:
+        return
+    positions_n = kept.positions_n
     if state.selection == "norm":
         norms_n = kept.column("norms") if "norms" in kept.rows else -kept.scores_n
-        return kept.positions_n[norms_n.sort(stable=True).indices[:need]]
-    if state.selection == "symmetric_kl":
-        return kept.positions_n[kept.column("divergences").sort(descending=True, stable=True).indices[:need]]
-    if state.selection == "uniform":
-        numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), kept.positions_n)
-        chosen_m = numbers_n.sort(stable=True).indices[:need]
+        batch.offer_all(positions_n[norms_n.sort(stable=True).indices])
+    elif state.selection == "symmetric_kl":
+        batch.offer_all(positions_n[kept.column("divergences").sort(descending=True, stable=True).indices])
+    elif state.selection == "uniform":
+        numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), positions_n)
+        chosen_m = numbers_n.sort(stable=True).indices[: batch.need]
+        order_n = ranking.order(kept)
+        batch.offer_all(positions_n[order_n[torch.isin(order_n, chosen_m)]])
     else:
-        rows_nD = unit(kept.rows["embeddings"])
-        chosen_m = representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))
-    chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=chosen_m.device)
-    chosen_n[chosen_m] = True
-    return kept.positions_n[_order_chosen_first(kept, state, chosen_n)[:need]]
-
-
-def _order_chosen_first(scores: Scores, state: State, chosen_n: Tensor) -> Tensor:
-    """Return the chosen candidates by score, then the others as the fill says: k-means may leave clusters empty."""
-    order_n = ranking.order(scores)
-    rest_n = order_n if state.fill == "critical_cap" else _order(scores, state, torch.zeros_like(chosen_n))
-    return torch.cat([order_n[chosen_n[order_n]], rest_n[~chosen_n[rest_n]]])
+        offer_clusters(batch, kept, ranking.order(kept), seed, state.clustering)
 
 
 def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:
@@ -259,5 +284,6 @@ def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:
     Returns:
         The two numbers; ``candidates`` is at most what ``keep`` keeps.
     """
-    cap, candidates_n = _reached(scores, state, need)
-    return {"cap": cap, "candidates": min(int(candidates_n.sum()), max(state.max_candidates, need + 1))}
+    reached = _reached(scores, state, need)
+    candidates = min(int(reached.candidates_n.sum()), max(state.max_candidates, need + 1))
+    return {"cap": reached.cap, "candidates": candidates}

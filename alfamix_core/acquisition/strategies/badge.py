@@ -10,9 +10,9 @@ It costs more than a ranking and needs all rows in one place.
 """
 
 import torch
-from torch import Tensor
 
 from alfamix_core.acquisition import k_means_pp, noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.points import Gradients, lower
 from alfamix_core.acquisition.probabilities import NoState
@@ -59,18 +59,15 @@ def keep(scores: Scores, state: NoState, reach: int) -> Scores:
     return scores
 
 
-def select(scores: Scores, state: NoState, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: NoState, batch: Batch, generator: torch.Generator) -> None:
     """Choose the largest gradient, then draw by squared distance to the gradients chosen before.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``, ``logits`` and ``squares``.
         state: not read.
-        need: number of queries.
+        batch: takes the queries in the order of the draws. What is left when every gradient coincides with a chosen one
+            comes last, by score, ties by position.
         generator: gives the seed of the draws.
-
-    Returns:
-        (min(need, n),) positions in the order of the draws. What is left when every gradient coincides with a chosen
-        one comes last, by score, ties by position.
 
     Source:
         Ash, Zhang, Krishnamurthy, Langford, Agarwal, "Deep batch active learning by diverse, uncertain gradient lower
@@ -80,17 +77,17 @@ def select(scores: Scores, state: NoState, need: int, generator: torch.Generator
     authors' code and this do not. It draws from a random state of its own, and what is left when every gradient
     coincides with a chosen one uniformly.
     """
-    seed, need = noise.draw_seed(generator), min(need, len(scores))
+    seed, accept = noise.draw_seed(generator), batch.by_row(scores.positions_n)
     squares_n, positions_n = scores.column("squares"), scores.positions_n
-    if not need:
-        return positions_n[:0]
-    points = Gradients(scores.rows["logits"], scores.rows["embeddings"])
-    first_1 = squares_n.argmax(dim=0, keepdim=True)
-    nearest_n = torch.full_like(squares_n, torch.inf)
-    lower(points, nearest_n, points.take(first_1))
-    key = noise.fold(seed, noise.BADGE_DRAW)
-    drawn_m = torch.cat([first_1, k_means_pp.draw(points, nearest_n, positions_n, 1, need - 1, key)])
     by_score_n = squares_n.sort(descending=True, stable=True).indices
-    left_n = torch.ones(len(scores), dtype=torch.bool, device=positions_n.device)
-    left_n[drawn_m] = False
-    return positions_n[torch.cat([drawn_m, by_score_n[left_n[by_score_n]]])[:need]]
+    for tried, first in enumerate(by_score_n.tolist() if batch.missing else []):
+        if not accept(first):
+            continue
+        points = Gradients(scores.rows["logits"], scores.rows["embeddings"])
+        nearest_n = torch.full_like(squares_n, torch.inf)
+        lower(points, nearest_n, points.take(slice(first, first + 1)))
+        nearest_n[by_score_n[: tried + 1]] = 0.0
+        key = noise.fold(seed, noise.BADGE_DRAW)
+        k_means_pp.draw(points, nearest_n, positions_n, 1, batch.missing, key, accept)
+        break
+    batch.offer_all(positions_n[by_score_n])

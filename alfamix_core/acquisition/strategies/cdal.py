@@ -11,9 +11,9 @@ samples look: two that are confused alike count as one.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Distributions, to_nearest
@@ -65,17 +65,14 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     return scores
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose one by one the sample whose probabilities are farthest from those of the labelled and chosen ones.
 
     Args:
         scores: n rows, positions ascending, with ``logits`` and ``nearest``.
         state: not read: the divergences are in the rows.
-        need: number of queries.
+        batch: takes the queries, best first; ties by position.
         generator: gives the seed of the first query where nothing is labelled.
-
-    Returns:
-        (min(need, n),) positions, best first; ties by position.
 
     Source:
         Agarwal, Arora, Anand, Arora, "Contextual diversity for active learning", ECCV 2020: CDAL-CS. Of a whole image
@@ -83,5 +80,5 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
         Euclidean distances of a softmax of a softmax instead.
     """
     points, seed = Distributions(scores.rows["logits"]), noise.draw_seed(generator)
-    picked_m = farthest_first(points, scores.column("nearest"), scores.positions_n, min(need, len(scores)), seed)
-    return scores.positions_n[picked_m]
+    count, accept = min(batch.missing, len(scores)), batch.by_row(scores.positions_n)
+    farthest_first(points, scores.column("nearest"), scores.positions_n, count, seed, accept)

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import ranking
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import log_probabilities, score_logits, without_top
 from alfamix_core.acquisition.rows import Column
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = True
@@ -54,13 +54,7 @@ def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
 
     Returns:
         The state.
-
-    Raises:
-        InputError: a logit is not finite.
     """
-    bad = (~labelled.logits_LK.isfinite().all(dim=1)).nonzero()
-    if len(bad):
-        raise InputError(f"labelled sample {int(bad[0])}: logits has a value that is not finite")
     return State(labelled.logits_LK, labelled.labels_L)
 
 
@@ -231,7 +225,7 @@ def places(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: int) -
     return sorted(found, key=lambda place: (abs(place - middle), place))
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Take of each class in turn, the one with the fewest labels first, and fill up by margin.
 
     For each class, pool and labelled samples are sorted by p_k - max p, then p_k. Somewhere between a label "is k"
@@ -241,17 +235,26 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     Args:
         scores: n rows, positions ascending, with ``logits``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries in the order of the turns, then the smallest margins, ties by position. Where rules
+            refuse some of the turns, the classes have another turn among the samples not offered yet.
         generator: not read.
-
-    Returns:
-        (min(need, n),) positions in the order of the turns, then the smallest margins, ties by position.
     """
-    need = min(need, len(scores))
-    if not need:
-        return scores.positions_n[:0]
+    rest = scores
+    while batch.missing and len(rest):
+        taken, refused = len(batch.taken), batch.refused
+        for row in _turns(rest, state, batch.missing):
+            if batch.missing:
+                batch.offer(int(rest.positions_n[row]))
+        if batch.refused == refused or len(batch.taken) == taken:
+            break
+        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])
+    batch.offer_all(scores.positions_n[ranking.order(scores)])
+
+
+def _turns(scores: Scores, state: State, need: int) -> list[int]:
+    """Return the rows to ask about, distinct, one of each class in turn."""
     logits_nK = scores.rows["logits"]
-    K, device, count = logits_nK.shape[1], logits_nK.device, -(-need // logits_nK.shape[1])
+    K, device, count = logits_nK.shape[1], logits_nK.device, -(-min(need, len(scores)) // logits_nK.shape[1])
     pool, labelled = Memberships.of(logits_nK), Memberships.of(state.logits_LK.to(device))
     labels_L = state.labels_L.to(device)
     asked: list[list[int]] = []
@@ -265,7 +268,4 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
             asked.append(runs.rows(found))
     rarest_first = labels_L.bincount(minlength=K).sort(stable=True).indices.tolist()
     turns = [asked[k][turn] for turn in range(count) for k in rarest_first if turn < len(asked[k])]
-    chosen_m = torch.tensor(list(dict.fromkeys(turns)), dtype=torch.int64, device=device)
-    order_n = ranking.order(scores)
-    fill_n = order_n[~torch.isin(order_n, chosen_m)]
-    return scores.positions_n[torch.cat([chosen_m, fill_n])[:need]]
+    return list(dict.fromkeys(turns))

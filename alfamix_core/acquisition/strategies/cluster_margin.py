@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import agglomerative, noise, ranking
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.probabilities import score_logits
 from alfamix_core.acquisition.strategies.margin import margins
@@ -110,25 +111,41 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     return ranking.best(scores, max(_clustered(state, reach), reach))
 
 
-def in_turn(owner_n: Tensor, numbers_n: Tensor) -> Tensor:
-    """Return rows by taking one of each cluster, again and again, the smallest cluster first.
-
-    A cluster that is used up is passed over.
+def clusters_by_size(owner_n: Tensor, numbers_n: Tensor) -> list[Tensor]:
+    """Return the members of each cluster, the smallest cluster first.
 
     Args:
         owner_n: (n,) int64 cluster of each row, numbered in the order of their lowest rows.
         numbers_n: (n,) orders the members of a cluster, ascending; ties by row.
 
     Returns:
-        (n,) int64 indices of rows. Clusters of one size come in the order of their lowest rows.
+        (m,) int64 indices of rows for each. Clusters of one size come in the order of their lowest rows.
     """
     sizes_c = owner_n.bincount()
     by_number_n = numbers_n.sort(stable=True).indices
     grouped_n = by_number_n[owner_n[by_number_n].sort(stable=True).indices]
-    starts_c = sizes_c.cumsum(dim=0) - sizes_c
-    turn_n = torch.arange(len(owner_n), device=owner_n.device) - starts_c[owner_n[grouped_n]]
-    by_size_n = sizes_c[owner_n[grouped_n]].sort(stable=True).indices
-    return grouped_n[by_size_n[turn_n[by_size_n].sort(stable=True).indices]]
+    members = torch.split(grouped_n, sizes_c.tolist())
+    return [members[cluster] for cluster in sizes_c.sort(stable=True).indices.tolist() if len(members[cluster])]
+
+
+def offer_in_turn(clusters: list[Tensor], batch: Batch) -> None:
+    """Take one sample of each cluster, again and again, until the batch is full or all were offered.
+
+    Where a sample is refused, the next of its cluster is offered in its turn; a cluster that is used up is passed over.
+
+    Args:
+        clusters: positions of the members of each, in the order of the turns.
+        batch: takes the queries.
+    """
+    left = [iter(members.tolist()) for members in clusters]
+    while left and batch.missing:
+        served = []
+        for members in left:
+            if not batch.missing:
+                return
+            if batch.offer_first(members) is not None:
+                served.append(members)
+        left = served
 
 
 def alike(rows_qD: Tensor, positions_q: Tensor, count: int, seed: int) -> Tensor:
@@ -160,7 +177,7 @@ def alike(rows_qD: Tensor, positions_q: Tensor, count: int, seed: int) -> Tensor
     return ranks_c[owner_q]
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Cluster the smallest margins by average linkage and take one of each cluster in turn, the smallest first.
 
     The paper clusters the whole pool once, with the first round's embeddings, and cuts the tree at a distance. Here
@@ -171,25 +188,24 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries in the order of the turns. Where fewer are clustered than needed, the smallest margins
+            of the rest follow; where rules refuse some of the turns, these are clustered first.
         generator: gives the seed of the order within a cluster.
-
-    Returns:
-        (min(need, n),) positions in the order of the turns. Where fewer are clustered than needed, the smallest
-        margins of the rest follow.
 
     Source:
         Citovsky et al., "Batch active learning at scale", NeurIPS 2021, algorithm 2.
     """
     seed = noise.draw_seed(generator)
-    need = min(need, len(scores))
-    if not need:
-        return scores.positions_n[:0]
     order_n = ranking.order(scores)
-    split = _clustered(state, need)
-    rows_q = order_n[:split].sort().values
-    count = -(-len(rows_q) // state.cluster_size)
-    owner_q = alike(scores.rows["embeddings"][rows_q], scores.positions_n[rows_q], count, seed)
-    numbers_q = noise.uniform(noise.fold(seed, noise.CLUSTER_MEMBER_ORDER), scores.positions_n[rows_q])
-    chosen_m = torch.cat([rows_q[in_turn(owner_q, numbers_q)], order_n[split:]])
-    return scores.positions_n[chosen_m[:need]]
+    while batch.missing and len(order_n):
+        split = _clustered(state, min(batch.missing, len(scores)))
+        rows_q, order_n = order_n[:split].sort().values, order_n[split:]
+        positions_q = scores.positions_n[rows_q]
+        count = -(-len(rows_q) // state.cluster_size)
+        owner_q = alike(scores.rows["embeddings"][rows_q], positions_q, count, seed)
+        numbers_q = noise.uniform(noise.fold(seed, noise.CLUSTER_MEMBER_ORDER), positions_q)
+        refused = batch.refused
+        offer_in_turn([positions_q[members] for members in clusters_by_size(owner_q, numbers_q)], batch)
+        if batch.refused == refused:
+            break
+    batch.offer_all(scores.positions_n[ranking.order(scores)])

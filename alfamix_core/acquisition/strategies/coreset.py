@@ -15,9 +15,9 @@ first query from a random state of its own where nothing is labelled.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -63,22 +63,19 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     return scores
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose one by one the sample farthest from the labelled and the chosen ones.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings`` and ``nearest``.
         state: not read: the distances are in the rows.
-        need: number of queries.
+        batch: takes the queries, best first; ties by position. Copies of a labelled or chosen sample come last.
         generator: gives the seed of the first query where nothing is labelled.
-
-    Returns:
-        (min(need, n),) positions, best first; ties by position. Copies of a labelled or chosen sample come last.
 
     Source:
         Sener, Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018,
         algorithm 1 (k-Center-Greedy), on raw embeddings with the Euclidean distance.
     """
     points, seed = Euclidean(scores.rows["embeddings"]), noise.draw_seed(generator)
-    picked_m = farthest_first(points, scores.column("nearest"), scores.positions_n, min(need, len(scores)), seed)
-    return scores.positions_n[picked_m]
+    count, accept = min(batch.missing, len(scores)), batch.by_row(scores.positions_n)
+    farthest_first(points, scores.column("nearest"), scores.positions_n, count, seed, accept)

@@ -10,6 +10,7 @@ says nearly the same of a well-scaled model at a hundredth of the cost. It does 
 import torch
 from torch import Tensor
 
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import NoState
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
@@ -68,20 +69,17 @@ def keep(scores: Scores, state: NoState, reach: int) -> Scores:
     return scores.take(_order(scores)[:reach].sort().values)
 
 
-def select(scores: Scores, state: NoState, need: int, generator: torch.Generator) -> Tensor:
-    """Return the positions of the ``need`` best rows, best first.
+def select(scores: Scores, state: NoState, batch: Batch, generator: torch.Generator) -> None:
+    """Offer the rows, best first.
 
     Args:
         scores: n rows, positions ascending, with ``travelled``.
         state: not read.
-        need: number of positions, >= 0.
+        batch: takes the queries by score; those without a change come last, the shortest way first; ties by position.
         generator: not read.
-
-    Returns:
-        (min(need, n),) positions by score; those without a change come last, the shortest way first; ties by position.
 
     Source:
         Ducoffe, Precioso, "Adversarial active learning for deep networks: a margin based approach", 2018. It also
         trains on the changed samples; this does not.
     """
-    return scores.positions_n[_order(scores)[:need]]
+    batch.offer_all(scores.positions_n[_order(scores)])

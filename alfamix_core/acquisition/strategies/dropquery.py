@@ -8,7 +8,8 @@ Choose it on frozen features of a foundation model, with a head trained on dropp
 passes, no gradient. Where one wants a continuous measure of how near the flip is, ``alfamix`` has it.
 
 scikit-activeml's ``DropQuery`` has 5 passes by default, and only those that most passes flip are candidates, filled up
-to the batch by flips, ties anyhow; here all that any pass flips where the former are not 25 times the batch. It
+to the batch by flips, ties anyhow; here also those that fewer passes flip, as long as there are not 25 times the
+batch of them. It
 clusters the rows as they are, here they have length 1. It does not scale the features that are kept, which only shows
 where the head has a bias. Its masks come from a random state of its own, and its queries in the order of the clusters.
 """
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import masks, noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows, products
-from alfamix_core.acquisition.clustering import Effort, kmeans, representatives
-from alfamix_core.acquisition.rows import unit
+from alfamix_core.acquisition.clustering import Effort
+from alfamix_core.acquisition.spread import offer_clusters, offer_in_rounds
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -30,7 +32,7 @@ NEEDS_LABELS = False
 USES_HEAD = True
 
 _ENOUGH = 25
-"""So many times the batch of samples that most passes flip, and the others are no candidates."""
+"""With so many times the batch of candidates, samples that fewer passes flip are none."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,14 @@ def _order(scores: Scores, state: State) -> Tensor:
 
 
 def _candidates(scores: Scores, state: State, need: int) -> int:
-    """Return how many of the best rows are candidates: those most passes flip if these are 25 times ``need``, else
-    those any pass flips.
+    """Return how many of the best rows are candidates: those that more than half of the passes flip, or one pass less,
+    and so on down to one, until they are 25 times ``need``.
     """  # noqa: D205
-    most = int((scores.scores_n > state.passes / 2).sum())
-    return most if most >= _ENOUGH * need else int((scores.scores_n > 0).sum())
+    for least in range(state.passes // 2 + 1, 0, -1):
+        candidates = int((scores.scores_n >= least).sum())
+        if candidates >= _ENOUGH * need:
+            break
+    return candidates
 
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
@@ -158,32 +163,28 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     return scores if count >= len(scores) else scores.take(_order(scores, state)[:count].sort().values)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose among the candidates by k-means; fill a short batch at random, by seed and position.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries: the candidates nearest to the cluster centres, then the fill; each by flips, then by
+            the random number. Where candidates are refused, the choice is that of the pool without them.
         generator: gives the seed of the k-means.
-
-    Returns:
-        (min(need, n),) positions: the candidates nearest to the cluster centres, then the fill; each by flips, then
-        by the random number.
 
     Source:
         Gupte et al., TMLR 2024, algorithm 1; the released code fills by a draw with a global state.
     """
     seed = noise.draw_seed(generator)
-    kept = keep(scores, state, need)
-    order_n = _order(kept, state)
-    if len(kept) <= need or not need:
-        return kept.positions_n[order_n[:need]]
-    rows_nD = unit(kept.rows["embeddings"])
-    chosen_n = torch.zeros(len(kept), dtype=torch.bool, device=order_n.device)
-    chosen_n[representatives(kmeans(rows_nD, kept.positions_n, need, seed, state.clustering))] = True
-    first_n = chosen_n[order_n]
-    return kept.positions_n[torch.cat([order_n[first_n], order_n[~first_n]])[:need]]
+
+    def choose(left: Scores) -> None:
+        kept = keep(left, state, batch.need)
+        if len(kept) > batch.need:
+            offer_clusters(batch, kept, _order(kept, state), seed, state.clustering)
+
+    offer_in_rounds(batch, scores, choose)
+    batch.offer_all(scores.positions_n[_order(scores, state)])
 
 
 def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:

@@ -2,7 +2,7 @@
 
 Needs embeddings, of pool and labelled samples; a subset of m = 10,000 samples of the pool, drawn by position, and of
 more only if more are asked for. Fitting costs 200 steps of 12 (m + L) 128 D operations, about a minute at m = 10,000
-and D = 768 on two cores, the choice m B 128. A shard sends its m samples with the smallest random numbers, exactly;
+and D = 768 on two cores, the choice m B 129. A shard sends its m samples with the smallest random numbers, exactly;
 memory holds (m + L) (2 D + 512) numbers, and never the m x m adjacency: its products are taken by its factors.
 
 Choose it where the labelled set is small and lopsided, and a minute of fitting does not matter; it seldom beats
@@ -11,12 +11,14 @@ Choose it where the labelled set is small and lopsided, and a minute of fitting 
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
 from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -40,14 +42,23 @@ class State:
         embeddings_LD: (L, D) of the labelled samples, L >= 1.
         subset: m, samples of the pool that are looked at.
         key: of the subset's random numbers.
+        with_logit: whether the network's logit is one of the numbers that tell samples apart.
     """
 
     embeddings_LD: Tensor
     subset: int
     key: int
+    with_logit: bool
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int, subset: int = 10_000) -> State:
+def prepare(
+    labelled: Labelled,
+    head: Head,
+    *,
+    seed: int,
+    subset: int = 10_000,
+    features: Literal["hidden_and_logit", "hidden"] = "hidden_and_logit",
+) -> State:
     """Keep the labelled embeddings.
 
     Args:
@@ -55,6 +66,8 @@ def prepare(labelled: Labelled, head: Head, *, seed: int, subset: int = 10_000) 
         head: not read.
         seed: of the subset.
         subset: samples of the pool that the network sees, >= 1; as many as are asked for if these are more.
+        features: what k-centre compares. "hidden_and_logit" is the released code's: the 128 hidden units and the logit,
+            whose spread is several times theirs. "hidden" are the hidden units alone.
 
     Returns:
         The state.
@@ -64,7 +77,7 @@ def prepare(labelled: Labelled, head: Head, *, seed: int, subset: int = 10_000) 
     """
     if subset < 1:
         raise InputError(f'strategy "gcnal": subset must be at least 1, not {subset}')
-    return State(labelled.embeddings_LD, subset, noise.fold(seed, noise.GCN_SUBSET))
+    return State(labelled.embeddings_LD, subset, noise.fold(seed, noise.GCN_SUBSET), features == "hidden_and_logit")
 
 
 def score(block: Features, state: State) -> Scores:
@@ -119,7 +132,7 @@ class Adjacency:
 
 
 def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
-    """Fit a graph network of two layers to tell labelled from unlabelled rows, and return what its first layer says.
+    """Fit a graph network of two layers to tell labelled from unlabelled rows, and return what its layers say.
 
     Args:
         rows_mD: (m, D) unlabelled, in position order.
@@ -127,7 +140,8 @@ def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
         seed: of weights and dropout.
 
     Returns:
-        (m + L, 128) float32 on the CPU, where the network is fitted: the unlabelled rows first.
+        (m + L, 129) float32 on the CPU, where the network is fitted: the hidden units, then the logit, both without
+        dropout; the unlabelled rows first.
     """
     generator = torch.Generator().manual_seed(seed)
     m = len(rows_mD)
@@ -151,35 +165,35 @@ def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-    fitted_nX: Tensor = torch.relu(seen_nD @ first_DX + first_X).detach()
-    return fitted_nX
+    with torch.no_grad():
+        hidden_nX = torch.relu(seen_nD @ first_DX + first_X)
+        return torch.cat([hidden_nX, (graph @ hidden_nX) @ last_X1 + last_1], dim=1)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
-    """Choose one by one the sample farthest from the labelled and the chosen ones in the network's hidden layer.
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
+    """Choose one by one the sample farthest from the labelled and the chosen ones in what the network makes of them.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries, best first; ties by position. Where all of the subset was offered, the choice
+            continues on the next one, with the queries among the labelled samples.
         generator: gives the seed of weights and dropout.
-
-    Returns:
-        (min(need, n),) positions, best first; ties by position.
 
     Source:
         Caramalau, Bhattarai, Kim, "Sequential graph convolutional network for active learning", CVPR 2021: CoreGCN.
     """
     seed = noise.draw_seed(generator)
-    kept = keep(scores, state, need)
-    if not len(kept) or not need:
-        return scores.positions_n[:0]
+    rest, labelled_LD = scores, state.embeddings_LD
     training_seed = noise.fold(seed, noise.GCN_TRAINING) >> 1
-    hidden_nX = graph_features(kept.column("embeddings"), state.embeddings_LD, training_seed)
-    points = Euclidean(hidden_nX)
-    pool, labelled = points.take(slice(0, len(kept))), points.take(slice(len(kept), None))
-    nearest_n = torch.full((len(kept),), torch.inf, dtype=torch.float64)
-    lower(pool, nearest_n, labelled)
-    positions_n = kept.positions_n.cpu()
-    picked_m = farthest_first(pool, nearest_n, positions_n, min(need, len(kept)), seed)
-    return kept.positions_n[picked_m.to(kept.positions_n.device)]
+    while batch.missing and len(rest):
+        kept = keep(rest, state, batch.missing)
+        rows_mD, m = kept.column("embeddings"), len(kept)
+        seen_nX = graph_features(rows_mD, labelled_LD, training_seed)
+        points = Euclidean(seen_nX if state.with_logit else seen_nX[:, :_HIDDEN])
+        pool, nearest_m = points.take(slice(0, m)), torch.full((m,), torch.inf, dtype=torch.float64)
+        lower(pool, nearest_m, points.take(slice(m, None)))
+        positions_m = kept.positions_n.cpu()
+        picks = farthest_first(pool, nearest_m, positions_m, min(batch.missing, m), seed, batch.by_row(positions_m))
+        labelled_LD = torch.cat([labelled_LD, rows_mD[picks.to(rows_mD.device)].to(labelled_LD)])
+        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

@@ -1,10 +1,10 @@
 """TypiClust: query the most typical sample of each cluster; the start when no label exists yet.
 
 Needs embeddings, of pool and labelled samples, and no head. The choice costs a k-means of the N + L rows into L + B
-clusters, and u² D for each visit of a cluster of u rows. Every shard sends its embeddings, so it is exact for any
-number of shards. A k-means goes over its rows again and again, so unlike the mapped rows that it comes from, one matrix
-of 4 (N + L) D bytes is in memory; beside it blocks, some numbers a sample and, where D is above 128, a sketch of 256
-bytes a sample, twice that while it is made.
+clusters, and u² D for each visit of a cluster of u rows, u at most 8,192. Every shard sends its embeddings, so it is
+exact for any number of shards. A k-means goes over its rows again and again, so unlike the mapped rows that it comes
+from, one matrix of 4 (N + L) D bytes is in memory; beside it blocks, some numbers a sample and, where D is above 128, a
+sketch of 256 bytes a sample, twice that while it is made.
 
 Choose it for the first rounds, before a model can be trusted to know what it does not know. Later it keeps asking for
 the typical where the errors are elsewhere. It does not look at predictions.
@@ -15,12 +15,14 @@ Theirs takes the rows as they are, here they have length 1; it looks at 5 neighb
 half of the cluster; it has no ``max_clusters`` and no ``min_size``; and it breaks ties at random.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import noise
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.clustering import Effort, kmeans
 from alfamix_core.acquisition.rows import Column, Rows, unit
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
@@ -42,6 +44,7 @@ class State:
         max_clusters: at most so many clusters.
         neighbours: typicality looks at so many neighbours at most.
         min_size: clusters must have at least so many members, unless none has.
+        max_compared: of a larger cluster, as many of its members are compared.
         clustering: effort of the k-means.
     """
 
@@ -49,6 +52,7 @@ class State:
     max_clusters: int
     neighbours: int
     min_size: int
+    max_compared: int
     clustering: Effort
 
 
@@ -60,6 +64,7 @@ def prepare(
     max_clusters: int = 500,
     neighbours: int = 20,
     min_size: int = 6,
+    max_compared: int = 8_192,
     clustering: Effort = "fast",
 ) -> State:
     """Keep the labelled embeddings: clusters that hold few of them come first.
@@ -71,6 +76,8 @@ def prepare(
         max_clusters: clusters are L + B, but at most so many, >= 1.
         neighbours: nearest neighbours of which the mean distance is taken, >= 1.
         min_size: smaller clusters are passed over, unless all are, >= 1.
+        max_compared: in a larger cluster, as many of the members nearest to its centre are compared with each other,
+            >= 2; a comparison of all with all would grow with the square of the pool.
         clustering: effort of the k-means.
 
     Returns:
@@ -82,7 +89,9 @@ def prepare(
     for name, value in (("max_clusters", max_clusters), ("neighbours", neighbours), ("min_size", min_size)):
         if value < 1:
             raise InputError(f'strategy "typiclust": {name} must be at least 1, not {value}')
-    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, clustering)
+    if max_compared < 2:
+        raise InputError(f'strategy "typiclust": max_compared must be at least 2, not {max_compared}')
+    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, max_compared, clustering)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -138,33 +147,31 @@ def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
     return 1 / (means_u + 1e-5)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Visit the clusters with the fewest labelled members first, the largest first among these, and take of each the
     most typical sample, cyclically.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries in the order of the visits; where a sample is refused, the next most typical of its
+            cluster. Rows of clusters too small to be visited come last, by position.
         generator: gives the seed of the k-means.
-
-    Returns:
-        (min(need, n),) positions in the order of the visits. Rows of clusters too small to be visited come last, by
-        position.
 
     Source:
         Hacohen, Dekel, Weinshall, ICML 2022, algorithm 1.
     """  # noqa: D205
     seed = noise.draw_seed(generator)
-    n, need = len(scores), min(need, len(scores))
+    n, need, accept = len(scores), min(batch.missing, len(scores)), batch.by_row(scores.positions_n)
     if not need:
-        return scores.positions_n[:0]
+        return
     pool_nD = scores.rows["embeddings"]
     rows_mD = unit(pool_nD, state.embeddings_LD.to(pool_nD.device, pool_nD.dtype))
     # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's
     below_L = -1 - torch.arange(len(rows_mD) - n, device=rows_mD.device)
     count = min(len(rows_mD) - n + need, state.max_clusters)
-    owner_m = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.clustering).owner_n
+    clusters = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.clustering)
+    owner_m = clusters.owner_n
 
     sizes_B = owner_m.bincount(minlength=count)
     labelled_B = owner_m[n:].bincount(minlength=count).tolist()
@@ -175,16 +182,36 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     visited = [cluster for cluster, left_u in members.items() if sizes[cluster] >= least and len(left_u)]
     visited.sort(key=lambda cluster: (labelled_B[cluster], -sizes[cluster], int(members[cluster][0])))
 
-    chosen: list[int] = []
-    while len(chosen) < need and visited:
-        for cluster in visited[: need - len(chosen)]:
-            left_u = members[cluster]
+    while batch.missing and visited:
+        for cluster in visited:
+            if not batch.missing:
+                return
+            left_u = _innermost(members[cluster], clusters.squares_n, state.max_compared)
             neighbours = max(1, min(state.neighbours, len(left_u) // 2))
-            best = int(typicalities(Rows((rows_mD,), left_u), neighbours).argmax()) if len(left_u) > 1 else 0
-            chosen.append(int(left_u[best]))
-            members[cluster] = torch.cat([left_u[:best], left_u[best + 1 :]])
+            typical_u = typicalities(Rows((rows_mD,), left_u), neighbours) if len(left_u) > 1 else left_u
+            offered = _until_accepted(left_u, typical_u, accept)
+            offered_m = torch.tensor(offered, device=left_u.device)
+            members[cluster] = members[cluster][~torch.isin(members[cluster], offered_m)]
         visited = [cluster for cluster in visited if len(members[cluster])]
-    taken_n = torch.zeros(n, dtype=torch.bool, device=rows_mD.device)
-    picked_m = torch.tensor(chosen, dtype=torch.int64, device=rows_mD.device)
-    taken_n[picked_m] = True
-    return scores.positions_n[torch.cat([picked_m, (~taken_n).nonzero()[:, 0]])[:need]]
+    batch.offer_all(scores.positions_n)
+
+
+def _innermost(rows_u: Tensor, squares_m: Tensor, count: int) -> Tensor:
+    """Return the rows nearest to their centre, at most ``count``, ascending; ties to the lowest row."""
+    if len(rows_u) <= count:
+        return rows_u
+    return rows_u[squares_m[rows_u].sort(stable=True).indices[:count]].sort().values
+
+
+def _until_accepted(rows_u: Tensor, typical_u: Tensor, accept: Callable[[int], bool]) -> list[int]:
+    """Return the rows that were offered, the most typical first: all but the last of them were refused."""
+    best = int(rows_u[typical_u.argmax()])
+    if accept(best):
+        return [best]
+    offered = [best]
+    for row in rows_u[typical_u.sort(descending=True, stable=True).indices].tolist():
+        if row != best:
+            offered.append(row)
+            if accept(row):
+                break
+    return offered

@@ -10,13 +10,17 @@ Choose it where the budget grows from a handful to many over the rounds: with fe
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from alfamix_core.acquisition import noise
-from alfamix_core.acquisition.probabilities import score_logits
+from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.probabilities import score_logits, without_top
+from alfamix_core.acquisition.strategies.entropy import entropies
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
@@ -29,6 +33,7 @@ _BLOCK_ROWS = 256
 _STALE_ROWS = 16
 _EQUAL = 1e-12
 """Squared distances of unit vectors up to this are rounding of 0 in float64."""
+_UNCERTAINTIES = {"margin": margins, "entropy": entropies, "least_confidence": without_top}
 
 
 @dataclass(frozen=True)
@@ -38,24 +43,37 @@ class State:
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
         temperature: logits are divided by it.
+        uncertainty: what of the probabilities is weighed.
         subset: at most so many samples are covered and chosen from.
         key: of the subset.
     """
 
     embeddings_LD: Tensor
     temperature: float
+    uncertainty: str
     subset: int
     key: int
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int, temperature: float = 1.0, subset: int = 35_000) -> State:
+def prepare(
+    labelled: Labelled,
+    head: Head,
+    *,
+    seed: int,
+    temperature: float = 1.0,
+    uncertainty: Literal["margin", "entropy", "least_confidence"] = "margin",
+    subset: int = 35_000,
+) -> State:
     """Keep the labelled embeddings.
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
         head: not read.
         seed: of the subset.
-        temperature: logits are divided by it, > 0; best the one that calibrates the model on validation samples.
+        temperature: logits are divided by it, > 0. A round takes the one that ``evaluate`` fitted for the champion, if
+            none is given.
+        uncertainty: "margin" is 1 - (p_(1) - p_(2)), the released code's; "entropy" in nats; "least_confidence" is
+            1 - p_(1).
         subset: at most so many samples are covered and chosen from, >= 1, and never fewer than the queries.
 
     Returns:
@@ -68,24 +86,25 @@ def prepare(labelled: Labelled, head: Head, *, seed: int, temperature: float = 1
         raise InputError(f'strategy "uherding": temperature must be above 0, not {temperature}')
     if subset < 1:
         raise InputError(f'strategy "uherding": subset must be at least 1, not {subset}')
-    return State(labelled.embeddings_LD, temperature, subset, noise.fold(seed, noise.HERD_SUBSET))
+    return State(labelled.embeddings_LD, temperature, uncertainty, subset, noise.fold(seed, noise.HERD_SUBSET))
 
 
 def score(block: Features, state: State) -> Scores:
-    """Score each sample by one minus its margin at the temperature; 1 for all while nothing is labelled.
+    """Score each sample by its uncertainty at the temperature; 1 for all while nothing is labelled.
 
     Args:
         block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
         state: from ``prepare``.
 
     Returns:
-        scores_n in [0, 1], the uncertainty; the choice weighs it. The row ``embeddings`` is what is covered.
+        scores_n >= 0, the uncertainty; the choice weighs it. The row ``embeddings`` is what is covered.
 
     Raises:
         InputError: there are fewer than two classes.
     """
     assert block.embeddings_nD is not None
-    scores = score_logits(block, lambda log_probs_nK: margins((log_probs_nK / state.temperature).log_softmax(dim=1)))
+    measure = _UNCERTAINTIES[state.uncertainty]
+    scores = score_logits(block, lambda log_probs_nK: measure((log_probs_nK / state.temperature).log_softmax(dim=1)))
     scores_n = scores.scores_n if len(state.embeddings_LD) else torch.ones_like(scores.scores_n)
     return Scores(block.positions_n, scores_n, {"embeddings": block.embeddings_nD})
 
@@ -131,7 +150,14 @@ def _squares(rows_aD: Tensor, rows_bD: Tensor) -> Tensor:
     return squares_ab.masked_fill_(squares_ab <= _EQUAL, 0.0)
 
 
-def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, need: int) -> Tensor:
+def herd(
+    rows_mD: Tensor,
+    weights_m: Tensor,
+    labelled_LD: Tensor,
+    width: float,
+    need: int,
+    accept: Callable[[int], bool] = lambda row: True,
+) -> Tensor:
     """Pick rows one by one, each time the one that adds most coverage.
 
     With k(i, j) = exp(-(‖x_i - x_j‖ / width)²), the coverage of a set S is Σ_j w_j max_{i in S} k(i, j). What a row
@@ -145,10 +171,11 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
         labelled_LD: (L, D) float64: what covers from the start; L may be 0.
         width: of the kernel, > 0.
         need: number of picks, <= m.
+        accept: asked once for each row that is to be picked; a row that is not accepted covers nothing.
 
     Returns:
         (need,) int64 indices of rows in the order of the picks; exact ties to the lowest row, as far as rounding shows
-        them as such.
+        them as such. Fewer if too few are accepted.
 
     Source:
         Bae, Noh, Sutherland, "Uncertainty herding: one active learning method for all label budgets", ICLR 2025,
@@ -201,6 +228,11 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
                 fresh_m[index_a] = True
                 evaluated += len(index_a)
             best = int(bounds_m.argmax())
+        if bounds_m[best] == -torch.inf:
+            break
+        if not accept(best):
+            bounds_m[best], fresh_m[best] = -torch.inf, True
+            continue
         picks.append(best)
         covered_m = torch.maximum(covered_m, kernel(everyone_m[best : best + 1], rows_mD)[0])
         bounds_m[best] = -torch.inf
@@ -209,7 +241,7 @@ def herd(rows_mD: Tensor, weights_m: Tensor, labelled_LD: Tensor, width: float, 
     return torch.tensor(picks, dtype=torch.int64, device=rows_mD.device)
 
 
-def select(scores: Scores, state: State, need: int, generator: torch.Generator) -> Tensor:
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Pick, one by one, the sample of the subset that adds most coverage of uncertainty.
 
     Embeddings are scaled to norm 1; the width of the kernel is the smallest distance between labelled samples that
@@ -218,18 +250,21 @@ def select(scores: Scores, state: State, need: int, generator: torch.Generator) 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
         state: from ``prepare``.
-        need: number of queries.
+        batch: takes the queries in the order of the picks; ties by position. Where all of the subset was offered, the
+            choice continues on the next one.
         generator: not read: the subset belongs to the seed of ``prepare``.
-
-    Returns:
-        (min(need, n),) positions in the order of the picks; ties by position.
 
     Source:
         Bae, Noh, Sutherland, ICLR 2025, algorithm 1 and section 4, with the subset of the released code.
     """
-    kept = keep(scores, state, need)
-    rows_mD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float64), dim=1)
-    labelled_LD = torch.nn.functional.normalize(state.embeddings_LD.to(rows_mD), dim=1)
+    rest, labelled_LD = scores, state.embeddings_LD.to(scores.positions_n.device, torch.float64)
+    labelled_LD = torch.nn.functional.normalize(labelled_LD, dim=1)
     width = bandwidth(labelled_LD)
-    picks = herd(rows_mD, kept.scores_n.to(torch.float64), labelled_LD, width, min(need, len(kept)))
-    return kept.positions_n[picks]
+    while batch.missing and len(rest):
+        kept = keep(rest, state, batch.missing)
+        rows_mD = torch.nn.functional.normalize(kept.column("embeddings").to(torch.float64), dim=1)
+        weights_m = kept.scores_n.to(torch.float64)
+        accept, count = batch.by_row(kept.positions_n), min(batch.missing, len(kept))
+        picks = herd(rows_mD, weights_m, labelled_LD, width, count, accept)
+        labelled_LD = torch.cat([labelled_LD, rows_mD[picks]])
+        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

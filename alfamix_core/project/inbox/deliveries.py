@@ -99,13 +99,19 @@ def register(
         if not count:
             return replace(done, name="")
         done = replace(done, name=name or f"{_slug(source_uri)}-{digest[:8]}")
+        if name and store.entry(layout.manifest(name)) is not None:
+            raise _taken(name)  # before anything is copied
         if not source.refer:
             _copy(store, fresh, source.files, root, folder / "copied", progress)
         try:
             store.create_from(layout.manifest(done.name), manifest)
         except ObjectExistsError:
-            raise InputError(f'there is a drop "{done.name}" already; give this one another --name') from None
+            raise _taken(done.name) from None
     return done
+
+
+def _taken(name: str) -> InputError:
+    return InputError(f'there is a drop "{name}" already; give this one another --name')
 
 
 @dataclass(frozen=True)

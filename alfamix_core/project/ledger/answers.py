@@ -37,7 +37,7 @@ class Answers:
 def account(ledger: Ledger) -> Answers:
     """Look at the answers."""
     kinds = ledger.query(
-        """select kind, count(*) as count, max(least(time, loaded_at)) as newest
+        """select kind, count(*) as count, max(greatest(least(time, loaded_at), '0001-01-02'::timestamptz)) as newest
         from events semi join samples using (sample_id) group by kind order by kind"""
     ).to_pylist()
     waiting = ledger.query(

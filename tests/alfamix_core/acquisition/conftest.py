@@ -1,3 +1,4 @@
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +9,10 @@ from torch import Tensor
 
 from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
-from tests.alfamix_core.acquisition import stand_in
+from tests.alfamix_core.acquisition import stand_in, without_hypothesis
+
+if importlib.util.find_spec("hypothesis") is None:
+    without_hypothesis.install()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -2,8 +2,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.cluster import hierarchy
-from scipy.spatial.distance import pdist
 
 from alfamix_core.acquisition.agglomerative import average_linkage, clusters, cut, distances
 
@@ -45,7 +43,9 @@ def test_five_points_by_hand(device):
 @pytest.mark.parametrize("n", [2, 3, 40, 1500])
 def test_the_tree_is_that_of_scipy(device, n):
     points = rows(n)
-    theirs = hierarchy.linkage(pdist(points.numpy()), "average")
+    hierarchy = pytest.importorskip("scipy.cluster.hierarchy", reason="scipy is not installed")
+    distance = pytest.importorskip("scipy.spatial.distance", reason="scipy is not installed")
+    theirs = hierarchy.linkage(distance.pdist(points.numpy()), "average")
     merges, heights = average_linkage(distances(points.to(device)))
     torch.testing.assert_close(heights, torch.from_numpy(theirs[:, 2].copy()))
     for count in {1, 2, -(-n // 10), n - 1, n}:

@@ -245,3 +245,27 @@ def test_flips_of_any_head_do_not_depend_on_where_the_pool_is_cut(device):
     whole = first_flipping_caps(pool, anchors_CD, head)
     assert torch.equal(whole, torch.cat([first_flipping_caps(part, anchors_CD, head) for part in pool.split(133)]))
     assert len(first_flipping_caps(pool[:0], anchors_CD, head)) == 0
+
+
+@pytest.mark.parametrize("gap", [1.0, 15.0, 16.0, 40.0, 300.0])
+def test_a_third_class_is_reached_however_close_two_equal_classes_are_by_hand(device, gap):
+    """Classes 0 and 1 share the row (1, 0) and z = (gap / 2, 0), so l = (gap / 2, gap / 2, -gap / 2).
+
+    The only way out leads along w_2 - w_0 = (-2, 0): t* = gap / 2. The anchor at (-1, 0) is gap / 2 + 1 away.
+    """
+    head = LinearHead(torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], device=device), torch.zeros(3, device=device))
+    labelled = Labelled(
+        torch.tensor([[-1.0, 0.0], [0.0, 0.0]], device=device),
+        torch.zeros(2, 3, device=device),
+        torch.tensor([0, 1], device=device),
+    )
+    found = critical_caps(torch.tensor([[gap / 2, 0.0]], device=device), linear_flips(labelled, head))
+    assert found.item() == pytest.approx(math.sqrt(2) * (gap / 2) / (gap / 2 + 1))
+
+
+def test_with_all_rows_equal_nothing_flips(device):
+    head = LinearHead(torch.ones(3, 2, device=device), torch.zeros(3, device=device))
+    labelled = Labelled(
+        torch.eye(2, device=device), torch.zeros(2, 3, device=device), torch.tensor([0, 1], device=device)
+    )
+    assert critical_caps(torch.eye(2, device=device), linear_flips(labelled, head)).tolist() == [math.inf] * 2

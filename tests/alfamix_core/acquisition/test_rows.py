@@ -92,3 +92,29 @@ def test_unit_rows_of_several_columns_are_those_of_their_concatenation(device):
     parts = Rows((rows[:10], rows[10:4100], rows[4100:4600]))
     assert torch.equal(unit(parts, rows[4600:]), torch.nn.functional.normalize(rows.float(), dim=1))
     assert unit(rows[:0]).shape == (0, 7)
+
+
+def test_rows_on_a_device_stay_where_they_are_until_they_are_taken(device):
+    """Parts in memory, taken on the device: by slice, by an index on either, some of some, and joined."""
+    everything = torch.arange(20.0).view(10, 2)
+    rows = Rows((everything[:4], everything[4:])).on(device)
+    index = torch.tensor([7, 0, 5])
+    for taken in (rows[2:6], rows[index], rows[index.to(device)], rows.only(index)[:], Rows.join([rows, rows])[:]):
+        assert taken.device.type == device.type
+    assert rows.device == device
+    assert rows.parts[0].device.type == "cpu"
+    assert rows.only(index.to(device)).only(torch.tensor([1, 2]))[:].cpu().tolist() == everything[[0, 5]].tolist()
+
+
+@pytest.mark.parametrize("name", ["coreset", "badge", "cdal", "typiclust", "class_threshold", "alfamix", "uherding"])
+def test_a_choice_from_rows_that_stay_in_memory_is_that_of_rows_on_the_device(device, make_task, name):
+    task = make_task(N=80)
+    strategy = strategies.load(name)
+    state = strategy.prepare(task.labelled, task.head, 0)
+    scores = strategy.score(task.pool, state)
+    rows = {
+        key: Rows((column.cpu(),)).on(device) if column.dim() > 1 else column for key, column in scores.rows.items()
+    }
+    away = Scores(scores.positions_n, scores.scores_n, rows)
+    there, here = (strategy.select(each, state, 12, torch.Generator().manual_seed(0)) for each in (away, scores))
+    assert torch.equal(there, here)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -109,19 +111,6 @@ def test_large_values_whose_sum_overflows_are_finite(device, head, one):
     assert strategy.score(block, strategy.prepare(one, head, 0)).scores_n.tolist() == [1.0]
 
 
-def test_a_score_that_is_not_a_number_names_its_position(device, one):
-    """Squares of 1e30 overflow float32; a silent NaN would rank anywhere."""
-    strategy = strategies.load("alfamix")
-    block = Features(torch.tensor([6], device=device), torch.tensor([[1e30, -1e30]], device=device))
-    found = message(
-        lambda: strategy.score(
-            block,
-            strategy.prepare(one, LinearHead(torch.eye(2, device=device) * 1e30, torch.zeros(2, device=device)), 0),
-        )
-    )
-    assert found.startswith("sample at position 6: score is nan")
-
-
 def test_a_labelled_embedding_that_is_not_finite_names_its_row(device, head):
     bad = Labelled(
         torch.tensor([[0.0, 1.0], [float("nan"), 0.0]], device=device),
@@ -150,7 +139,9 @@ def test_one_class_is_too_few_to_compare(device, head, one, name):
 
 def test_alfamix_needs_two_classes():
     assert "the head has 1" in message(
-        lambda: strategies.load("alfamix").prepare(ONE, LinearHead(torch.ones(1, 2), torch.zeros(1)), 0)
+        lambda: strategies.load("alfamix").prepare(
+            dataclasses.replace(ONE, logits_LK=torch.ones(1, 1)), LinearHead(torch.ones(1, 2), torch.zeros(1)), 0
+        )
     )
 
 
@@ -165,3 +156,62 @@ def test_a_strategy_tells_with_what_its_columns_are_computed():
     assert strategies.load("bald", {"passes": 3}).column_parameters() == {"passes": 3}
     assert strategies.load("dfal").column_parameters() == {"classes": 10}
     assert strategies.load("alfamix", {"grow": False}).column_parameters() == {}
+
+
+def prepared(name="alfamix", *, embeddings=None, logits=None, labels=None, head=None):
+    """Three labelled samples of two classes in two dimensions, with what is given in place of what is sound."""
+    labelled = Labelled(
+        torch.eye(3, 2) if embeddings is None else embeddings,
+        torch.zeros(3, 2) if logits is None else logits,
+        torch.tensor([0, 1, 0]) if labels is None else labels,
+    )
+    return strategies.load(name).prepare(labelled, head or LinearHead(torch.eye(2), torch.zeros(2)), 0)
+
+
+@pytest.mark.parametrize("name", ["alfamix", "dropquery"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"labels": torch.tensor([0, 7, 0])}, r"^labelled sample 1: label must be a class in \[0, 2\), not 7$"),
+        ({"labels": torch.tensor([0, 1, -1])}, r"^labelled sample 2: label must be a class in \[0, 2\), not -1$"),
+        (
+            {"embeddings": torch.tensor([[0, 0], [2e19, -2e19], [1, 1]])},
+            r"^labelled sample 1: embedding must have no value above 1e\+15, and has 2e\+19$",
+        ),
+        (
+            {"embeddings": torch.full((3, 2), 1e-20)},
+            r"^labelled samples: one value at least must be 1e-15, the largest is 1e-20$",
+        ),
+        (
+            {"embeddings": torch.zeros(2, 2)},
+            r"^labelled samples: there must be as many embeddings as labels, 3, not 2$",
+        ),
+        (
+            {"head": LinearHead(torch.eye(2, 5), torch.zeros(2))},
+            r"^head: weight and bias must have shapes \(2, 2\) and \(2,\), not \(2, 5\) and \(2,\)$",
+        ),
+        (
+            {"head": LinearHead(torch.tensor([[0, 0], [torch.nan, 1]]), torch.zeros(2))},
+            r"^head: weight or bias of class 1 has a value that is not finite$",
+        ),
+        (
+            {"head": lambda rows: rows.new_full((len(rows), 2), torch.nan)},
+            r"^head: logits of labelled sample 0 has a value that is not finite$",
+        ),
+        (
+            {"head": lambda rows: rows.new_zeros((len(rows), 3))},
+            r"^head: logits of one sample must have shape \(1, 2\), not \(1, 3\)$",
+        ),
+    ],
+)
+def test_what_cannot_be_computed_with_is_named_before_any_shard(name, given, message):
+    with pytest.raises(InputError, match=message):
+        prepared(name, **given)
+
+
+def test_a_pool_embedding_that_is_too_large_is_named():
+    strategy, state = strategies.load("alfamix"), prepared()
+    block = Features(torch.arange(2), torch.tensor([[0, 0], [3e15, -3e15]]))
+    message = r"^sample at position 1: embedding must have no value above 1e\+15, and has 3e\+15$"
+    with pytest.raises(InputError, match=message):
+        strategy.score(block, state)

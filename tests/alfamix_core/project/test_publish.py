@@ -86,7 +86,7 @@ def test_a_gateway_that_hangs_is_given_up_in_time(made, capsys):
 
 def test_a_project_that_cannot_be_read_is_one_warning(made, capsys):
     made.configure(metrics={"way": "textfile", "path": "/tmp/x.prom"})
-    made.store.create("labels/bad.jsonl", b"{\n")
+    made.store.create("champion.json", b"{\n")
     publish(made.store, "export")
     assert told(capsys).startswith("metrics were not published: ")
 

@@ -2,27 +2,50 @@
 
 import csv
 import io
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
-from alfamix_core.project.ledger import Ledger, Sample
+from alfamix_core.project.ledger.ledger import Ledger
+from alfamix_core.project.ledger.queries import connect, scratch
+from alfamix_core.project.ledger.tables import Tables
 from alfamix_core.queues.exchange import COLUMNS, answers_from_csv, questions_csv
 from alfamix_core.records.labels import LabelEvent
+from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
+from alfamix_core.records.tables import SCHEMAS
 
 CLASSES = ("cat", "Großtrappe, männlich", "猫")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+@contextmanager
+def ledger_of(questions, *ids):
+    """Open a ledger of samples and questions, without a project."""
+    rows = {
+        "samples": [
+            {"sample_id": key, "uri": f"file:///{key}", "split": "train", "key": "", "line": 1, "load": 1}
+            for key in ids
+        ],
+        "questions": [question.model_dump() | {"load": 1} for question in questions],
+    }
+    with scratch() as folder, connect(Path(folder)) as con:
+        for name, schema in SCHEMAS.items():
+            con.register(name, pa.Table.from_pylist(rows.get(name, []), schema=schema))
+        yield Ledger(con, Project(name="p", classes=CLASSES), NOON, Tables({}))
+
+
 @pytest.fixture
 def ledger(question):
     """Samples a, b, c; a is asked in round 3."""
-    samples = {key: Sample(key, f"file:///{key}", None, "train", None) for key in "abc"}
-    return Ledger(samples, open_queries={"a": question("a", 3)})
+    with ledger_of([question("a", 3)], *"abc") as ledger:
+        yield ledger
 
 
 def read(ledger, text, annotator="ann"):
@@ -148,13 +171,17 @@ def test_a_field_that_cannot_be_read_is_named_with_its_line(ledger, row):
         read(ledger, f"sample_id,label,kind,round,time\n{row}\n")
 
 
-@given(st.binary(max_size=60))
-def test_no_file_whatever_it_holds_is_more_than_an_input_error(data):
-    ledger = Ledger({"a": Sample("a", "file:///a", None, "train", None)})
-    for content in (data, b"sample_id,label,kind,time\n" + data, b"sample_id,label\na," + data):
-        message = "answers.csv"
-        try:
-            answers_from_csv(content, "answers.csv", ledger, ("cat",), "ann", NOON)
-        except InputError as error:
-            message = str(error)
-        assert message.startswith("answers.csv")
+def test_no_file_whatever_it_holds_is_more_than_an_input_error():
+    with ledger_of([], "a") as ledger:
+
+        @given(st.binary(max_size=60))
+        def check(data):
+            for content in (data, b"sample_id,label,kind,time\n" + data, b"sample_id,label\na," + data):
+                message = "answers.csv"
+                try:
+                    answers_from_csv(content, "answers.csv", ledger, ("cat",), "ann", NOON)
+                except InputError as error:
+                    message = str(error)
+                assert message.startswith("answers.csv")
+
+        check()

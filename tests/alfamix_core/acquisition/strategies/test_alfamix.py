@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alfamix_core.acquisition import noise, strategies
-from alfamix_core.acquisition.clustering import kmeans, representatives
+from alfamix_core.acquisition.clustering import grouped, kmeans
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -83,18 +83,56 @@ def test_more_candidates_than_queries_are_spread_by_k_means(scores_at, alfamix, 
     candidates = scores.take((scores.scores_n > -0.2).nonzero()[:, 0])
     rows = torch.nn.functional.normalize(candidates.rows["embeddings"], dim=1)
     seed = noise.draw_seed(generator())
-    chosen = candidates.take(representatives(kmeans(rows, candidates.positions_n, 10, seed)))
+    clusters = kmeans(rows, candidates.positions_n, 10, seed)
+    members = grouped(clusters, candidates.scores_n.argsort(descending=True))
+    chosen = candidates.take(torch.stack([rows[0] for rows in members]))
     expected = chosen.positions_n[chosen.scores_n.argsort(descending=True)]
     assert len(candidates) > 10
     assert alfamix.select(scores, state(), 10, generator()).tolist() == expected.tolist()
 
 
 def test_empty_clusters_are_filled_by_the_next_to_flip(device, scores_at, alfamix, state):
-    """Six candidates of two kinds and four queries: two clusters stay empty, their places go by ascending cap."""
+    """Six candidates in two directions and four queries: two clusters stay empty, their places go by ascending cap."""
     scores = scores_at(0.15, 0.11, 0.13, 0.12, 0.14, 0.1)
-    scores.rows["embeddings"][:] = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=device).repeat(3, 1)
+    lengths = torch.tensor([1.0, 1, 2, 2, 4, 4], device=device)[:, None]
+    scores.rows["embeddings"][:] = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=device).repeat(3, 1) * lengths
     found = alfamix.select(scores, state(), 4, torch.Generator().manual_seed(0)).tolist()
-    assert found == [1, 0, 5, 3]
+    # of the rows at one point the first to flip stands for its cluster
+    assert found == [5, 2, 1, 3]
+
+
+def test_the_cap_rises_until_enough_candidates_differ(device, scores_at, alfamix, state):
+    """Five copies at .1, and 0.3, 0.35, 0.5: three queries are not four copies at cap .2 but wait for cap .6."""
+    scores = scores_at(0.1, 0.1, 0.1, 0.1, 0.1, 0.3, 0.35, 0.5)
+    scores.rows["embeddings"][:5] = scores.rows["embeddings"][0]
+    assert alfamix.summary(scores, state(), 3) == {"cap": 0.6, "candidates": 8}
+    found = alfamix.select(scores, state(), 3, torch.Generator().manual_seed(0)).tolist()
+    assert len({0 if position < 5 else position for position in found}) == 3
+
+
+def test_a_short_batch_asks_something_new_before_copies(device, scores_at, alfamix, state):
+    """Four copies at .1, then .3 and 2: of five queries the last is the second copy; a shard keeps what is new, too."""
+    scores = scores_at(0.1, 0.1, 0.1, 0.1, 0.3, 2.0)
+    scores.rows["embeddings"][:4] = scores.rows["embeddings"][0]
+    assert alfamix.select(scores, state(), 4, torch.Generator()).tolist() == [0, 4, 5, 1]
+    assert alfamix.keep(scores, state(), 2).positions_n.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.on_real_devices
+@pytest.mark.parametrize("seed", range(12))
+def test_copies_in_any_shards_keep_what_the_pool_needs(scores_at, alfamix, state, seed):
+    random = torch.Generator().manual_seed(seed)
+    kinds = torch.randint(12, (60,), generator=random)
+    caps = torch.rand(12, generator=random) * 1.5
+    rows = torch.randn(12, 3, generator=random)
+    scores = scores_at(*caps[kinds].tolist())
+    scores.rows["embeddings"][:] = rows[kinds]
+    owners = torch.randint(3, (60,), generator=random)
+    parts = [(owners == part).nonzero()[:, 0] for part in range(3)]
+    for need in (1, 4, 9, 12, 30):
+        kept = [alfamix.keep(scores.take(part), state(), need) for part in parts]
+        merged = alfamix.keep(Scores.merge(kept), state(), need)
+        assert merged.positions_n.tolist() == alfamix.keep(scores, state(), need).positions_n.tolist()
 
 
 def test_the_ablation_norm_takes_those_that_flip_first(scores_at, alfamix, state):

@@ -58,14 +58,22 @@ def test_enough_that_most_passes_flip_leave_the_others_out(make_task, generator,
         found = scores(device, [20, 30, most - 10, 10])
         assert dropquery.summary(found, prepared, 2) == {"candidates": candidates}
         assert len(dropquery.keep(found, prepared, 2)) == candidates
-        chosen = dropquery.select(found, prepared, 2, generator())
+        chosen = strategies.load("dropquery").select(found, prepared, 2, generator())
         assert len(chosen) == 2
         assert (found.scores_n[chosen] >= (2 if most == 50 else 1)).all()
 
 
+def test_the_threshold_falls_by_one_pass_at_a_time(make_task, device):
+    """T = 5, B = 2: three flips or more are 10 rows, too few; two or more are 50, which are enough; one or more 80."""
+    prepared = state(make_task, passes=5)
+    found = scores(device, [20, 30, 40, 7, 2, 1])
+    assert dropquery.summary(found, prepared, 2) == {"candidates": 50}
+    assert dropquery.summary(found, prepared, 3) == {"candidates": 80}
+
+
 def test_too_few_candidates_are_all_asked_and_then_the_smallest_numbers(make_task, generator, device):
     prepared, found = state(make_task), scores(device, [20, 3, 1, 1])
-    chosen = dropquery.select(found, prepared, 8, generator())
+    chosen = strategies.load("dropquery").select(found, prepared, 8, generator())
     assert found.scores_n[chosen].tolist() == [3, 2, 1, 1, 1, 0, 0, 0]
     numbers = noise.uniform(noise.fold(3, noise.FLIPS_FILL), found.positions_n)
     rest = [row for row in numbers.argsort().tolist() if found.scores_n[row] == 0]

@@ -37,9 +37,41 @@ def test_the_network_learns_to_tell_labelled_from_unlabelled(make_task):
     near, far = torch.rand(40, 6, generator=random), torch.rand(40, 6, generator=random)
     near[:, :3] += 4
     far[:, 3:] += 4
-    hidden = graph_features(torch.cat([near[10:], far]), near[:10], 1).double()
+    hidden = graph_features(torch.cat([near[10:], far]), near[:10], 1)[:, :128].double()
     distances = torch.cdist(hidden[:-10], hidden[-10:]).amin(dim=1)
     assert distances.argmax() >= 30
+
+
+def test_the_logit_is_the_last_feature_and_is_low_for_what_looks_unlabelled():
+    random = torch.Generator().manual_seed(0)
+    near, far = torch.rand(40, 6, generator=random), torch.rand(40, 6, generator=random)
+    near[:, :3] += 4
+    far[:, 3:] += 4
+    found = graph_features(torch.cat([near[10:], far]), near[:10], 1)
+    assert found.shape == (80, 129)
+    assert found[:30, -1].min() > found[30:70, -1].max()
+
+
+@pytest.mark.on_real_devices
+@pytest.mark.parametrize("features", ["hidden_and_logit", "hidden"])
+def test_the_queries_are_those_of_a_loop_on_the_features(make_task, features):
+    task = make_task(N=60)
+    strategy = strategies.load("gcnal", {"features": features})
+    state = strategy.prepare(task.labelled, task.head, 5)
+    generator = torch.Generator().manual_seed(0)
+    found = strategy.select(strategy.score(task.pool, state), state, 10, generator).tolist()
+    seed = noise.draw_seed(torch.Generator().manual_seed(0))
+    seen = graph_features(
+        task.pool.embeddings_nD, task.labelled.embeddings_LD, noise.fold(seed, noise.GCN_TRAINING) >> 1
+    ).double()
+    seen = seen if features == "hidden_and_logit" else seen[:, :128]
+    centres, picks = seen[60:], []
+    for _ in range(10):
+        distances = (seen[:60, None] - centres).square().sum(dim=2).amin(dim=1)
+        distances[picks] = -1
+        picks.append(int(distances.argmax()))
+        centres = torch.cat([centres, seen[picks[-1] :][:1]])
+    assert found == picks
 
 
 def test_a_shard_sends_the_rows_of_the_subset(make_task):

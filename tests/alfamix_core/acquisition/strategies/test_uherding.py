@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from alfamix_core.acquisition import noise, strategies
 from alfamix_core.acquisition.strategies.uherding import bandwidth, herd
+from alfamix_core.acquisition.types import Features
 from alfamix_core.errors import InputError
 
 
@@ -108,6 +109,17 @@ def test_a_score_is_one_minus_the_margin_at_the_temperature(make_task):
     found = strategy.score(task.pool, strategy.prepare(task.labelled, task.head, 0)).scores_n
     top = (task.pool.logits_nK.double() / 2.5).softmax(dim=1).topk(2, dim=1).values
     torch.testing.assert_close(found, (1 - top[:, 0] + top[:, 1]).float())
+
+
+def test_uncertainty_can_be_entropy_or_least_confidence_by_hand(make_task):
+    """P = (.7, .2, .1): a margin of .5, .801819 nats, and .3 that is not of the top class."""
+    task = make_task()
+    block = Features(torch.arange(1), torch.zeros(1, 8), torch.tensor([[0.7, 0.2, 0.1]]).log())
+    found = {}
+    for uncertainty in ("margin", "entropy", "least_confidence"):
+        strategy = strategies.load("uherding", {"uncertainty": uncertainty})
+        found[uncertainty] = strategy.score(block, strategy.prepare(task.labelled, task.head, 0)).scores_n.item()
+    assert found == pytest.approx({"margin": 0.5, "entropy": 0.801819, "least_confidence": 0.3})
 
 
 def test_the_choice_is_made_from_the_subset_of_the_seed(make_task, generator):

@@ -7,7 +7,7 @@ import pytest
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import objects
-from alfamix_core.project.ledger import audit_place
+from alfamix_core.project.ledger.ledger import audit_place
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 
@@ -19,12 +19,19 @@ def reserved(share, seed=0):
     return {key for key in IDS if audit_place(seed, key) < share}
 
 
+def asked_next(made):
+    return {key for key, _ in made.ledger().reserve(0, len(IDS))}
+
+
+def audit_question(key):
+    return Question(sample_id=key, uri="file:///x", round=1, rank=0, audit=True, asked_at=NOON)
+
+
 def test_the_reserve_is_the_share_by_hash_and_never_in_the_pool(made):
     made.configure(audit={"share": 0.25})
     made.drop("d", *IDS)
-    ledger = made.ledger()
-    assert {s.sample_id for s in ledger.reserve(0)} == reserved(0.25)
-    assert {s.sample_id for s in ledger.samples.values() if ledger.in_pool(s)} == set(IDS) - reserved(0.25)
+    assert asked_next(made) == reserved(0.25)
+    assert set(made.pool()) == set(IDS) - reserved(0.25)
     assert 30 < len(reserved(0.25)) < 70
     assert reserved(0.25) != reserved(0.25, seed=1)
 
@@ -32,14 +39,17 @@ def test_the_reserve_is_the_share_by_hash_and_never_in_the_pool(made):
 def test_the_reserve_is_asked_in_hash_order(made):
     made.configure(audit={"share": 0.25})
     made.drop("d", *IDS)
-    places = [audit_place(0, sample.sample_id) for sample in made.ledger().reserve(0)]
+    places = [audit_place(0, key) for key, _ in made.ledger().reserve(0, 10)]
+    assert len(places) == 10
     assert places == sorted(places)
+    assert places[-1] < min(audit_place(0, key) for key in reserved(0.25) if audit_place(0, key) not in places)
 
 
 def test_a_label_of_the_reserve_is_of_the_split_audit_and_not_of_train(made):
     made.configure(audit={"share": 0.25})
     made.drop("d", *IDS)
-    first = made.ledger().reserve(0)[0].sample_id
+    ((first, _),) = made.ledger().reserve(0, 1)
+    made.commit(1, questions=objects.write_lines(made.store, 1, [audit_question(first)]))
     made.label("b", **{first: "cat"})
     counts = made.ledger().counts()
     assert (counts.audit, counts.train) == (1, 0)
@@ -51,19 +61,18 @@ def test_what_a_strategy_has_asked_never_becomes_audit(made):
     made.ask(1, *biased)
     made.label("b", **{biased[0]: "cat"})
     made.configure(audit={"share": 0.25})
-    ledger = made.ledger()
-    assert ledger.counts().train == 1
-    assert not {sample.sample_id for sample in ledger.reserve(0)} & set(biased)
+    assert made.ledger().counts().train == 1
+    assert not asked_next(made) & set(biased)
 
 
 def test_what_was_asked_for_the_audit_stays_there_when_the_share_shrinks(made):
     made.configure(audit={"share": 0.25})
     made.drop("d", *IDS)
-    first = made.ledger().reserve(0)[0].sample_id
-    question = Question(sample_id=first, uri="file:///x", round=1, rank=0, audit=True, asked_at=NOON)
-    made.commit(1, questions=objects.write_lines(made.store, 1, [question]))
+    ((first, _),) = made.ledger().reserve(0, 1)
+    made.commit(1, questions=objects.write_lines(made.store, 1, [audit_question(first)]))
     made.configure(audit={"share": 0.0})
-    assert made.ledger().samples[first].split == "audit"
+    found = made.ledger().query("select sample_id from states where split = 'audit'")
+    assert found["sample_id"].to_pylist() == [first]
 
 
 @pytest.mark.parametrize(

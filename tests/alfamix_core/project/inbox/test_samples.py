@@ -1,11 +1,11 @@
-"""Samples as a table: the same as a dictionary of them."""
+"""A manifest's uris made absolute, and what a deliverer may leave to us."""
 
 import pytest
-from alfamix_core.project.samples import Sample, Samples, resolver
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
+from alfamix_core.project.inbox.samples import resolver
 from alfamix_core.storage import absolute_uri
 
 PARTS = st.sampled_from(
@@ -36,23 +36,3 @@ def test_a_prefix_that_is_no_uri_is_an_error_only_where_a_uri_is_compared_with_i
     assert resolve("a/b.png") == "file:///p/a/b.png"
     with pytest.raises(InputError):
         resolve("s3://bucket/a")
-
-
-SAMPLES = st.builds(
-    Sample,
-    st.text("abc", min_size=1, max_size=2),
-    st.just("file:///x"),
-    st.sampled_from([None, "cat"]),
-    st.sampled_from(["train", "val", "test"]),
-    st.none(),
-)
-
-
-@given(st.lists(SAMPLES, unique_by=lambda sample: sample.sample_id), st.lists(st.text("abc", max_size=2)))
-def test_a_table_of_samples_is_a_mapping_in_order_of_their_ids(samples, keys):
-    table = Samples.of(samples)
-    assert list(table) == sorted(sample.sample_id for sample in samples)
-    assert dict(table) == {sample.sample_id: sample for sample in samples}
-    assert [key in table for key in keys] == [key in dict(table) for key in keys]
-    ids = list(table)
-    assert table.rows_of(keys) == {key: ids.index(key) for key in keys if key in ids}

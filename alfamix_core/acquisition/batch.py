@@ -1,0 +1,115 @@
+"""The batch of a round while it is chosen: a strategy offers samples, best first, and the rules accept or refuse them.
+
+Whatever a strategy chooses one by one depends on what was chosen before, so a rule must speak at the moment of each
+choice: a sample that is refused afterwards has already kept its neighbours away.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition.constraints import Constraint
+
+
+class Batch:
+    """The queries so far, and which samples the rules have refused.
+
+    Attributes:
+        need: number of queries wanted.
+        taken: positions of the queries so far, best first.
+    """
+
+    def __init__(
+        self, need: int, positions_n: Tensor, rules: Sequence[Constraint] = (), indices_n: Tensor | None = None
+    ):
+        """Begin without a query.
+
+        Args:
+            need: number of queries wanted, >= 0.
+            positions_n: (n,) int64, ascending: all that can be offered.
+            rules: fresh ones.
+            indices_n: (n,) int64, the index by which the rules know each sample; 0, 1, … if left out.
+        """
+        self.need = need
+        self.taken: list[int] = []
+        self._positions_n = positions_n.cpu()
+        self._rules = rules
+        self._indices_n = None if indices_n is None else indices_n.cpu()
+        self._offered_n = torch.zeros(len(positions_n), dtype=torch.bool)
+        self._refused: list[int] = []
+        self._words: list[str] = []
+
+    @property
+    def missing(self) -> int:
+        """The number of queries that are still wanted."""
+        return self.need - len(self.taken)
+
+    @property
+    def refused(self) -> int:
+        """The number of samples that were refused."""
+        return len(self._refused)
+
+    def refusals(self) -> list[str]:
+        """Return, for each sample that was refused, the words of the rule that refused it."""
+        return list(self._words)
+
+    def offer(self, position: int) -> bool:
+        """Offer a sample that was not offered before; it joins if every rule accepts it.
+
+        Args:
+            position: one of the positions; the batch is not full.
+
+        Returns:
+            Whether it joined. If not, no rule will ever accept it.
+        """
+        row = int(torch.searchsorted(self._positions_n, position))
+        assert self.missing > 0, "nothing is wanted any more"
+        assert not self._offered_n[row], f"position {position} is offered for the second time"
+        self._offered_n[row] = True
+        index = row if self._indices_n is None else int(self._indices_n[row])
+        broken = next((rule.words for rule in self._rules if not rule.accepts(index)), None)
+        if broken is not None:
+            self._refused.append(position)
+            self._words.append(broken)
+            return False
+        for rule in self._rules:
+            rule.take(index)
+        self.taken.append(position)
+        return True
+
+    def offer_all(self, positions_m: Tensor) -> None:
+        """Offer samples in their order until the batch is full.
+
+        Args:
+            positions_m: (m,) int64, distinct; those offered before are passed over.
+        """
+        positions_m = positions_m[self.untouched(positions_m)]
+        if not self._rules:
+            positions_m = positions_m[: self.missing]
+        for position in positions_m.tolist():
+            if not self.missing:
+                return
+            self.offer(position)
+
+    def offer_first(self, positions: Iterable[int]) -> int | None:
+        """Offer samples in their order until one joins, and return its position; None if none does."""
+        return next((position for position in positions if self.offer(position)), None)
+
+    def by_row(self, positions_n: Tensor) -> Callable[[int], bool]:
+        """Return what offers a sample by its row: what greedy loops call at each choice.
+
+        Args:
+            positions_n: (n,) int64, the positions of the loop's rows.
+        """
+        positions_n = positions_n.cpu()
+        return lambda row: self.offer(int(positions_n[row]))
+
+    def untouched(self, positions_n: Tensor) -> Tensor:
+        """Return which samples were not offered yet: (n,) bool on the device of the positions."""
+        rows_n = torch.searchsorted(self._positions_n, positions_n.cpu())
+        return (~self._offered_n[rows_n]).to(positions_n.device)
+
+    def open(self, positions_n: Tensor) -> Tensor:
+        """Return which samples were not refused, queries among them: (n,) bool on the device of the positions."""
+        return ~torch.isin(positions_n, torch.tensor(self._refused, dtype=torch.int64, device=positions_n.device))

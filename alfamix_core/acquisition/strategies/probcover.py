@@ -1,0 +1,219 @@
+"""ProbCover: query what has most of the pool within a radius that balls of one class seldom exceed.
+
+Needs the embeddings of pool and labelled samples, no head. Scoring costs nothing; the choice works on a random subset
+of m samples, m = 20,000: a k-means for the radius, and up to 3 m² D for the neighbours, in memory m (2 D + a block).
+Exact under sharding: the subset are the m smallest random numbers of seed and position, so each shard sends its own m
+smallest.
+
+Choose it for the first tens of labels on good self-supervised features. Later, when all is covered, it has no opinion;
+``maxherding`` covers by nearness instead and needs no radius.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from alfamix_core.acquisition import noise, subset
+from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.clustering import kmeans
+from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.errors import InputError
+
+COLUMNS = frozenset({"embeddings"})
+NEEDS_LABELS = False
+USES_HEAD = False
+
+_BLOCK_ROWS = 256
+_SLACK = 1e-9
+"""Share by which the radius is shorter than a distance that must stay outside, however that is rounded."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What covers already, and how far.
+
+    Attributes:
+        embeddings_LD: (L, D) float64 of the labelled samples, of length 1; L may be 0.
+        radius: of the balls; None where purity decides.
+        purity: share of the balls that must hold one cluster alone.
+        clusters: number of clusters that stand for classes.
+        subset: at most this many samples are covered and chosen from.
+        seed: of the subset and of the clusters.
+    """
+
+    embeddings_LD: Tensor
+    radius: float | None
+    purity: float
+    clusters: int
+    subset: int
+    seed: int
+
+
+def prepare(
+    labelled: Labelled,
+    head: Head,
+    *,
+    seed: int,
+    radius: float | None = None,
+    purity: float = 0.95,
+    clusters: int | None = None,
+    subset: int = 20_000,
+) -> State:
+    """Keep the labelled embeddings.
+
+    Args:
+        labelled: L >= 0 labelled samples; of labels and logits only the number of classes is read.
+        head: not read.
+        seed: of the subset and of the clusters.
+        radius: of the balls around embeddings of length 1, > 0. Left out, it is the largest at which ``purity`` holds.
+        purity: share of the balls that must hold samples of one cluster alone, in (0, 1].
+        clusters: number of clusters that stand for classes, >= 2; the number of classes if left out.
+        subset: largest number of samples that are covered and chosen from, >= 1, and never fewer than the queries.
+
+    Returns:
+        The state.
+
+    Raises:
+        InputError: a parameter is out of range.
+    """
+    if radius is not None and not (math.isfinite(radius) and radius > 0):
+        raise InputError(f'strategy "probcover": radius must be above 0, not {radius}')
+    if not 0 < purity <= 1:
+        raise InputError(f'strategy "probcover": purity must be above 0 and at most 1, not {purity}')
+    if clusters is not None and clusters < 2:
+        raise InputError(f'strategy "probcover": clusters must be at least 2, not {clusters}')
+    if subset < 1:
+        raise InputError(f'strategy "probcover": subset must be at least 1, not {subset}')
+    seen = int(labelled.labels_L.max()) + 1 if len(labelled) else 0
+    count = clusters or max(2, labelled.logits_LK.shape[1], seen)
+    return State(_unit(labelled.embeddings_LD), radius, purity, count, subset, seed)
+
+
+def _unit(rows_nD: Tensor) -> Tensor:
+    return normalize(rows_nD.to(torch.float64), dim=1)
+
+
+def score(block: Features, state: State) -> Scores:
+    """Pass the embeddings on: what a sample covers depends on the others, so all scores are 0.
+
+    Args:
+        block: n pool samples; only positions and embeddings (n, D) are read.
+        state: from ``prepare``.
+
+    Returns:
+        scores_n = 0 for every sample, with the row ``embeddings``.
+    """
+    assert block.embeddings_nD is not None
+    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
+    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
+
+
+def keep(scores: Scores, state: State, reach: int) -> Scores:
+    """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
+    return subset.smallest(scores, noise.fold(state.seed, noise.COVER_SUBSET), max(state.subset, reach))
+
+
+def _squares(rows_aD: Tensor, rows_bD: Tensor) -> Tensor:
+    """Return the squared distances of all pairs of rows of length 1 (or 0), (a, b)."""
+    sums_ab = rows_aD.square().sum(dim=1)[:, None] + rows_bD.square().sum(dim=1)
+    return torch.addmm(sums_ab, rows_aD, rows_bD.T, alpha=-2).clamp_(min=0)
+
+
+def pure_radius(rows_mD: Tensor, owner_m: Tensor, purity: float) -> float:
+    """Return the largest radius at which enough open balls hold rows of one cluster alone.
+
+    A ball is pure up to the distance of the nearest row of another cluster, so the radius is one of these distances.
+
+    Args:
+        rows_mD: (m, D) float64 of length 1.
+        owner_m: (m,) int64, the cluster of each row.
+        purity: share of the balls, in (0, 1].
+
+    Returns:
+        The radius, inf if there is one cluster.
+    """
+    nearest = []
+    for rows_bD, owner_b in zip(torch.split(rows_mD, _BLOCK_ROWS), torch.split(owner_m, _BLOCK_ROWS), strict=True):
+        others_bm = _squares(rows_bD, rows_mD).masked_fill_(owner_b[:, None] == owner_m, torch.inf)
+        nearest.append(others_bm.amin(dim=1))
+    nearest_m = torch.cat(nearest).sort().values
+    return math.sqrt(float(nearest_m[math.floor((1 - purity) * len(nearest_m) + 1e-9)]))
+
+
+def cover(
+    rows_mD: Tensor, covered_m: Tensor, radius: float, count: int, accept: Callable[[int], bool] = lambda row: True
+) -> list[int]:
+    """Pick rows one by one, each time the one with most rows in its ball that no ball covers yet.
+
+    A row is covered once, so all updates together cost what counting costs.
+
+    Args:
+        rows_mD: (m, D) float64 of length 1.
+        covered_m: (m,) bool: what is covered from the start; not changed.
+        radius: of the open balls; a row covers itself.
+        count: number of picks, at most.
+        accept: asked once for each row that is to be picked; a row that is not accepted covers nothing.
+
+    Returns:
+        At most ``count`` rows in the order of the picks, ties to the lowest; fewer once all is covered.
+    """
+    limit = radius**2 * (1 - _SLACK)
+    covered_m = covered_m.clone()
+
+    def counts(others_cD: Tensor) -> Tensor:
+        """Return how many of the others lie in the ball of each row."""
+        blocks = [(_squares(rows_bD, others_cD) < limit).sum(dim=1) for rows_bD in torch.split(rows_mD, _BLOCK_ROWS)]
+        return torch.cat(blocks)
+
+    left_m = counts(rows_mD[~covered_m])
+    open_m = torch.ones_like(covered_m)
+    picks: list[int] = []
+    while len(picks) < count:
+        best = int(left_m.masked_fill(~open_m, -1).argmax())
+        if left_m[best] <= 0 or not open_m[best]:
+            break
+        open_m[best] = False
+        if not accept(best):
+            continue
+        picks.append(best)
+        fresh_m = (_squares(rows_mD[best : best + 1], rows_mD)[0] < limit) & ~covered_m
+        left_m -= counts(rows_mD[fresh_m])
+        covered_m |= fresh_m
+    return picks
+
+
+def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
+    """Pick, one by one, the sample of the subset whose ball covers most.
+
+    Args:
+        scores: n rows, positions ascending, with ``embeddings``.
+        state: from ``prepare``.
+        batch: takes the queries in the order of the picks, and once all is covered any others, by position.
+        generator: not read: subset and clusters belong to the seed of ``prepare``.
+
+    Source:
+        Yehuda, Dekel, Hacohen, Weinshall, "Active learning through a covering lens", NeurIPS 2022, algorithm 1 and
+        section 3.2; the radius without a grid is ours.
+    """
+    rest, labelled_LD = scores, state.embeddings_LD.to(scores.positions_n.device)
+    while batch.missing and len(rest):
+        kept = keep(rest, state, batch.missing)
+        rows_mD = _unit(kept.column("embeddings"))
+        radius = state.radius
+        if radius is None:
+            clusters, key = min(state.clusters, len(kept)), noise.fold(state.seed, noise.COVER_CLUSTERS)
+            owner_m = kmeans(rows_mD.to(torch.float32), kept.positions_n, clusters, key).owner_n
+            # longer than any distance where there is one cluster
+            radius = min(pure_radius(rows_mD, owner_m, state.purity), 3.0)
+        covered_m = torch.zeros(len(kept), dtype=torch.bool, device=rows_mD.device)
+        for start in range(0, len(kept) if len(labelled_LD) else 0, _BLOCK_ROWS):
+            nearest_b = _squares(rows_mD[start : start + _BLOCK_ROWS], labelled_LD).amin(dim=1)
+            covered_m[start : start + _BLOCK_ROWS] = nearest_b < radius**2 * (1 - _SLACK)
+        picks = cover(rows_mD, covered_m, radius, batch.missing, batch.by_row(kept.positions_n))
+        labelled_LD = torch.cat([labelled_LD, rows_mD[picks]])
+        batch.offer_all(kept.positions_n)
+        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

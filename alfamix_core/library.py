@@ -1,0 +1,430 @@
+"""The library's one call: from arrays to the rows worth labelling, without a project, a store or a pipeline."""
+
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alfamix_core.acquisition import policy, strategies
+from alfamix_core.acquisition.constraints import AtMost, Constraint
+from alfamix_core.acquisition.scoring import score_shard
+from alfamix_core.acquisition.strategy import Strategy
+from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead
+from alfamix_core.errors import InputError
+
+Array = Any
+"""A numpy array, a torch tensor, or what numpy makes an array of."""
+
+_BLOCK_ROWS = 16_384
+_SMALLEST = torch.finfo(torch.float32).tiny
+"""A probability of 0 counts as this one: its logarithm is finite."""
+_COLUMNS = ("mc_logits", "deepfool")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The rows to be labelled.
+
+    Attributes:
+        indices: (m,) int64, rows of the arrays that ``select`` received, best first; numpy, or torch if those were.
+        scores: (m,) float32, the strategy's score of each; higher is more informative.
+        short_by: number of queries of the budget that are missing.
+        reason: why, in one line; empty if none is missing.
+    """
+
+    indices: Array
+    scores: Array
+    short_by: int
+    reason: str
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def select(
+    embeddings: Array | None,
+    labels: Array,
+    head: Any = None,
+    *,
+    budget: int = 20,
+    strategy: str = "alfamix",
+    seed: int = 0,
+    exclude: Array | None = None,
+    groups: Sequence[Hashable] | Array | None = None,
+    per_group: int = 1,
+    probabilities: Array | None = None,
+    columns: Mapping[str, Array] | None = None,
+    **tunables: Any,
+) -> Selected:
+    """Choose the rows that are most worth a label.
+
+    Args:
+        embeddings: (N, D), finite; numpy or torch, on any device. None for strategies that read probabilities alone.
+        labels: (N,) whole numbers: the class of each row, 0 … K - 1, or -1 where it is unknown. With a scikit-learn
+            classifier they are its classes.
+        head: the classifier on top of the embeddings: ``(W, b)``, (K, D) and (K,), such that the logits are
+            embeddings @ W.T + b; a fitted linear classifier of scikit-learn; or a differentiable function from
+            (n, D) float32 tensors to (n, K) logits. None if the strategy needs no more than embeddings or
+            probabilities.
+        budget: number of rows, >= 0.
+        strategy: name of a strategy; ``alfamix_core.acquisition.strategies.names()`` lists them.
+        seed: integer that all randomness comes from.
+        exclude: rows that are never chosen, as (N,) bool or as row numbers. Strategies that cover the pool do not
+            cover them either.
+        groups: (N,) values of any kind that can be a key, such as the video of a frame.
+        per_group: largest number of chosen rows of a group, >= 1.
+        probabilities: (N, K), rows that add up to 1, in place of a head.
+        columns: further columns by name: "mc_logits" (N, T, K) for bald, "deepfool" (N,) for dfal.
+        tunables: parameters of the strategy.
+
+    Returns:
+        min(budget, unlabelled rows) distinct rows without a label, best first; fewer where ``per_group`` allows no
+        more.
+
+    Raises:
+        InputError: an argument cannot be used; the message names the argument and the row.
+    """
+    chosen = strategies.load(strategy, tunables)
+    table = _Table.read(chosen, embeddings, labels, head, probabilities, columns or {})
+    asked_N = (table.labels_N < 0) & ~_excluded(exclude, len(table.labels_N))
+    asked_n = asked_N.nonzero()[:, 0]
+    labelled = table.labelled()
+    state = chosen.prepare(labelled, table.head or _silent(labelled), seed)
+    rules: list[Constraint] = []
+    reach = policy.reach(budget, sparse=groups is not None)
+    scores = score_shard(chosen, table.blocks(asked_n, logits="logits" in chosen.columns), state, reach)
+    if groups is not None:
+        codes_N = _codes(groups, len(table.labels_N), per_group)
+        rules.append(AtMost(codes_N[scores.positions_n.cpu()], per_group, "group"))
+    generator = torch.Generator().manual_seed(seed)
+    choice = policy.choose(chosen, scores, state, budget, generator, reach=reach, constraints=rules)
+    indices_m = torch.tensor([query.position for query in choice.queries], dtype=torch.int64)
+    scores_m = torch.tensor([query.score for query in choice.queries], dtype=torch.float32)
+    if table.in_torch:
+        return Selected(indices_m, scores_m, choice.short_by, choice.reason)
+    return Selected(indices_m.numpy(), scores_m.numpy(), choice.short_by, choice.reason)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The caller's arrays, checked; rows are copied a block at a time.
+
+    Attributes:
+        embeddings: (N, D), as it came; None without any.
+        logits: (N, K) float32 where probabilities were given, else None: they are computed from the embeddings.
+        others: further columns, as they came.
+        labels_N: (N,) int64 on the CPU, -1 for unknown.
+        head: of the caller; None without any.
+        classes: K; None where nothing says it.
+        device: where the rows are computed with.
+        in_torch: whether the caller's arrays are tensors.
+    """
+
+    embeddings: Array | None
+    logits: Tensor | None
+    others: Mapping[str, Array]
+    labels_N: Tensor
+    head: Head | None
+    classes: int | None
+    device: torch.device
+    in_torch: bool
+
+    @staticmethod
+    def read(
+        strategy: Strategy,
+        embeddings: Array | None,
+        labels: Array,
+        head: Any,
+        probabilities: Array | None,
+        others: Mapping[str, Array],
+    ) -> "_Table":
+        """Check the arrays against each other and the strategy's needs.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        wide = embeddings if embeddings is not None else probabilities
+        wide = wide if isinstance(wide, Tensor) else None if wide is None else np.asarray(wide)
+        device = wide.device if isinstance(wide, Tensor) else torch.device("cpu")
+        labels_N = _whole_numbers(labels, "labels")
+        N = len(labels_N)
+        if embeddings is not None:
+            embeddings = _matrix(embeddings, "embeddings", N)
+        if head is not None and probabilities is not None:
+            raise InputError("head and probabilities: give one of them, they could contradict each other")
+        _complete(strategy, embeddings, head, probabilities, others)
+        function, names = _head(head, None if embeddings is None else embeddings.shape[1], device)
+        logits = None if probabilities is None else _logarithms(_matrix(probabilities, "probabilities", N), device)
+        classes = None if logits is None else logits.shape[1]
+        if function is not None and embeddings is not None:
+            classes = _check_head(function, embeddings[:1], device)
+        labels_N = _numbered(labels_N, names, classes)
+        others = {name: _column(others[name], name, N) for name in others}
+        table = _Table(embeddings, logits, others, labels_N, function, classes, device, isinstance(wide, Tensor))
+        table._check_rows()
+        return table
+
+    def _check_rows(self) -> None:
+        """Look for values that are not finite, a block at a time."""
+        for name, column in (("embeddings", self.embeddings), *self.others.items()):
+            if column is None:
+                continue
+            for start in range(0, len(column), _BLOCK_ROWS):
+                block = _floats(column[start : start + _BLOCK_ROWS], self.device)
+                bad_n = (~block.reshape(len(block), -1).isfinite().all(dim=1)).nonzero()
+                if len(bad_n):
+                    raise InputError(
+                        f"{name}: row {start + int(bad_n[0, 0])} has a value that is not finite in float32"
+                    )
+
+    def features(self, rows_n: Tensor, *, logits: bool) -> Features:
+        """Return the columns of some rows, whose positions are the caller's rows; the head computes logits if told."""
+        embeddings_nD = None if self.embeddings is None else _floats(_rows(self.embeddings, rows_n), self.device)
+        logits_nK = None if self.logits is None else self.logits[rows_n.to(self.device)]
+        if logits and embeddings_nD is not None and self.head is not None:
+            with torch.no_grad():
+                logits_nK = self.head(embeddings_nD.to(torch.float32))
+        others = {name: _floats(_rows(column, rows_n), self.device) for name, column in self.others.items()}
+        return Features(
+            rows_n.to(self.device), embeddings_nD, logits_nK, others.get("mc_logits"), others.get("deepfool")
+        )
+
+    def labelled(self) -> Labelled:
+        """Return the rows with a class; what is not there is filled with what says nothing: features 1, logits 0."""
+        rows_L = (self.labels_N >= 0).nonzero()[:, 0]
+        features = self.features(rows_L, logits=True)
+        labels_L = self.labels_N[rows_L].to(self.device)
+        classes = int(labels_L.max()) + 1 if len(labels_L) else 2
+        embeddings_LD, logits_LK = features.embeddings_nD, features.logits_nK
+        if embeddings_LD is None:
+            embeddings_LD = torch.ones(len(rows_L), 1, device=self.device)
+        if logits_LK is None:
+            logits_LK = torch.zeros(len(rows_L), max(classes, 2), device=self.device)
+        return Labelled(embeddings_LD, logits_LK, labels_L)
+
+    def blocks(self, rows_n: Tensor, *, logits: bool) -> Iterator[Features]:
+        """Yield the features of some rows, at least one block."""
+        for start in range(0, max(len(rows_n), 1), _BLOCK_ROWS):
+            yield self.features(rows_n[start : start + _BLOCK_ROWS], logits=logits)
+
+
+def _complete(
+    strategy: Strategy, embeddings: Array | None, head: Any, probabilities: Array | None, others: Mapping[str, Array]
+) -> None:
+    """Check that everything that the strategy reads is there.
+
+    Raises:
+        InputError: something is missing, or a further column has a name that no strategy reads.
+    """
+    unknown = sorted(set(others) - set(_COLUMNS))
+    if unknown:
+        raise InputError(f'columns: no strategy reads "{unknown[0]}"; known: {", ".join(_COLUMNS)}')
+    words = f'strategy "{strategy.name}" needs '
+    if "embeddings" in strategy.columns and embeddings is None:
+        raise InputError(words + "embeddings, and they are None")
+    if strategy.uses_head and head is None:
+        raise InputError(words + "a head: (W, b), a fitted linear classifier or a function")
+    if "logits" in strategy.columns and probabilities is None and (head is None or embeddings is None):
+        raise InputError(words + "predictions: give embeddings with a head, or probabilities")
+    for name in _COLUMNS:
+        if name in strategy.columns and name not in others:
+            raise InputError(words + f'the column "{name}": give columns={{"{name}": …}}')
+
+
+def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, Tensor | None]:
+    """Return a head, and the classes as the caller numbers them where those are not 0 … K - 1.
+
+    Raises:
+        InputError: it is nothing that can be a head, or of another width.
+    """
+    names = None
+    if head is None:
+        return None, None
+    if hasattr(head, "coef_") and hasattr(head, "intercept_") and hasattr(head, "classes_"):
+        weight, bias = np.atleast_2d(np.asarray(head.coef_)), np.atleast_1d(np.asarray(head.intercept_))
+        names = _whole_numbers(head.classes_, "head: classes_")
+        bias = np.broadcast_to(bias, (len(weight),))
+        if len(names) == 2 and len(weight) == 1:
+            # one function, the logit of the second class about the first
+            weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+        if len(names) != len(weight):
+            raise InputError(f"head: {len(names)} classes, but coefficients of {len(weight)}")
+        head = (weight, bias)
+    if isinstance(head, tuple | list):
+        if len(head) != 2:
+            raise InputError(f"head: (W, b) has two parts, not {len(head)}")
+        weight_KD, bias_K = (_floats(part, device) for part in head)
+        if weight_KD.dim() != 2 or bias_K.shape != weight_KD.shape[:1]:
+            shapes = f"{tuple(weight_KD.shape)} and {tuple(bias_K.shape)}"
+            raise InputError(f"head: W must be (K, D) and b (K,), not {shapes}")
+        if D is not None and weight_KD.shape[1] != D:
+            shape = tuple(weight_KD.shape)
+            raise InputError(f"head: W must have one column per feature of the embeddings, {D}, not the shape {shape}")
+        if not bool(weight_KD.isfinite().all() and bias_K.isfinite().all()):
+            raise InputError("head: W or b has a value that is not finite in float32")
+        return LinearHead(weight_KD, bias_K), names
+    if callable(head):
+        return head, None
+    kind = type(head).__name__
+    raise InputError(f"head: must be (W, b), a fitted linear classifier or a function, not {kind}")
+
+
+def _silent(labelled: Labelled) -> LinearHead:
+    """Return a head of the right size for strategies that read none."""
+    D, K = labelled.embeddings_LD.shape[1], labelled.logits_LK.shape[1]
+    return LinearHead(labelled.embeddings_LD.new_zeros(K, D), labelled.embeddings_LD.new_zeros(K))
+
+
+def _check_head(head: Head, first: Array, device: torch.device) -> int:
+    """Return the number of classes, from the logits of one row."""
+    row_1D = _floats(first, device)
+    with torch.no_grad():
+        logits = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
+        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"head: must return a tensor (n, K) for (n, D) embeddings; for one row came {came}")
+    if logits.shape[1] < 2:
+        raise InputError(f"head: two classes are needed to compare, it has {logits.shape[1]}")
+    return logits.shape[1]
+
+
+def _numbered(labels_N: Tensor, names_K: Tensor | None, classes: int | None) -> Tensor:
+    """Return the labels as indices of classes, -1 where unknown.
+
+    Raises:
+        InputError: a label is none of the classes.
+    """
+    if names_K is None:
+        largest = classes if classes is not None else torch.iinfo(torch.int64).max
+        bad_N = (labels_N < -1) | (labels_N >= largest)
+        known, numbered_N = f"0 … {largest - 1}" if classes is not None else "0, 1, …", labels_N
+    else:
+        places = {int(name): place for place, name in enumerate(names_K)}
+        numbered_N = torch.tensor([places.get(label, -1) for label in labels_N.tolist()], dtype=torch.int64)
+        bad_N = (numbered_N < 0) & (labels_N != -1)
+        known = ", ".join(map(str, places))
+    if bool(bad_N.any()):
+        row = int(bad_N.nonzero()[0, 0])
+        raise InputError(f"labels: row {row} has {int(labels_N[row])}; the classes are {known}, and -1 for unknown")
+    return numbered_N
+
+
+def _logarithms(probabilities: Array, device: torch.device) -> Tensor:
+    """Return log-probabilities (N, K) float32 as logits.
+
+    Raises:
+        InputError: a row is no distribution.
+    """
+    probs_NK = _floats(probabilities, device)
+    if probs_NK.shape[1] < 2:
+        raise InputError(f"probabilities: two classes are needed to compare, there are {probs_NK.shape[1]}")
+    bad_N = ~((probs_NK >= 0).all(dim=1) & ((probs_NK.sum(dim=1) - 1).abs() < 1e-3))
+    if bool(bad_N.any()):
+        row = int(bad_N.nonzero()[0, 0])
+        raise InputError(f"probabilities: row {row} must be 0 or more and add up to 1, not {probs_NK[row].tolist()}")
+    return probs_NK.clamp(min=_SMALLEST).log()
+
+
+def _excluded(exclude: Array | None, N: int) -> Tensor:
+    """Return which rows are left out, (N,) bool.
+
+    Raises:
+        InputError: a mask of another length, or a row that does not exist.
+    """
+    left_out_N = torch.zeros(N, dtype=torch.bool)
+    if exclude is None:
+        return left_out_N
+    given = exclude.cpu() if isinstance(exclude, Tensor) else torch.from_numpy(np.array(exclude))
+    if given.dtype == torch.bool:
+        if given.shape != (N,):
+            raise InputError(f"exclude: a mask must have one value per row, {N}, not the shape {tuple(given.shape)}")
+        return given
+    if not given.numel():
+        return left_out_N
+    rows_m = _whole_numbers(given, "exclude")
+    outside_m = (rows_m < 0) | (rows_m >= N)
+    if bool(outside_m.any()):
+        raise InputError(f"exclude: row {int(rows_m[outside_m][0])} does not exist; rows are 0 … {N - 1}")
+    left_out_N[rows_m] = True
+    return left_out_N
+
+
+def _codes(groups: Sequence[Hashable] | Array, N: int, per_group: int) -> Tensor:
+    """Return a number for each row's group, (N,) int64.
+
+    Raises:
+        InputError: another length, or a limit below 1.
+    """
+    if per_group < 1:
+        raise InputError(f"per_group: must be 1 or more, not {per_group}")
+    values: Collection[Hashable] = groups.tolist() if hasattr(groups, "tolist") else groups
+    if len(values) != N:
+        raise InputError(f"groups: must have one value per row, {N}, not {len(values)}")
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(value, len(numbers)) for value in values], dtype=torch.int64)
+
+
+def _whole_numbers(values: Array, what: str) -> Tensor:
+    """Return (n,) int64 on the CPU.
+
+    Raises:
+        InputError: another shape, or values that are not whole numbers.
+    """
+    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if array.ndim != 1:
+        raise InputError(f"{what}: must have one dimension, not the shape {array.shape}")
+    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        first = next((row for row, value in enumerate(array.tolist()) if not _is_whole(value)), 0)
+        came = f"row {first} has {array.tolist()[first]!r}" if len(array) else f"the type is {array.dtype}"
+        raise InputError(f"{what}: must be whole numbers; {came}")
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+
+
+def _matrix(values: Array, what: str, N: int) -> Array:
+    """Return an array or tensor (N, X).
+
+    Raises:
+        InputError: another shape.
+    """
+    array = _column(values, what, N)
+    if array.ndim != 2 or not array.shape[1]:
+        raise InputError(f"{what}: must have the shape ({N}, features), not {tuple(array.shape)}")
+    return array
+
+
+def _column(values: Array, what: str, N: int) -> Array:
+    """Return an array or tensor of N rows of numbers.
+
+    Raises:
+        InputError: another number of rows, or no numbers.
+    """
+    array = values if isinstance(values, Tensor) else np.asarray(values)
+    if not array.ndim or len(array) != N:
+        raise InputError(f"{what}: must have one row per label, {N}, not the shape {tuple(array.shape)}")
+    if not isinstance(array, Tensor) and array.dtype.kind not in "fiu":
+        raise InputError(f"{what}: must be numbers, not {array.dtype}")
+    return array
+
+
+def _rows(column: Array, rows_n: Tensor) -> Array:
+    """Return rows of the caller's array, as a copy."""
+    return column[rows_n.to(column.device)] if isinstance(column, Tensor) else column[rows_n.numpy()]
+
+
+def _floats(values: Array, device: torch.device) -> Tensor:
+    """Return a tensor on the device: float16 and float32 as they are, everything else in float32."""
+    if not isinstance(values, Tensor):
+        array = np.asarray(values)
+        # a mapped file or a broadcast array cannot be shared
+        values = torch.from_numpy(array if array.flags.writeable and array.dtype.isnative else array.copy())
+    tensor: Tensor = values.detach().to(device)
+    return tensor if tensor.dtype in (torch.float16, torch.float32) else tensor.to(torch.float32)
