@@ -1,7 +1,7 @@
 """What others may do to a project while it works, each act a function that returns one line about what it did.
 
-Nothing here asks the project for permission: files of the inbox are changed behind its back, commands are started
-where others run, stages are stopped before a write, and clocks are moved.
+Nothing here asks the project for permission: files of the inbox change behind its back, commands start where others
+run, and clocks move. Stages that stop before a write are ``stage_server``'s.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"  # Debian's p
 
 
 class Inbox:
-    """The inbox as somebody reaches it who knows nothing of the project's rules: files of a disk, objects of a bucket.
+    """The inbox as a supplier reaches it who knows none of the rules: files of a disk, or objects of a bucket.
 
     Attributes:
         contents: every content that a file ever had, by its SHA-256.
@@ -68,7 +68,7 @@ class Inbox:
         if self._folder is not None:
             path = self._folder / key
             path.parent.mkdir(parents=True, exist_ok=True)
-            # renamed, so that no reader sees a half of it whose content nobody could name afterwards
+            # renamed, so that no reader sees a half of it, which ``contents`` would not have
             beside = self._folder.parent / f"delivery-{os.getpid()}"
             beside.write_bytes(data)
             beside.replace(path)
@@ -89,12 +89,12 @@ class Inbox:
 
 @dataclass
 class Vandal:
-    """Somebody who changes files of the inbox.
+    """A supplier who changes files of the inbox.
 
     Attributes:
         inbox: the inbox.
-        random: what is done to which file.
-        samples: ids about which something may be said.
+        random: source of what is done to which file.
+        samples: ids of samples about which answers are delivered.
     """
 
     inbox: Inbox
@@ -266,7 +266,7 @@ class Clock:
     """The clock of other processes, moved by libfaketime while they run.
 
     Attributes:
-        path: the file that says by how much.
+        path: file that says by how much.
         environment: what a process needs to have this clock.
     """
 
@@ -283,6 +283,6 @@ class Clock:
         }
 
     def move(self, seconds: int) -> str:
-        """Move the clock to so many seconds from the true time."""
+        """Move the clock to this distance from the true time, in seconds."""
         self.path.write_text(f"{seconds:+d}\n")
         return f"clock {seconds:+d} s"

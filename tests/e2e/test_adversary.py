@@ -60,15 +60,15 @@ class Campaign:
 
     Attributes:
         store: the project, reached without faults.
-        server: does the runs.
-        rival: does what happens at the same time.
-        moved: does runs with another clock; None where no act needs one.
-        clock: of ``moved``.
+        server: server that does the runs.
+        rival: server that does what happens at the same time.
+        moved: server with another clock; None where no act needs one.
+        clock: clock of ``moved``.
         environment: what commands need to reach the project.
-        folder: for everything on this machine.
+        folder: folder for everything on this machine.
         answers: CSV of known answers.
-        random: what is done, and when.
-        samples: ids that anything may be said about.
+        random: source of what is done, and when.
+        samples: ids of samples about which answers are delivered.
     """
 
     store: Store
@@ -99,8 +99,6 @@ class Campaign:
         """Folder of outputs, shared by all runs."""
         return self.folder / "work"
 
-    # runs
-
     def run(self, server: StageServer | None = None, **fields: object) -> Account:
         """Do one run: answer what is open, and work on the round that is due."""
         account = (server or self.server).run(self.store, self.work, self.answers, **fields)
@@ -110,12 +108,12 @@ class Campaign:
         return account
 
     def wake(self, account: Account) -> None:
-        """Let a stopped stage go on."""
+        """Let a stopped stage continue."""
         self.asleep.discard(account.stopped)
         os.kill(account.stopped, signal.SIGCONT)
 
     def command(self, *arguments: str, server: StageServer | None = None) -> Account:
-        """Do one command, which may refuse but not break."""
+        """Do one command, which may refuse but must not break."""
         account = (server or self.server).run(self.store, self.work, self.answers, command=arguments)
         self.story.append(f"alfamix {' '.join(arguments)}: {account.status}")
         found = arguments[0] == "doctor"  # which ends with 1 when it found anything
@@ -153,8 +151,6 @@ class Campaign:
         self.run(kill=stage, after=self.random.uniform(0, usual), orphan=self.random.random() < 0.25)
         self.check()
 
-    # the adversary's acts
-
     def change_files(self, *acts: str) -> None:
         """Change files of the inbox while nothing runs, then run."""
         for act in acts:
@@ -191,10 +187,10 @@ class Campaign:
 
     def second_run(self) -> None:
         """Start a run in another PID namespace while one lives: it is refused."""
-        self.acts["second run"] += 1
         account = self.until_stopped("train", "select", "export")
         if account is None:
             return
+        self.acts["second run"] += 1
         status, line = run_elsewhere(self.store.uri, self.environment)
         self.story.append(f"a second run in another PID namespace: {status} {line}")
         assert status in (2, 3), line
@@ -218,10 +214,14 @@ class Campaign:
         self.vandal.repeat_event_ids()
 
     def sleeper(self, stage: str, before: int) -> bool:
-        """Stop a stage before a write of its; another run exports; the stage wakes up and can change nothing.
+        """Stop a stage before one of its writes, let another run export, and wake the stage: it can change nothing.
+
+        Args:
+            stage: the stage that stops.
+            before: the number of the write before which it stops, from 1.
 
         Returns:
-            Whether the stage had so many writes.
+            Whether the stage had that many writes.
         """
         self.answerable()
         orphan = self.random.random() < 0.5
@@ -300,8 +300,6 @@ class Campaign:
         self.acts["abandon"] += account.status == 0
         self.check()
 
-    # what must hold
-
     def check(self) -> None:
         """Compare the ledger with its twin; an orphan that writes at this moment is waited for."""
         self.checks += 1
@@ -372,7 +370,7 @@ def campaign(
 
 
 def attack(war: Campaign, times: int, kills: int, acts: tuple[Callable[[], object], ...], group: int = 3) -> None:
-    """Do each act so many times, those on files in groups, with kills in between, in an order made by chance."""
+    """Do each act ``times`` times, those on files in groups, with kills in between, in an order made by chance."""
     plan: list[Callable[[], object]] = [act for act in acts for _ in range(times)]
     files = [act for act in FILE_ACTS for _ in range(times)]
     war.random.shuffle(files)

@@ -144,7 +144,7 @@ def test_the_default_id_is_the_beginning_of_the_uris_sha256():
 def test_one_bad_line_sets_the_whole_manifest_aside(bad: bytes, line: int):
     case = Case().load(1, drop_a=lines(sample("a")) + bad, drop_b=lines(sample("b")))
     assert case.state().set_aside == {"drops/a/manifest.jsonl": line}
-    assert list(case.state().samples) == ["b"], "the rest of the project goes on"
+    assert list(case.state().samples) == ["b"], "the rest of the project is loaded"
 
 
 @pytest.mark.parametrize(

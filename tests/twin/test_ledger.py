@@ -83,7 +83,7 @@ def lines_for(key: str) -> st.SearchStrategy[list[bytes]]:
 
 
 def changes() -> st.SearchStrategy[tuple[Any, ...]]:
-    """Something that somebody does to a file of the inbox."""
+    """A change of a file of the inbox."""
     keys = st.sampled_from([*KEYS, *MANIFESTS, *BATCHES])
     content = keys.flatmap(lambda key: st.tuples(st.just(key), lines_for(key)))
     return st.one_of(
@@ -95,7 +95,7 @@ def changes() -> st.SearchStrategy[tuple[Any, ...]]:
 
 
 def choices() -> st.SearchStrategy[dict[str, Any]]:
-    """Settings that somebody writes into project.json."""
+    """Settings that a person writes into project.json."""
     return st.fixed_dictionaries(
         {},
         optional={
