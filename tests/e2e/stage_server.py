@@ -2,12 +2,15 @@
 
     python -m tests.e2e.stage_server
 
-reads one request a line, does it, and answers with one line (``Request``, ``Account``). A run is a process that drives
-one process a stage, one after the other, as kfp's local runner does; each calls the component's own body. Outputs are
-in a folder of the run, and what a finished stage has left is found again by later runs: the cache of the real thing.
+reads one request a line, does it, and answers with one line (``Request``, ``Account``), with one more before it where a
+stage stops on the way. A run is a process that drives one process a stage, one after the other, as kfp's local runner
+does; each calls the component's own body. Outputs are in a folder of the run, and what a finished stage has left is
+found again by later runs: the cache of the real thing.
 """
 
+import functools
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -41,6 +44,9 @@ class Request:
         kill: the stage in which the run is killed; '' for none.
         after: seconds from the stage's beginning to the kill.
         orphan: kill the driver alone, so that the stage lives on.
+        stop: the stage that stops itself, as SIGSTOP does; '' for none.
+        before: the write before which it stops, 1 for its first.
+        command: arguments of the alfamix command, which is done in place of a run.
     """
 
     project: str
@@ -51,6 +57,9 @@ class Request:
     kill: str = ""
     after: float = 0.0
     orphan: bool = False
+    stop: str = ""
+    before: int = 1
+    command: tuple[str, ...] = ()
 
 
 @dataclass
@@ -61,10 +70,14 @@ class Account:
         status: exit status of the first stage that failed, 0 when none did or the run was killed.
         killed: the stage in which the kill struck, '' when it did not.
         seconds: of the stages that finished.
+        stopped: the process of the stage that stopped and waits for SIGCONT; the run's account follows when it ends.
+        text: what a command printed.
     """
 
     status: int = 0
     killed: str = ""
+    stopped: int = 0
+    text: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -89,7 +102,7 @@ class _Run:
             self._stage("answer", lambda _: _answer(request.project, request.answers))
             if request.answers_only:
                 return 0
-            self._key = self._stage("ingest", lambda _: _body("ingest", request, force=False))["result"]
+            self._key = self._stage("ingest", lambda _: _body("ingest", request, force=False, fresh=False))["result"]
             if self._key != "idle":
                 self._round()
         except _StageFailedError as error:
@@ -148,8 +161,12 @@ class _Run:
         pid = os.fork()
         if pid == 0:
             self._say("")
+            if name == self._request.stop:
+                _stop_before(self._request.before)
             _exit_with(lambda: (out / "result.json").write_text(json.dumps(body(out))))
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        while os.WIFSTOPPED(ended := os.waitpid(pid, os.WUNTRACED)[1]):
+            self._say(f"stopped {pid}")
+        status = os.waitstatus_to_exitcode(ended)
         self._say(f"end {name}")
         if status:
             raise _StageFailedError(status)
@@ -185,6 +202,49 @@ def _components() -> dict[str, Any]:
     return {name: getattr(wiring, name) for name in names}
 
 
+def _stop_before(number: int) -> None:
+    """Make this process stop itself before its write of this number, of objects and tables alike."""
+    import deltalake
+
+    from alfamix_core.storage import Store
+
+    writes = itertools.count(1)
+
+    def stopping(write: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(write)
+        def first(*args: Any, **kwargs: Any) -> Any:
+            if next(writes) == number:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return write(*args, **kwargs)
+
+        return first
+
+    for name in ("create", "mark", "create_from", "swap", "delete"):
+        setattr(Store, name, stopping(getattr(Store, name)))
+    deltalake.write_deltalake = stopping(deltalake.write_deltalake)
+
+
+def _do_command(request: Request) -> Account:
+    """Run the alfamix command in a process of its own."""
+    path = Path(request.work) / f"{request.run_id}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+
+        def work() -> None:
+            from pipelines.cli import app
+
+            app(list(request.command), prog_name="alfamix")
+
+        _exit_with(work)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return Account(status=status, text=path.read_text(errors="replace"))
+
+
 def _exit_with(work: Callable[[], object]) -> None:
     """Do the work of a forked process and end it."""
     status = 1
@@ -202,8 +262,8 @@ def _exit_with(work: Callable[[], object]) -> None:
         os._exit(status)
 
 
-def serve_one(request: Request) -> Account:
-    """Do a run, and kill it if that is asked for."""
+def serve_one(request: Request, tell: Callable[[Account], None]) -> Account:
+    """Do a run, and kill it if that is asked for; tell where it stops on the way."""
     reading, writing = os.pipe()
     driver = os.fork()
     if driver == 0:
@@ -231,6 +291,10 @@ def serve_one(request: Request) -> Account:
             moment, what, name = line.split()
             if what == "begin":
                 began[name], last = float(moment), name
+            elif what == "stopped":
+                tell(Account(stopped=int(name), killed=last if request.orphan else ""))
+                if request.orphan:
+                    os.kill(driver, signal.SIGKILL)
             else:
                 account.seconds[name] = float(moment) - began[name]
             if what == "begin" and name == request.kill and not struck:
@@ -260,8 +324,13 @@ def main() -> None:
     connection.Connection().client()  # boto3 and its descriptions, loaded once for all stages
     connection._READ_SECONDS = 2  # a time-out of the proxy's must not take a minute
     print("ready", flush=True)
+
+    def tell(account: Account) -> None:
+        print(json.dumps(asdict(account)), flush=True)
+
     for line in sys.stdin:
-        print(json.dumps(asdict(serve_one(Request(**json.loads(line))))), flush=True)
+        request = Request(**json.loads(line))
+        tell(_do_command(request) if request.command else serve_one(request, tell))
 
 
 if __name__ == "__main__":
