@@ -131,7 +131,9 @@ def _tests(options: argparse.Namespace, limit: float, folder: Path, started: flo
 def _outcomes(lines: list[dict[str, Any]], started: float) -> dict[str, Any]:
     tests = [line for line in lines if "outcome" in line]
     failed = [line for line in tests if line["outcome"] == "failed"]
-    skipped = Counter(line["words"] for line in tests if line["outcome"] == "skipped")
+    # of a module that is skipped as a whole pytest says the place too
+    reasons = (line["words"].rsplit("Skipped: ", 1)[-1].rstrip("')") for line in tests if line["outcome"] == "skipped")
+    skipped = Counter(reasons)
     passed = sum(line["outcome"] == "passed" for line in tests)
     _say(started, f"tests: {passed} passed, {len(failed)} failed")
     for line in failed:
@@ -139,7 +141,8 @@ def _outcomes(lines: list[dict[str, Any]], started: float) -> dict[str, Any]:
     for words, count in skipped.items():
         _say(started, f"  skipped {count}: {words}")
     collected = sum(line.get("collected", 0) for line in lines)
-    ended = "done" if collected and len(tests) == collected and not failed else f"{len(tests)} of {collected} tests ran"
+    # a module that is skipped as a whole is a line of its own, and no test of it was collected
+    ended = "done" if collected and len(tests) >= collected else f"{len(tests)} of {collected} tests ran"
     return {"passed": passed, "failed": failed, "skipped": dict(skipped), "ended": ended}
 
 

@@ -33,13 +33,15 @@ def render(results: dict[str, Any] | None) -> str:
             f"Tests of acquisition on it: {tests['passed']} passed, {len(tests['failed'])} failed, {skipped} skipped"
         )
         text += "".join(f" ({count}: {words})" for words, count in tests["skipped"].items()) + ".\n\n"
+        names = sorted({line["test"].split("[")[0] for line in tests["failed"]})
+        text += f"Failed: {', '.join(names)}.\n\n" if names else ""
     text += "| | size | s | products | moves | GiB | |\n|---|---|---|---|---|---|---|\n"
     for part in results["parts"].values():
         for line in part.get("lines", []):
             shares = f"{line['products']:.0%} | {line['moves']:.0%} | {line['peak_gib']:.1f}"
             text += f"| {line['what']} | {line['size']} | {line['seconds']:.3g} | {shares} | {line['note']} |\n"
     for name, part in results["parts"].items():
-        if part["ended"] not in ("done", "nothing to measure"):
+        if name != "tests" and part["ended"] not in ("done", "nothing to measure"):
             text += f"\n{name}: {part['ended']}.\n"
     return text
 

@@ -51,7 +51,7 @@ def released_by_loop(rows, anchors, head, caps):
     predicted = logits.argmax(dim=1)
     loss = torch.nn.functional.cross_entropy(logits, predicted, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, leaf)
-    first = torch.full((len(rows),), INF, dtype=torch.float64)
+    first = torch.full((len(rows),), INF, dtype=torch.float64, device=rows.device)
     for cap in reversed(caps):
         bound = cap / math.sqrt(rows.shape[1])
         for anchor in anchors.double():
