@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
-from alfamix_core.project import layout, lock, objects, rounds
+from alfamix_core.project import layout, lock, objects, planning
 from alfamix_core.project.initialise import initialise
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.lock import Holder
@@ -38,7 +38,7 @@ def _history(store: Store, count: int, queries: int) -> None:
     lines = (ManifestLine(uri=f"{n}.png", id=f"s{n:07d}").json_line() for n in range((count + 2) * queries))
     store.create(layout.manifest("a"), b"".join(lines))
     begun = datetime.now(UTC) - timedelta(hours=count + 2)
-    first, _ = rounds.begin(store, Holder(run_id="run"), begun)
+    first, _ = planning.begin(store, Holder(run_id="run"), begun)
     assert first is not None
     lock.release(store, "run")
     store.delete(layout.round_file(1))
@@ -73,7 +73,7 @@ def _history(store: Store, count: int, queries: int) -> None:
         )
         fields = {"number": number, "planned_at": at, "state": "closed", "outcome": outcome, "objects": written}
         store.create(layout.round_file(number), first.model_copy(update=fields).document())
-    rounds.begin(store, Holder(run_id="last"), datetime.now(UTC), force=True)
+    planning.begin(store, Holder(run_id="last"), datetime.now(UTC), force=True)
     lock.release(store, "last")
 
 

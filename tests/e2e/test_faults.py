@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from alfamix_core.project.drops import register
 
 from alfamix_core.project import doctor, layout, lock, rounds
+from alfamix_core.project.inbox.deliveries import register
 from alfamix_core.project.initialise import initialise
 from alfamix_core.project.ledger import derive, freeze
 from alfamix_core.records.project import Project

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -17,13 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from alfamix_core.records.segment import CARD_FILE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from alfamix_core.project import rounds, segments
-from alfamix_core.project.ledger import current, freeze
+from alfamix_core.project import planning
 from alfamix_core.records.lock import Holder
 from alfamix_core.storage import file_uri, open_store
 from alfamix_core.telemetry.events import parse
@@ -201,16 +200,10 @@ class Place:
         )
         self.config = json.loads((self._origin / "project.json").read_bytes())
         with self.copy() as project:
-            begun, _ = rounds.begin(open_store(file_uri(project)), Holder(run_id="r"), datetime.now(UTC))
+            begun, _ = planning.begin(open_store(file_uri(project)), Holder(run_id="r"), datetime.now(UTC))
             assert begun is not None
             self.round = json.loads(begun.document())
-        with self.copy() as project, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(segments, "WORTH_LINES", 1)
-            store = open_store(file_uri(project))
-            _, ledger = current(store, rounds.read_settings(store), datetime.now(UTC))
-            (item,) = segments.compact(store, freeze(store), ledger.fresh)
-            self.card = item.key
-            self.segment = {entry.key: store.read(entry.key).data for entry in store.list("ledger")}
+            self.ledger = {key: data for key, data in tree(project).items() if key.startswith("ledger/")}
 
     @staticmethod
     def put(project: Path, key: str, data: bytes) -> Path:
@@ -311,18 +304,12 @@ def config(how: settings, place: Place) -> None:
     in_project("project.json", document_of(place.config), STATUS, PLAN)(how, place)
 
 
-def segment_card(how: settings, place: Place) -> None:
-    """The property of a segment's card; its tables are as they were written."""
-    good = document_of(json.loads(place.segment[place.card]))
-    in_project(place.card, good, STATUS, PLAN, DOCTOR, beside=place.segment)(how, place)
-
-
-def segment_table(name: str) -> Callable[[settings, Place], None]:
-    """The property of a segment's table, beside a good card."""
+def ledger(part: str) -> Callable[[settings, Place], None]:
+    """The property of a file of a table that ingest wrote, beside the others as they were written."""
 
     def check(how: settings, place: Place) -> None:
-        key = place.card.replace(CARD_FILE, f"{name}.parquet")
-        in_project(key, broken(place.segment[key]), STATUS, PLAN, DOCTOR, beside=place.segment)(how, place)
+        (key, *_) = sorted(key for key in place.ledger if re.fullmatch(part, key))
+        in_project(key, broken(place.ledger[key]), STATUS, PLAN, DOCTOR, beside=place.ledger)(how, place)
 
     return check
 
@@ -374,9 +361,9 @@ PROPERTIES = {
     "a list of samples to withdraw": given_to(
         "gone.txt", lists_of("a", "b", "{uri}"), ("drop", "{project}", "{file}", "--withdraw")
     ),
-    "segment": segment_card,
-    "samples of a segment": segment_table("samples"),
-    "ids of a segment": segment_table("ids"),
+    "samples of the ledger": ledger(r"ledger/samples/[^/]*\.parquet"),
+    "log of the ledger": ledger(r"ledger/samples/_delta_log/0+1\.json"),
+    "inbox of the ledger": ledger(r"ledger/inbox/[^/]*\.parquet"),
     "answers": given_to("answers.csv", tables(*ANSWER), ("labels", "import", "{project}", "{file}")),
     "oracle": given_to("truth.csv", tables("sample_id", "label"), ("answer", "{project}", "--oracle", "{file}")),
 }

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from alfamix_core.acquisition import strategies
-from alfamix_core.project import drops, rounds
+from alfamix_core.project import rounds
+from alfamix_core.project.inbox import deliveries
 from alfamix_core.project.initialise import initialise
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.project import Project
@@ -49,7 +50,7 @@ def queries(
         **rules,
     }
     initialise(store, Project.parse(json.dumps(text), "project"))
-    drops.register(store, file_uri(data))
+    deliveries.register(store, file_uri(data))
     key = ingest.run(store.uri, Holder(run_id="test"))
     names = snapshot.run(store.uri, key, str(out / "snapshot"), str(out / "champion"))
     assert names == [str(shard) for shard in range(shards)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alfamix_core.project import layout, lock, models, objects, planning
+from alfamix_core.project import layout, lock, models, objects, planning, rounds
 from alfamix_core.project.initialise import initialise
 from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.champion import Champion
@@ -16,7 +16,7 @@ from alfamix_core.records.lock import Holder
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
-from alfamix_core.records.round import Counts, Round
+from alfamix_core.records.round import Counts, Outcome, Round
 from alfamix_core.records.stage import Quarantined
 from alfamix_core.storage import open_store
 
@@ -202,3 +202,24 @@ def noon():
 def holder():
     """Make the holder of a run on a cluster: without a process."""
     return lambda run_id: Holder(run_id=run_id)
+
+
+def outcome(**fields):
+    return Outcome(
+        **{"queries": 2, "strategy": "random", "exported_at": datetime(2026, 3, 1, 13, tzinfo=UTC), **fields}
+    )
+
+
+@pytest.fixture
+def export(noon):
+    """Let a run begin, ask the samples named and export; return the round."""
+
+    def export(made, run_id, holder, *asked, at=noon, force=False):
+        record, _ = planning.begin(made.store, holder(run_id), at, force)
+        objects = made.questions(record.number, *asked, at=at)
+        found = outcome(queries=len(asked))
+        exported = rounds.mark_exported(made.store, record.number, run_id, found, at, objects=objects)
+        lock.release(made.store, run_id)
+        return exported
+
+    return export

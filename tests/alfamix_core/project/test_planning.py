@@ -1,7 +1,7 @@
 """When a round starts, and what is frozen in it, whatever people do to the inbox meanwhile."""
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -11,30 +11,10 @@ from alfamix_core.project.inbox.corrections import withdraw
 from alfamix_core.project.ledger.ledger import frozen_ledger
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.round import Counts, Outcome
+from tests.alfamix_core.project.conftest import outcome
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
-
-
-def outcome(**fields):
-    return Outcome(
-        **{"queries": 2, "strategy": "random", "exported_at": datetime(2026, 3, 1, 13, tzinfo=UTC), **fields}
-    )
-
-
-@pytest.fixture
-def export(noon):
-    """Let a run begin, ask the samples named and export; return the round."""
-
-    def export(made, run_id, holder, *asked, at=noon, force=False):
-        record, _ = planning.begin(made.store, holder(run_id), at, force)
-        objects = made.questions(record.number, *asked, at=at)
-        found = outcome(queries=len(asked))
-        exported = rounds.mark_exported(made.store, record.number, run_id, found, at, objects=objects)
-        lock.release(made.store, run_id)
-        return exported
-
-    return export
 
 
 def test_the_name_of_a_dead_run_on_the_lock_is_told_and_taken_off_by_the_next_run_even_if_that_is_idle(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alfamix_core.errors import InputError, MissingObjectError, StorageError
-from alfamix_core.project import rounds
+from alfamix_core.project import planning
 from alfamix_core.project.failures import attempts, read_failures
 from alfamix_core.project.patience import Patience, patience
 from alfamix_core.project.stages import run_stage
@@ -17,7 +17,7 @@ from alfamix_core.telemetry.events import parse
 def planned(made, holder, noon):
     """A round in progress, of the run "run-1"."""
     made.drop("a", "b")
-    return rounds.begin(made.store, holder("run-1"), noon)[0]
+    return planning.begin(made.store, holder("run-1"), noon)[0]
 
 
 @pytest.fixture

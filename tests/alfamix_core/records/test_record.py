@@ -11,7 +11,6 @@ import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
-from alfamix_core.records.segment import Covered, SegmentCard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +31,6 @@ from alfamix_core.records.round import (
     Counts,
     Drift,
     Failure,
-    FrozenInput,
     ManualDecision,
     Outcome,
     Promotion,
@@ -54,7 +52,7 @@ PRESENT = Round(
     state="exported",
     planned_at=NOON,
     seed=5,
-    inputs=(FrozenInput(key="drops/ä/manifest.jsonl", sha256="0" * 64),),
+    versions={"samples": 3, "events": 0},
     settings=BIRDS,
     champion=Champion(round=7, metrics={"accuracy": 0.1}),
     counts=Counts(samples=3, pool=2, train=1),
@@ -86,13 +84,10 @@ EXAMPLES = [
     PRESENT,
     PRESENT.counts,
     PRESENT.outcome,
-    PRESENT.inputs[0],
     PROMOTION,
     ManualDecision(revision=2, kind="rollback", round=1, model="ab", champion_round=3, time=NOON),
     Withdrawn(sample_id="s", reason="keine Einwilligung für 猫", time=NOON),
     Released(sample_id="s", round=3, time=NOON),
-    Covered(key="drops/ä/manifest.jsonl", sha256="0" * 64, size=5),
-    SegmentCard(uri="file:///p", covers=(Covered(key="a", sha256="0", size=0),), tables={"samples": "0"}, rows=1),
     Failure(stage="embed", shard="1", run_id="run", status=2, line="wrong"),
     Quarantined(sample_id="s", uri="file:///a", reason="empty file"),
     StageRun(stage="embed", shard="1", seconds=0.1, rows=3),

@@ -14,7 +14,7 @@ from PIL import Image
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.project import Project, StrategySettings
 from alfamix_core.records.query import ChosenSample
-from alfamix_core.records.round import Counts, FrozenInput, Outcome, Promotion, Round
+from alfamix_core.records.round import Counts, Outcome, Promotion, Round
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 from alfamix_core.reports import project_report, round_report
 from alfamix_core.reports.charts import MapPoint
@@ -43,7 +43,7 @@ def a_round(number: int, classes: tuple[str, ...] = CLASSES, **changes: object) 
         "state": "closed",
         "planned_at": NINE + timedelta(days=number),
         "seed": 17,
-        "inputs": (FrozenInput(key="drops/a/manifest.jsonl", sha256="ab" * 32),),
+        "versions": {"samples": 3, "events": 1},
         "settings": Project(name="pets", classes=classes, budget=4),
         "champion": Champion(round=1),
         "counts": Counts(samples=1234, pool=1100, train=10 * number, test=14),
