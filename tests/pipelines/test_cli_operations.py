@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 
-from alfamix_core.project import objects, rounds
+from alfamix_core.project import objects, planning
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.project import Project
 from alfamix_core.records.stage import Quarantined
@@ -67,7 +67,7 @@ def test_a_person_promotes_and_rolls_back(birds):
 
 
 def test_a_round_that_cannot_finish_is_abandoned_with_a_reason(birds):
-    rounds.begin(open_store(birds.project.as_uri()), Holder(run_id="run-1"), datetime.now(UTC))
+    planning.begin(open_store(birds.project.as_uri()), Holder(run_id="run-1"), datetime.now(UTC))
     for arguments, line in (
         (("--abandon",), "--abandon: needs --reason, in your words"),
         (("--abandon", "--reason", " "), "--abandon: needs --reason, in your words"),
@@ -113,7 +113,7 @@ def test_a_promotion_that_a_killed_run_left_undone_is_applied_although_no_round_
 
 
 def test_a_withdrawal_waits_for_the_run_that_holds_the_project(birds):
-    rounds.begin(open_store(birds.project.as_uri()), Holder(run_id="run-1"), datetime.now(UTC))
+    planning.begin(open_store(birds.project.as_uri()), Holder(run_id="run-1"), datetime.now(UTC))
     (birds.folder / "gone.txt").write_text("a\n")
     result = birds.alfamix("drop", "birds", "gone.txt", "--withdraw")
     assert (result.exit_code, result.stderr.startswith("alfamix: the project is locked by run run-1")) == (2, True)

@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from alfamix_core.errors import InputError, StorageError
-from alfamix_core.project import layout, lock, rounds
+from alfamix_core.project import layout, lock, planning, rounds
 from alfamix_core.project.initialise import initialise
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.manifest import ManifestLine
@@ -39,7 +39,7 @@ class QuickRounds:
             raise error
         run_id = f"run-{uuid.uuid4().hex}"
         now = datetime.now(UTC)
-        record, _ = rounds.begin(self.store, Holder(run_id=run_id), now)
+        record, _ = planning.begin(self.store, Holder(run_id=run_id), now)
         self.runs.append(record)
         if record is not None and self.fail:
             self.fail -= 1
