@@ -5,65 +5,30 @@ kill strikes depends on the machine, and whatever it is, the end must be the sam
 """
 
 import json
-import os
 import random
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from alfamix_core.project.drops import register
 
 from alfamix_core.project import doctor, layout, lock, rounds
+from alfamix_core.project.inbox.deliveries import register
 from alfamix_core.project.initialise import initialise
-from alfamix_core.project.ledger import derive, freeze
+from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, file_uri, open_store, path_of
 from tests.conftest import S3Server
 from tests.e2e.conftest import Command, produced, write_digits
 from tests.e2e.s3_proxy import FAULTS, Proxy
-from tests.e2e.stage_server import STAGES, Account, Request
+from tests.e2e.stage_client import StageServer, stage_server
+from tests.e2e.stage_server import STAGES, Account
 from tests.e2e.test_killed import kill_in
 
-ROOT = Path(__file__).parents[2]
 PIPELINE_KILLS = ("ingest", "train", "embed", "select", "export")
-
-
-class StageServer:
-    """The process that runs rounds, see ``stage_server``."""
-
-    def __init__(self, process: subprocess.Popen[str]):
-        self._process = process
-        self._runs = 0
-
-    def run(self, store: Store, work: Path, answers: str, **fields) -> Account:
-        """Do one run under a name of its own; return what became of it."""
-        self._runs += 1
-        request = Request(store.uri, str(work), f"run-{self._runs}", answers, **fields)
-        self._process.stdin.write(json.dumps(asdict(request)) + "\n")
-        self._process.stdin.flush()
-        return Account(**json.loads(self._process.stdout.readline()))
-
-
-@contextmanager
-def stage_server(environment: dict[str, str]) -> Iterator[StageServer]:
-    """Start the server; its stages see this environment."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.stage_server"],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout.readline() == "ready\n"
-        yield StageServer(process)
-        process.stdin.close()
 
 
 @dataclass(frozen=True)
@@ -103,9 +68,10 @@ def end_of(store: Store) -> End:
         queries[record.number] = [(line["sample_id"], line["rank"], line["suggestion"]) for line in asked]
     times = Counter(sample for asked in queries.values() for sample, _, _ in asked)
     assert max(times.values()) == 1, "a sample is asked once"
-    ledger = derive(store, rounds.read_settings(store), freeze(store), datetime.now(UTC))
-    assert not ledger.quarantined, "no fault of the network is a fault of a sample"
-    assert not ledger.open_queries, "what was asked is answered"
+    with open_ledger(store, rounds.read_settings(store), datetime.now(UTC)) as ledger:
+        assert not ledger.quarantined(), "no fault of the network is a fault of a sample"
+        assert not ledger.open_queries(), "what was asked is answered"
+        labels = ledger.query("select sample_id, label from states").to_pylist()
     held = lock.read(store)
     assert held is not None
     assert not lock.blocked_by(held[0], "", datetime.now(UTC)), "the lock is free"
@@ -114,7 +80,7 @@ def end_of(store: Store) -> End:
     champion = json.loads(store.read(layout.CHAMPION).data)
     return End(
         queries=queries,
-        labels={sample.sample_id: ledger.label(sample) for sample in ledger.ordered()},
+        labels={row["sample_id"]: row["label"] for row in labels},
         models={record.number: record.model for record in records},
         champion=champion["round"],
         metrics={record.number: dict(record.outcome.metrics) for record in records if record.outcome},
@@ -124,7 +90,7 @@ def end_of(store: Store) -> End:
 def check_nothing_is_left(store: Store, calm: Store) -> None:
     """What an undisturbed project has not is why a run stopped, or the doctor names it.
 
-    The names of drops, labels, segments and objects come from digests of what holds uris and times.
+    The names of drops, labels, tables' files and objects come from digests of what holds uris and times.
     """
     found = doctor.examine(store, datetime.now(UTC))
     assert not [finding for finding in found if finding.kind in ("inconsistent", "overdue")]
@@ -155,7 +121,7 @@ class Campaign:
 
     def run(self, **kill) -> Account:
         """Do one run: answer what is open, and work on the round that is due."""
-        account = self.server.run(self.store, self.work, str(self.answers), **kill)
+        account = self.server.run(self.store, self.work, self.answers, **kill)
         if account.killed:
             self.kills[account.killed.split("-")[0]] += 1
         self.failed_runs += account.status != 0
