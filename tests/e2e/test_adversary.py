@@ -422,11 +422,13 @@ def test_no_act_of_an_adversary_sticks_or_misleads_on_a_failing_network(
     store = open_store(f"s3://{s3_server.bucket}/adversary")
     proxy = Proxy(s3_server.endpoint, stall_seconds=3)
     environment = s3_server.environment | {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
-    with proxy.running(), campaign(tmp_path, store, manifest, file_uri(manifest.parent), environment, seed=3) as war:
-        proxy.disturb(0.01, seed=3)
-        long_form(war, capsys, step=4, times=3, kills=20)
-    with capsys.disabled():
-        print(f"{proxy.done.total()} faults in {len(proxy.seen)} requests: {dict(proxy.done)}")
+    try:
+        with proxy.running(), campaign(tmp_path, store, manifest, file_uri(manifest.parent), environment, 3) as war:
+            proxy.disturb(0.01, seed=3)
+            long_form(war, capsys, step=4, times=3, kills=20)
+    finally:
+        with capsys.disabled():
+            print(f"{proxy.done.total()} faults in {len(proxy.seen)} requests: {dict(proxy.done)}")
     assert proxy.done.total() >= 100
     assert set(proxy.done) == set(FAULTS)
 
