@@ -35,7 +35,8 @@ class Plan:
         last: the newest round and its tag, if there is one.
         counts: the samples; those of the round when it is resumed.
         open_rounds: the rounds that have an open question.
-        versions: of the ledger's tables, to be frozen.
+        versions: versions of the ledger's tables, to be frozen.
+        ledger: identity of that ledger.
     """
 
     decision: Literal["resume", "plan", "idle"]
@@ -45,6 +46,7 @@ class Plan:
     counts: Counts
     open_rounds: frozenset[int] = frozenset()
     versions: Mapping[str, int] | None = None
+    ledger: str = ""
 
     @property
     def number(self) -> int:
@@ -178,7 +180,7 @@ def _nothing_new(store: Store, project: Project, last: tuple[Round, str] | None,
     if load.look(store, project, tables):
         return ""
     versions = tables.covered()
-    if any(versions.get(name) != last[0].versions.get(name) for name in _QUIET):
+    if tables.identity != last[0].ledger or any(versions.get(name) != last[0].versions.get(name) for name in _QUIET):
         return ""
     return _too_little(last[0], project, 0, 0)
 
@@ -215,7 +217,7 @@ def _judge(store: Store, ledger: Ledger, last: tuple[Round, str] | None, force: 
         advice = stopping.advise(project, list(rounds.read_all(store)), counts)
         due, text = (due, text) if advice.worth_it else (False, advice.text)
     decision: Literal["plan", "idle"] = "plan" if due else "idle"
-    return Plan(decision, text, project, last, counts, ledger.open_rounds(), ledger.versions)
+    return Plan(decision, text, project, last, counts, ledger.open_rounds(), ledger.versions, ledger.tables.identity)
 
 
 def _is_due(ledger: Ledger, earlier: Round | None, force: bool) -> tuple[bool, str]:
@@ -224,9 +226,10 @@ def _is_due(ledger: Ledger, earlier: Round | None, force: bool) -> tuple[bool, s
     if force:
         return True, "a round was asked for"
     settings = ledger.settings.round
-    samples, labels = ledger.new_samples(earlier.versions), ledger.touched(earlier.versions)
+    since = ledger.since(earlier)
+    samples, labels = ledger.new_samples(since), ledger.touched(since)
     if labels >= settings.min_new_labels:  # at most so many are new, which is cheaper to see than how many are
-        labels = ledger.new_labels(earlier.versions)
+        labels = ledger.new_labels(since)
     for count, needed, what in (
         (labels, settings.min_new_labels, "new labels"),
         (samples, settings.min_new_samples, "new samples"),
@@ -272,7 +275,7 @@ def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime)
         "number": plan.number,
         "planned_at": now.isoformat(),
         "settings": plan.project.model_dump(mode="json"),
-        "versions": versions,
+        "ledger": [plan.ledger, versions],
         "champion": serving.model,
     }
     return Round(
@@ -284,6 +287,7 @@ def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime)
         planned_at=now,
         seed=seed_of(plan.project.seed, plan.number),
         versions=versions,
+        ledger=plan.ledger,
         settings=plan.project,
         champion=serving,
         counts=plan.counts,

@@ -119,7 +119,7 @@ def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datet
     for split in ("train", "val", "test", "audit"):
         board.set(m.SAMPLES, getattr(counts, split), state="labelled", split=split)
     earlier = rounds.before(store, known.newest.number + 1) if known.newest else None
-    keys = ledger.new_drops(earlier.versions if earlier else {})
+    keys = ledger.new_drops(ledger.since(earlier))
     waiting = [time for key in keys if (time := store.modified(key)) is not None]
     board.set(m.WAITING_DROPS, len(waiting))
     board.set(m.OLDEST_WAITING_DROP, max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0)

@@ -123,6 +123,9 @@ class Round(Record):
     planned_at: AwareDatetime
     seed: int = Field(description="of this round's randomness, from the project's seed and the number")
     versions: dict[str, int] = Field(description="version of each table of the ledger that it reads, by name")
+    ledger: str = Field(
+        "", description="identity of the ledger with these versions; one that was made again has another"
+    )
     settings: Project
     champion: Champion = Field(description="as it was when the round was planned: what a warm start begins from")
     counts: Counts

@@ -37,7 +37,7 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     (folder / snapshot.ROUND_FILE).write_bytes(record.document())
     (folder / snapshot.PROJECT_URI_FILE).write_text(store.uri, "utf-8")
     with frozen_ledger(store, record) as ledger:
-        pool = ledger.pool(earlier.versions if earlier else {}, on_map=_SLICE)
+        pool = ledger.pool(ledger.since(earlier), on_map=_SLICE)
         rows = snapshot.write_batches(folder / snapshot.POOL_FILE, snapshot.POOL, pool)
         rows += snapshot.write_batches(folder / snapshot.LABELLED_FILE, snapshot.LABELLED, ledger.labelled())
         reserve = ledger.reserve(record.settings.seed, record.settings.audit.per_round)

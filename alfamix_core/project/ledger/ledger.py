@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from alfamix_core.errors import InputError
+from alfamix_core.project import layout
 from alfamix_core.project.ledger import load
 from alfamix_core.project.ledger.load import KnownFile, Load, News
 from alfamix_core.project.ledger.queries import connect, register, scratch
@@ -249,6 +250,16 @@ class Ledger:
         if self.coming is not None and self.coming.rows:
             self.tables = load.commit(self._con, store, self.tables, self.coming)
 
+    def since(self, earlier: Round | None) -> Mapping[str, int]:
+        """Return the versions that a round froze, as a point of comparison.
+
+        Empty, so that everything is new, without a round, and where the ledger was made again or restored since.
+        """
+        if earlier is None or earlier.ledger != self.tables.identity:
+            return {}
+        now = self.versions
+        return earlier.versions if all(now[name] >= was for name, was in earlier.versions.items()) else {}
+
     @property
     def versions(self) -> dict[str, int]:
         """The version of each table."""
@@ -324,7 +335,13 @@ def loaded_ledger(settings: Project, now: datetime, tables: Tables) -> Iterator[
 @contextmanager
 def frozen_ledger(store: Store, record: Round) -> Iterator[Ledger]:
     """Open the ledger that a round has frozen."""
-    with loaded_ledger(record.settings, record.planned_at, open_tables(store, record.versions)) as ledger:
+    tables = open_tables(store, record.versions)
+    if tables.identity != record.ledger:
+        raise InputError(
+            f"round {record.number} froze another ledger than {layout.LEDGER} holds now; put that one back, or give "
+            "the round up: alfamix round --abandon"
+        )
+    with loaded_ledger(record.settings, record.planned_at, tables) as ledger:
         yield ledger
 
 

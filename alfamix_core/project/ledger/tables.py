@@ -51,6 +51,12 @@ class Tables:
         """The version of each table that exists."""
         return {name: handle.version() for name, handle in self.handles.items()}
 
+    @property
+    def identity(self) -> str:
+        """What tells this ledger from one that was made in its place; empty before the first load."""
+        handle = self.handles.get("inbox")
+        return "" if handle is None else str(handle.metadata().id)
+
     def dataset(self, name: str) -> ds.Dataset:
         """Return a table's rows, which are read when they are asked for; an empty one where there is no table."""
         handle = self.handles.get(name)
