@@ -1,6 +1,7 @@
 """When a round starts, and what is frozen in it, whatever people do to the inbox meanwhile."""
 
 import os
+import shutil
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from alfamix_core.project.inbox.corrections import withdraw
 from alfamix_core.project.ledger.ledger import frozen_ledger
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.round import Counts, Outcome
+from alfamix_core.storage import path_of
 from tests.alfamix_core.project.conftest import outcome
 
 HOUR = timedelta(hours=1)
@@ -410,3 +412,30 @@ def test_a_project_of_the_old_layout_is_refused_with_one_line(made_anywhere, hol
             f"{made.store.uri} has the layout of an earlier version, which is not read any more: it has {named}; make "
             "a new project with `alfamix init`, and deliver its samples and labels there"
         )
+
+
+def test_a_ledger_that_was_made_again_is_loaded_and_no_point_of_comparison(made, holder, noon, export):
+    """Its versions start at zero: compared by number alone, nothing would be new for a long time."""
+    made.drop("a", "b", "c", "d")
+    for number in range(3):
+        made.label(f"l{number}", **{"bcd"[number]: "cat"})
+        made.load()
+    export(made, "run-1", holder)
+    shutil.rmtree(path_of(made.store.uri) / "ledger")
+    made.drop("new", "e")
+    again, plan = planning.begin(made.store, holder("run-2"), noon + HOUR)
+    assert again.counts.samples == 4
+    assert plan.text == "3 new labels since round 1"
+    assert (again.counts.train, again.versions["samples"]) == (3, 1)
+
+
+def test_an_unfinished_round_does_not_read_a_ledger_that_was_made_again(made, holder, noon):
+    made.drop("a", "b", "c")
+    record, _ = planning.begin(made.store, holder("run-1"), noon)
+    shutil.rmtree(path_of(made.store.uri) / "ledger")
+    made.load(noon + 48 * HOUR)
+    with (
+        pytest.raises(InputError, match=r"^round 1 froze another ledger than ledger/ holds now; put that one back, or"),
+        frozen_ledger(made.store, record),
+    ):
+        raise AssertionError("not reached")
