@@ -510,6 +510,20 @@ QUEUE = [
         [
             Panel("Drops that no round has seen", [(of("data_waiting_drops"), "drops")]),
             Panel(
+                "Files and lines that cannot be used",
+                [(of("data_set_aside"), "set aside")],
+                limit="AlfamixDataSetAside",
+                about="`alfamix doctor` names file, line and reason. Rounds go ahead without them.",
+            ),
+            Panel(
+                "Loaded files that were changed or deleted",
+                [
+                    (of("data_vanished_lines"), "lines that are gone"),
+                    (of("data_deleted_files"), "files that are gone"),
+                ],
+                about="What they said still counts. `alfamix doctor` names the files.",
+            ),
+            Panel(
                 "Trigger",
                 [
                     (f"increase({selected('alfamix_trigger_events_total')}[1h])", "events, {{source}}"),

