@@ -163,12 +163,15 @@ def test_a_bad_line_of_a_manifest_is_refused_with_its_number(birds, refused, lin
 
 
 @pytest.mark.parametrize(("line", "message"), LINES)
-@pytest.mark.parametrize("command", [("round",), ("round", "--plan")])
-def test_a_bad_line_put_into_the_project_by_hand_stops_the_round_before_it_begins(
-    birds, refused, line, message, command
-):
+def test_a_file_with_a_bad_line_is_set_aside_with_that_line_and_rounds_go_ahead(birds, line, message):
     birds.put("drops/by-hand/manifest.jsonl", {"uri": "ok.png"}, line)
-    assert refused(command[0], "birds", *command[1:]) == f"drops/by-hand/manifest.jsonl line 2: {message}"
+    assert json.loads(birds.run("round", "birds", "--plan", "--json"))["decision"] == "plan"
+    message = message.replace("there are none", f"{birds.project.as_uri()}/files")
+    assert set_aside(birds) == [f"drops/by-hand/manifest.jsonl line 2: {message}"]
+
+
+def set_aside(birds):
+    return json.loads(birds.run("status", "birds", "--json"))["set_aside"]
 
 
 def test_an_id_may_not_name_two_uris(birds, refused):
@@ -180,13 +183,13 @@ def test_an_id_may_not_name_two_uris(birds, refused):
     )
 
 
-def test_an_id_may_not_name_two_uris_across_drops(birds, refused):
+def test_an_id_may_not_name_two_uris_across_drops(birds):
     birds.put("drops/second/manifest.jsonl", {"uri": "other.png", "id": "a"})
     drops = (birds.project / "drops").as_uri()
-    assert refused("round", "birds") == (
-        f'drops/second/manifest.jsonl line 1: id "a" is already the sample {drops}/first/a.png; '
-        f"it cannot be {drops}/second/other.png as well"
-    )
+    assert set_aside(birds) == [
+        f'drops/second/manifest.jsonl line 1: id "a" is already the sample {drops}/first/a.png of '
+        f"drops/first/manifest.jsonl; it cannot be {drops}/second/other.png as well"
+    ]
 
 
 def test_an_empty_drop_is_refused(birds, refused):
@@ -233,10 +236,9 @@ EVENT |= {"time": "2026-03-01T12:00:00Z"}
         ({"label": None}, 'kind "label" needs a label'),
     ],
 )
-@pytest.mark.parametrize("command", [("round",), ("round", "--plan"), ("status",)])
-def test_a_bad_label_event_is_refused_with_its_line(birds, refused, fields, message, command):
+def test_a_file_with_a_bad_label_event_is_set_aside_with_its_line(birds, fields, message):
     birds.put("labels/by-hand.jsonl", EVENT, EVENT | {"event_id": "f"} | fields)
-    assert refused(command[0], "birds", *command[1:]) == f"labels/by-hand.jsonl line 2: {message}"
+    assert set_aside(birds) == [f"labels/by-hand.jsonl line 2: {message}"]
 
 
 @pytest.mark.parametrize(

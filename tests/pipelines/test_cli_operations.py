@@ -1,6 +1,7 @@
 """promote, rollback, doctor, clean, and withdrawals: what the commands say and how they end."""
 
 import json
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from alfamix_core.project import objects, planning
@@ -20,15 +21,15 @@ def test_a_healthy_project_is_well_and_a_damaged_one_has_findings_and_status_1(b
     birds.put("labels/bad.jsonl", "?")
     result = birds.alfamix("doctor", "birds")
     assert (result.exit_code, result.stderr) == (1, "")
-    assert result.stdout.startswith("inconsistent: labels/bad.jsonl labels/bad.jsonl line 1: is not JSON")
+    assert result.stdout.startswith("waiting: labels/bad.jsonl is set aside: labels/bad.jsonl line 1: is not JSON")
     result = birds.alfamix("doctor", "birds", "--json")
-    assert (result.exit_code, [each["kind"] for each in json.loads(result.stdout)]) == (1, ["inconsistent"])
+    assert (result.exit_code, [each["kind"] for each in json.loads(result.stdout)]) == (1, ["waiting"])
 
 
 def test_a_sample_that_was_repaired_is_released(birds):
     birds.files("x.png")
     birds.run("drop", "birds", "new")
-    key = next(birds.project.glob("drops/*/files/*")).stem
+    key = next(birds.project.glob("files/*")).name[:16]
     birds.commit(1, quarantine=[Quarantined(sample_id=key, uri="x", reason="?")])
     assert json.loads(birds.run("status", "birds", "--json"))["counts"]["quarantined"] == 1
     result = birds.alfamix("doctor", "birds", "--release", "--sample", "z")
@@ -55,7 +56,7 @@ def test_withdrawn_samples_are_counted_in_the_status(birds):
 
 def test_a_person_promotes_and_rolls_back(birds):
     for number in (1, 2):
-        made = Made(open_store(birds.project.as_uri()))
+        made = Made(open_store(birds.project.as_uri()), ExitStack())
         trained(made, number, promoted=False)
     assert birds.run("promote", "birds", "--round", 1) == "the model of round 1 is the champion\n"
     said = birds.run("promote", "birds", "--round", 2, "--reason", "it sees at night")
@@ -105,7 +106,7 @@ def test_the_pages_of_the_rounds_are_written_beside_the_projects_and_a_cleaned_o
 
 def test_a_promotion_that_a_killed_run_left_undone_is_applied_although_no_round_is_due(birds):
     birds.configure(round={"min_new_samples": 100, "min_new_labels": 100})
-    trained(Made(open_store(birds.project.as_uri())), 1)
+    trained(Made(open_store(birds.project.as_uri()), ExitStack()), 1)
     assert birds.alfamix("doctor", "birds").stdout.startswith("overdue: rounds/000001/round.json its promotion is not")
     assert birds.run("round", "birds").startswith("no round: since round 1 there are 0 new labels")
     assert json.loads((birds.project / "champion.json").read_text())["round"] == 1

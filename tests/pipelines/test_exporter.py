@@ -83,7 +83,7 @@ def test_a_project_that_cannot_be_read_is_down_and_the_others_go_on(birds, tmp_p
     assert f'alfamix_exporter_project_up{{project_uri="{birds.uri}"}} 1.0' in text
     assert 'alfamix_data_samples{project="birds",split="",state="pool"} 3.0' in text
     assert capsys.readouterr().out.count('"warning"') == 1
-    birds.create("labels/bad.jsonl", b"{\n")
+    birds.create("champion.json", b"{\n")
     exporter.read_all()
     text = exporter.exposition().decode()
     assert f'alfamix_exporter_project_up{{project_uri="{birds.uri}"}} 0.0' in text

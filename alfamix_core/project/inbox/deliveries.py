@@ -89,9 +89,10 @@ def register(
         source = _read_source(project, source_uri, labelled, folder)
         if not source.rows:
             raise InputError(f"{source_uri} has nothing to register: no sample in it")
-        if not source.refer:
-            source = _named_by_content(store, source, root, folder)
         with open_ledger(store, project, datetime.now(UTC)) as ledger:
+            if not source.refer:
+                _check(ledger, source, source_uri)  # in the words of the delivery, before its files have other names
+                source = _named_by_content(store, source, root, folder)
             _check(ledger, source, source_uri)
             fresh = _fresh(ledger, source)
         manifest, digest, count = _write_manifest(fresh, (test_share, val_share), folder)

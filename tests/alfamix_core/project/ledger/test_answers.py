@@ -57,6 +57,6 @@ def test_an_answer_from_the_future_or_before_all_calendars_is_no_fault(made, noo
     made.drop("a", "x", "y")
     line = made.event("e1", "x", "cat").json_line()
     made.store.create("labels/1.jsonl", line.replace(b"2026-03-01T12:00:00Z", b"0001-01-01T00:00:00+14:00"))
-    assert account(made.ledger()).kinds == {"label": 1}
+    assert account(made.ledger()).kinds == {}, "a moment that UTC cannot hold sets its file aside"
     made.events("2", made.event("e2", "y", "dog", time=noon + timedelta(days=900)))
     assert account(made.ledger()).newest == noon
