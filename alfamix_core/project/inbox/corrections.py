@@ -33,18 +33,18 @@ def withdraw(store: Store, lines: Iterable[str], reason: str, now: datetime, whe
     if not texts:
         raise InputError(f"{where} names no sample")
     project = rounds.read_settings(store)
+    with open_ledger(store, project, now) as ledger:
+        ids, before = ledger.ids_of([text for _, text in texts]), ledger.withdrawn()
+    for number, text in texts:
+        if text not in ids:
+            raise InputError(f'{where} line {number}: "{text}" is neither the id nor the uri of a sample')
+    keys = sorted(set(ids.values()) - before)
+    if not keys:
+        return "", 0
+    data = b"".join(Withdrawn(sample_id=key, reason=reason, time=now).json_line() for key in keys)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", where.rsplit("/", 1)[-1]).strip("-").lower()[:60] or "list"
+    batch = f"{slug}-{hashlib.sha256(data).hexdigest()[:8]}"
     with rounds.holding(store, "withdraw", now):
-        with open_ledger(store, project, now) as ledger:
-            ids, before = ledger.ids_of([text for _, text in texts]), ledger.withdrawn()
-        for number, text in texts:
-            if text not in ids:
-                raise InputError(f'{where} line {number}: "{text}" is neither the id nor the uri of a sample')
-        keys = sorted(set(ids.values()) - before)
-        if not keys:
-            return "", 0
-        data = b"".join(Withdrawn(sample_id=key, reason=reason, time=now).json_line() for key in keys)
-        slug = re.sub(r"[^A-Za-z0-9]+", "-", where.rsplit("/", 1)[-1]).strip("-").lower()[:60] or "list"
-        batch = f"{slug}-{hashlib.sha256(data).hexdigest()[:8]}"
         store.create_same(layout.withdrawn(batch), data)
     return batch, len(keys)
 

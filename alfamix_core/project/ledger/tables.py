@@ -34,6 +34,7 @@ _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": f"interval {KEPT.days} days",
 }
+_READING = ("Python exception", "reading the stream")  # DuckDB's words for an error of what it reads
 _LONGEST = 500  # letters of a foreign message
 _STREAM = re.compile(r"reading the stream registered as '(\w+?)(?:_table)?' failed: (.*?)\.? Detail: ")  # of DuckDB
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in messages of the Delta Lake library
