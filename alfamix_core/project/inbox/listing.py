@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from alfamix_core.project import layout
-from alfamix_core.storage import Entry, Store
+from alfamix_core.storage import Entry, LinkError, Store
 
 Kind = Literal["samples", "events", "withdrawn", "released"]
 
@@ -50,7 +51,15 @@ def _manifests(store: Store) -> Iterator[InboxFile]:
     """Look for each drop's manifest, whose folder may hold any number of pictures."""
     keys = [f"{layout.DROPS}{name}/{layout.MANIFEST_FILE}" for name in store.folders(layout.DROPS)]
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        yield from (_file(entry, "samples") for entry in pool.map(store.entry, keys) if entry is not None)
+        yield from (_file(entry, "samples") for entry in pool.map(partial(_entry, store), keys) if entry is not None)
+
+
+def _entry(store: Store, key: str) -> Entry | None:
+    """Return a manifest as it is listed; one that is a symbolic link is set aside when it is read."""
+    try:
+        return store.entry(key)
+    except LinkError:
+        return Entry(key, 0, "link")
 
 
 def _file(entry: Entry, kind: Kind) -> InboxFile:

@@ -26,7 +26,7 @@ from alfamix_core.records.manifest import ID_PATTERN, ManifestLine, sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import MAX_LINE, read_lines
 from alfamix_core.records.tables import CORRECTIONS, EVENTS, SAMPLES
-from alfamix_core.storage import Store, normalise_folder_uri
+from alfamix_core.storage import LinkError, Store, normalise_folder_uri
 
 BLOCK = 65_536  # rows that are Python objects at a time
 _BLOCK_BYTES = 8 * 2**20  # read at a time where columns are read
@@ -80,7 +80,10 @@ def read(store: Store, project: Project, file: InboxFile, folder: Path) -> Readi
         ObjectChangedError: it was replaced while it was read.
     """
     raw, table = folder / "raw.jsonl", _TABLES[file.kind]
-    store.fetch(file.key, raw)
+    try:
+        store.fetch(file.key, raw)
+    except LinkError as error:
+        return Reading(table, None, "", file.size, " ".join(str(error).split()))
     with raw.open("rb") as stream:
         sha256, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
     path = folder / "rows.parquet"

@@ -35,6 +35,7 @@ _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": f"interval {KEPT.days} days",
 }
 _READING = ("Python exception", "reading the stream")  # DuckDB's words for an error of what it reads
+_RECENT = 8  # commits of the table inbox that are looked at before all are
 _LONGEST = 500  # letters of a foreign message
 _STREAM = re.compile(r"reading the stream registered as '(\w+?)(?:_table)?' failed: (.*?)\.? Detail: ")  # of DuckDB
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in messages of the Delta Lake library
@@ -73,7 +74,9 @@ class Tables:
         if handle is None:
             return {}
         with explained("inbox"):
-            for commit in handle.history():
+            # compacting leaves commits of its own, a few at most between two loads
+            commits = (commit for most in (_RECENT, None) for commit in handle.history(most))
+            for commit in commits:
                 if _LOAD in commit:
                     versions: dict[str, int] = json.loads(commit[_LOAD])
                     return {**versions, "inbox": handle.version()}
@@ -107,7 +110,15 @@ def open_tables(store: Store, versions: Mapping[str, int] | None = None, names: 
 
     wanted = [name for name in SCHEMAS if name in (versions or SCHEMAS) and name in (names or SCHEMAS)]
     with ThreadPoolExecutor(len(SCHEMAS)) as pool:
-        return Tables({name: handle for name, handle in pool.map(one, wanted) if handle is not None})
+        tables = Tables({name: handle for name, handle in pool.map(one, wanted) if handle is not None})
+    if not versions and not names:
+        for name, version in tables.covered().items():
+            if tables.versions.get(name, -1) < version:
+                raise InputError(
+                    f"{layout.table(name)} is gone, or older than the last load; put it back, since what it said "
+                    "would be missing"
+                )
+    return tables
 
 
 def create_missing(store: Store, tables: Tables) -> Tables:

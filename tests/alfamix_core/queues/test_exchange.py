@@ -125,9 +125,11 @@ def test_every_kind_annotator_time_and_round_may_be_said(ledger):
     assert events[0].time == NOON
 
 
-def test_the_batch_is_named_by_the_content_alone(ledger):
+def test_two_annotators_who_agree_on_everything_bring_two_batches(ledger):
     text = "sample_id,label\na,cat\n"
-    assert read(ledger, text, "ann")[0] == read(ledger, text, "bob")[0]
+    (anns, (his,)), (bobs, (hers,)) = read(ledger, text, "ann"), read(ledger, text, "bob")
+    assert (anns, his.event_id) != (bobs, hers.event_id)
+    assert read(ledger, text, "ann")[0] == anns, "importing a file twice is importing it once"
     assert read(ledger, text)[0] != read(ledger, text + "b,cat\n")[0]
 
 

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from alfamix_core.project import planning
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.storage import path_of
 
@@ -46,3 +49,16 @@ def test_names_that_cannot_be_keys_are_listed_apart(place):
 
 def test_an_empty_project_has_an_empty_inbox(store):
     assert list_inbox(store).files == ()
+
+
+@pytest.mark.parametrize("key", ["labels/link.jsonl", "drops/x/manifest.jsonl"])
+def test_a_symbolic_link_in_the_inbox_is_set_aside_and_rounds_go_ahead(made, holder, noon, key):
+    made.drop("a", "b")
+    link = path_of(made.store.uri) / key
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to("/etc/passwd")
+    record, _ = planning.begin(made.store, holder("run-1"), noon)
+    assert record.counts.samples == 1
+    ((named, line, reason),) = made.ledger(noon).set_aside()
+    assert (named, line) == (key, 0)
+    assert "link" in reason

@@ -1,5 +1,6 @@
 """The tables on disk: their versions, who may append, and what a reader is told when they are not what they were."""
 
+import shutil
 from datetime import timedelta
 
 import pyarrow as pa
@@ -111,3 +112,13 @@ def test_a_server_that_does_not_answer_is_no_fault_of_the_table(s3_server, monke
 def test_every_table_says_when_its_rows_came():
     assert all("load" in schema.names for schema in SCHEMAS.values())
     assert list(SCHEMAS)[-1] == "inbox", "a file counts as read only when its rows are there"
+
+
+@pytest.mark.parametrize("name", ["events", "samples", "questions"])
+def test_a_table_that_is_gone_is_not_taken_for_an_empty_one(made, noon, name):
+    made.drop("a", "x", "y")
+    made.label("1", x="cat")
+    made.load(noon)
+    shutil.rmtree(path_of(made.store.uri) / "ledger" / name)
+    with pytest.raises(InputError, match=rf"^ledger/{name} is gone, or older than the last load; put it back"):
+        open_tables(made.store)
