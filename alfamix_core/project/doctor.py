@@ -143,9 +143,11 @@ def _difference(found: Difference) -> Finding:
         "missing": f"{rows}{where} are missing: another program has removed them",
         "twice": f"{rows} stand there twice: another program has written to the table",
     }[found.kind]
-    return Finding(
-        "inconsistent", key, what, "restore ledger/ from a backup, or delete it: the next round loads it again"
+    remedy = (
+        "restore ledger/ from a backup; without one delete it: the next round loads what the inbox still holds, and what "
+        "was deleted or changed there is lost"
     )
+    return Finding("inconsistent", key, what, remedy)
 
 
 def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterator[Finding]:
