@@ -144,8 +144,8 @@ def _difference(found: Difference) -> Finding:
         "twice": f"{rows} stand there twice: another program has written to the table",
     }[found.kind]
     remedy = (
-        "restore ledger/ from a backup; without one delete it: the next round loads what the inbox still holds, and what "
-        "was deleted or changed there is lost"
+        "restore ledger/ from a backup; without one delete it: the next round loads what the inbox still holds, and "
+        "what was deleted or changed there is lost"
     )
     return Finding("inconsistent", key, what, remedy)
 

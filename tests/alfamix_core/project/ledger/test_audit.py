@@ -88,7 +88,7 @@ def test_a_table_that_another_program_has_changed_is_found_and_named(loaded, noo
     assert expected in found(loaded, noon)
     told = [each for each in doctor.examine(loaded.store, noon, deep=True) if each.kind == "inconsistent"]
     assert (f"ledger/{name}", True) in [(each.key, repr(expected[3]) in each.what) for each in told]
-    assert all(each.do.startswith("restore ledger/ from a backup, or delete it") for each in told)
+    assert all(each.do.startswith("restore ledger/ from a backup; without one delete it") for each in told)
 
 
 def test_a_forged_label_changes_nothing_unnoticed_and_a_deleted_ledger_is_loaded_again(loaded, noon):
