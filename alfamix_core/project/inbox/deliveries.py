@@ -91,9 +91,10 @@ def register(
             raise InputError(f"{source_uri} has nothing to register: no sample in it")
         with open_ledger(store, project, datetime.now(UTC)) as ledger:
             if not source.refer:
-                _check(ledger, source, source_uri)  # in the words of the delivery, before its files have other names
+                _check_itself(ledger, source, source_uri)  # in the delivery's words, before its files have other names
                 source = _named_by_content(store, source, root, folder)
-            _check(ledger, source, source_uri)
+            _check_itself(ledger, source, source_uri)
+            _check_known(ledger, source, source_uri)
             fresh = _fresh(ledger, source)
         manifest, digest, count = _write_manifest(fresh, (test_share, val_share), folder)
         done = Registered(name, count, source.rows - count, "referred to in place" if source.refer else "copied")
@@ -208,8 +209,8 @@ def _named_by_content(store: Store, source: _Source, root: str, folder: Path) ->
     return _Source(path, source.rows, False, files)
 
 
-def _check(ledger: Ledger, source: _Source, source_uri: str) -> None:
-    """Refuse a delivery that contradicts itself or the project.
+def _check_itself(ledger: Ledger, source: _Source, source_uri: str) -> None:
+    """Refuse a delivery that contradicts itself.
 
     Raises:
         InputError: an id has two uris, or a sample two labels.
@@ -238,6 +239,15 @@ def _check(ledger: Ledger, source: _Source, source_uri: str) -> None:
             f"{source_uri} line {row['line']}: {row['uri']} has the label {row['label']!r}, and {row['first_label']!r} "
             "on an earlier line"
         )
+
+
+def _check_known(ledger: Ledger, source: _Source, source_uri: str) -> None:
+    """Refuse a delivery that contradicts the project.
+
+    Raises:
+        InputError: the project has an id with another uri.
+    """
+    where, rows = source_uri.rsplit("/", 1)[-1], ds.dataset(source.path)
     for row in ledger.query(
         """select delivery.line, sample_id, delivery.uri, samples.uri as known
         from delivery join samples using (sample_id) where delivery.uri <> samples.uri order by line limit 1""",
