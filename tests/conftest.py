@@ -18,6 +18,13 @@ import pytest
 from alfamix_core.learning.threads import WAITING
 from alfamix_core.storage import Store, open_store
 
+with contextlib.suppress(ImportError):  # a machine with a GPU may lack it
+    from hypothesis import settings
+
+    # a busy machine is slow, which is no fault of the code
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
+
 os.environ.update(WAITING | os.environ)  # before torch
 
 _START_SECONDS = 60
