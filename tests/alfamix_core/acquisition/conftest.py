@@ -13,6 +13,9 @@ from tests.alfamix_core.acquisition import stand_in, without_hypothesis
 
 if importlib.util.find_spec("hypothesis") is None:
     without_hypothesis.install()
+if not torch.cuda.is_available():
+    # torch asks which devices there are at the first backward pass of a process, and never again
+    stand_in.device()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
