@@ -206,7 +206,7 @@ def explained(name: str = "") -> Iterator[None]:
     except (DeltaError, pa.ArrowException, OSError, duckdb.Error) as error:
         line = _one_line(error)
         if isinstance(error, duckdb.Error):
-            if "Python exception" not in line:
+            if not any(words in line for words in _READING):
                 raise  # a query of ours is wrong
             if stream := _STREAM.search(line):
                 where, line = layout.table(stream[1]), stream[2]
