@@ -108,7 +108,7 @@ def choose(
     short_by = budget - len(queries)
     if not short_by:
         return Choice(queries, 0, "")
-    reasons = [f"the budget is {budget}, samples at hand: {allowed}"]
+    reasons = [f"the budget is {budget}, available samples: {allowed}"]
     if allowed < len(scores):
         reasons.append(f"in excluded groups: {len(scores) - allowed}")
     reasons += [f"refused ({words}): {count}" for words, count in refused.items() if count]

@@ -228,7 +228,7 @@ def _is_due(ledger: Ledger, earlier: Round | None, force: bool) -> tuple[bool, s
     settings = ledger.settings.round
     since = ledger.since(earlier)
     samples, labels = ledger.new_samples(since), ledger.touched(since)
-    if labels >= settings.min_new_labels:  # at most so many are new, which is cheaper to see than how many are
+    if labels >= settings.min_new_labels:  # an upper bound, which is cheaper than the number itself
         labels = ledger.new_labels(since)
     for count, needed, what in (
         (labels, settings.min_new_labels, "new labels"),

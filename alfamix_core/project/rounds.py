@@ -163,7 +163,7 @@ def mark_exported(
         LockedError: the run no longer holds the project.
         ObjectChangedError: another run took the round over at this very moment.
     """
-    record, tag = read(store, number)  # before the lock is looked at: whoever takes it over changes the tag
+    record, tag = read(store, number)  # before the look at the lock, since a take-over changes the tag
     if record.is_committed:
         return record
     held = lock.require(store, run_id, now)

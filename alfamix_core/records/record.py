@@ -15,7 +15,7 @@ from alfamix_core.errors import InputError
 MAX_LINE = 2**20
 """The bytes that a line of a JSON Lines file may have, its end included."""
 
-_BLOCK_BYTES = 2**15  # lines are parsed together until they have so many bytes; more is slower, by the caches
+_BLOCK_BYTES = 2**15  # of lines that are parsed together; larger blocks leave the caches and are slower
 
 
 class Record(BaseModel):

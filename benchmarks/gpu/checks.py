@@ -91,7 +91,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="The tests of acquisition on one device.")
     parser.add_argument("--device", default="cuda", help="cuda or cpu (default cuda)")
     parser.add_argument("--share", default="0/1", help="I/N: every N-th test, from the I-th")
-    parser.add_argument("--seconds", type=float, default=150, help="no test begins after so many (default 150)")
+    parser.add_argument("--seconds", type=float, default=150, help="time after which no test begins (default 150)")
     parser.add_argument("--to", type=Path, required=True, help="where outcomes are written")
     parser.add_argument("paths", nargs="*", default=[TESTS], help="what is tested (default: all of acquisition)")
     options = parser.parse_args()

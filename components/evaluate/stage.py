@@ -30,7 +30,7 @@ from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _SPLITS: tuple[Literal["test", "audit"], ...] = ("test", "audit")
 MANY_CLASSES = 100
-"""From so many classes on Kubeflow gets no confusion matrix: it grows with their square, inside the API's database."""
+"""Number of classes from which Kubeflow gets no confusion matrix: it grows with their square, in the API's database."""
 _CALIBRATION = "val"  # labels that neither train the weights nor judge the model
 _NEVER = 1e4  # below every other logit, and still finite
 

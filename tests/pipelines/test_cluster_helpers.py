@@ -1,4 +1,4 @@
-"""What `make e2e-cluster` does its work with, against servers of this machine: no cluster was at hand."""
+"""What `make e2e-cluster` does its work with, against servers of this machine: no cluster was available."""
 
 import json
 import threading

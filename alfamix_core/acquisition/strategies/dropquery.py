@@ -32,7 +32,7 @@ NEEDS_LABELS = False
 USES_HEAD = True
 
 _ENOUGH = 25
-"""With so many times the batch of candidates, samples that fewer passes flip are none."""
+"""Multiple of the batch: with at least that many candidates, samples that fewer passes flip are left out."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def test_a_budget_above_the_pool_takes_the_pool_and_says_what_is_missing(scores)
     choice = choose(scores(0.1, 0.9), 5)
     assert positions(choice) == [10, 0]
     assert choice.short_by == 3
-    assert choice.reason == "the budget is 5, samples at hand: 2"
+    assert choice.reason == "the budget is 5, available samples: 2"
 
 
 def test_a_budget_of_nothing_asks_nothing(scores):
@@ -67,7 +67,7 @@ def test_what_constraints_refuse_is_missing_and_said(device, scores):
     choice = choose(rows, 3, constraints=[AtMost(codes, 1, "group")])
     assert positions(choice) == [0, 20]
     assert choice.short_by == 1
-    assert choice.reason == "the budget is 3, samples at hand: 3; refused (at most 1 of a group): 1"
+    assert choice.reason == "the budget is 3, available samples: 3; refused (at most 1 of a group): 1"
 
 
 def test_targets_limit_the_classes_they_name(device, scores):
@@ -97,7 +97,7 @@ def test_excluded_groups_leave_before_the_cut(device, scores):
     choice = choose(rows, 2, groups_n=torch.tensor([5, 5, 1, 2], device=device), excluded_groups={5, 77})
     assert positions(choice) == [20, 30]
     short = choose(rows, 3, groups_n=torch.tensor([5, 5, 1, 2], device=device), excluded_groups={5})
-    assert short.reason == "the budget is 3, samples at hand: 2; in excluded groups: 2"
+    assert short.reason == "the budget is 3, available samples: 2; in excluded groups: 2"
 
 
 def test_indices_of_constraints_are_rows_of_the_scores_that_were_given(device, scores):

@@ -148,25 +148,6 @@ def test_only_an_unfinished_round_can_be_abandoned(made, holder, noon, export):
         rounds.abandon(made.store, "?", noon)
 
 
-def test_a_round_is_a_function_of_settings_inputs_and_time(made, holder, noon):
-    """Two plans of the same state at the same moment have one key; another moment, setting or input has another."""
-    made.drop("a", "b")
-
-    def key(at=noon):
-        record, _ = planning.begin(made.store, holder("run"), at)
-        lock.release(made.store, "run")
-        made.store.delete(layout.round_file(1))
-        return record.key
-
-    keys = [key(), key(), key(noon + HOUR)]
-    made.configure(budget=1)
-    keys.append(key())
-    made.drop("c", "d")
-    keys.append(key())
-    assert keys[0] == keys[1]
-    assert len(set(keys)) == 4
-
-
 def test_what_a_person_put_beside_the_rounds_is_no_round(made, holder, noon):
     made.drop("a", "b")
     made.store.create("rounds/my notes/todo.txt", b"")
