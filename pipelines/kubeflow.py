@@ -152,6 +152,8 @@ class Kubeflow:
         """Return the id of the experiment that holds the project's runs; it is made where there is none."""
         with self._asked():
             made = self.client.create_experiment(f"alfamix-{project.name}", namespace=self.namespace)
+        if not made.experiment_id:
+            raise self._stranger("/apis/v2beta1/experiments")
         return str(made.experiment_id)
 
     def version(self) -> tuple[str, str]:
@@ -209,6 +211,8 @@ class Kubeflow:
                 version_id=version,
                 service_account=self.platform.service_account or None,
             )
+        if not run.run_id:
+            raise self._stranger("/apis/v2beta1/runs")
         return str(run.run_id)
 
     def link(self, run_id: str) -> str:
@@ -232,7 +236,10 @@ class Kubeflow:
     def run(self, run_id: str) -> Run:
         """Return a run as it is now, with its stages."""
         # the client has a model of release 2.17, which drops the tasks of 2.18; and 2.17 ignores the view
-        found = self._json(f"/apis/v2beta1/runs/{quote(run_id, safe='')}", view="FULL")
+        path = f"/apis/v2beta1/runs/{quote(run_id, safe='')}"
+        found = self._json(path, view="FULL")
+        if found.get("run_id") != run_id:
+            raise self._stranger(path)
         return _of_json(found)
 
     def is_over(self, run: Run) -> bool:
@@ -311,7 +318,15 @@ class Kubeflow:
                 auth_settings=["Bearer"],
                 _return_http_data_only=True,
             )
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            raise self._stranger(path)
+        return found
+
+    def _stranger(self, path: str) -> StorageError:
+        return StorageError(
+            f"{self.endpoint}{path}: the answer is not one of the Kubeflow API; is a page to log in before it, or has "
+            "the token expired?"
+        )
 
     def ask(self, call: Callable[[], Any]) -> Any:
         """Return what a call of the client returns, its errors as ours."""
@@ -382,14 +397,15 @@ def free_lock(kubeflow: Kubeflow, store: Store) -> str:
     """Let go of the project's lock when Kubeflow says that the run which holds it has ended; return the run's id.
 
     A run that was killed there cannot do so itself. Should a pod of it live on, the next run's fence stops its writes.
-    A holder that this API does not know, and a process of some machine, are left alone.
+    A holder that this API does not know, and a process of some machine, are left alone. So is a run that only its age
+    calls over: it may have been compiled with a longer limit than the caller's, and its lock ends by itself.
     """
     found = lock.read(store)
     holder = found[0].holder if found is not None else None
     if holder is None or holder.pid:
         return ""
     try:
-        ended = kubeflow.is_over(kubeflow.run(holder.run_id))
+        ended = not kubeflow.run(holder.run_id).in_flight
     except InputError:
         return ""
     return holder.run_id if ended and lock.release(store, holder.run_id) else ""

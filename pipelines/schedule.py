@@ -157,7 +157,8 @@ def _clear(
     """Delete the disabled ones that have no run in flight; return the ids of the deleted and of those left."""
     if not old:
         return (), ()
-    busy = {run.recurring_run_id for run in kubeflow.in_flight(project, project_uri)}
+    # deleting a recurring run kills its run, and one that is over by age may live under a longer limit than ours
+    busy = {run.recurring_run_id for run in (*kubeflow.in_flight(project, project_uri), *kubeflow.stale)}
     deleted, left = [], []
     for each in old:
         if each.recurring_run_id in busy:

@@ -1,11 +1,19 @@
 """The API by the SDK's real client, against a real HTTP server."""
 
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from alfamix_core.errors import InputError, StorageError
+from alfamix_core.project import lock
+from alfamix_core.records.lock import Holder
+from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import parse
 from components.images import COMPONENTS
-from pipelines.kubeflow import Kubeflow
+from pipelines import cron, schedule
+from pipelines.kubeflow import Kubeflow, free_lock
 
 URI = "s3://bucket/birds"
 
@@ -53,6 +61,60 @@ def test_a_row_that_stays_running_without_its_workflow_does_not_hold_the_project
     kubeflow.in_flight(settings, URI)
     assert capsys.readouterr().out == ""
     assert [kubeflow.is_over(kubeflow.run(run_id)) for run_id in (lost, slow, new)] == [True, False, False]
+
+
+def test_a_run_that_only_its_age_calls_over_keeps_its_lock_and_is_not_cancelled(
+    kubeflow, server, settings, tmp_path, monkeypatch
+):
+    """It was compiled with 72 hours, and is looked at by a command whose settings say 24."""
+    monkeypatch.setattr(kubeflow, "platform", kubeflow.platform.model_copy(update={"run_hours": 72}))
+    schedule.put(kubeflow, settings, URI, cron.parse("0 0 6 * * *"))
+    (recurring,) = server.recurring
+    run_id = server.fire(recurring)
+    server.age(run_id, 30)
+    store = open_store(tmp_path.as_uri())
+    now = datetime.now(UTC)
+    lock.acquire(store, Holder(run_id=run_id), now, now + timedelta(hours=40))
+    monkeypatch.undo()
+    assert free_lock(kubeflow, store) == ""
+    assert schedule.remove(kubeflow, settings, URI).left == (recurring,)
+    assert server.runs[run_id]["state"] == "RUNNING"
+
+
+@pytest.fixture
+def login_page():
+    """A server before which a page to log in stands: everything is answered with it, and with 200."""
+
+    class Page(BaseHTTPRequestHandler):
+        def answer(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", "13")
+            self.end_headers()
+            self.wfile.write(b"<html></html>")
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("ask", ["run", "in_flight", "schedule", "release"])
+def test_a_page_to_log_in_is_not_taken_for_an_answer(login_page, settings, ask):
+    kubeflow = Kubeflow(login_page)
+    calls = {
+        "run": lambda: kubeflow.run("run-1"),
+        "in_flight": lambda: kubeflow.in_flight(settings, URI),
+        "schedule": lambda: schedule.show(kubeflow, settings, URI),
+        "release": kubeflow.api_version,
+    }
+    with pytest.raises((StorageError, InputError)):
+        calls[ask]()
 
 
 def test_a_long_history_is_not_read(kubeflow, server, settings):
