@@ -1,5 +1,6 @@
 """The library's one call: from arrays to the rows worth labelling, without a project, a store or a pipeline."""
 
+import operator
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,8 @@ def select(
     Raises:
         InputError: an argument cannot be used; the message names the argument and the row.
     """
+    budget, seed = _whole(budget, "budget", least=0), _whole(seed, "seed", least=0)
+    per_group = _whole(per_group, "per_group", least=1)
     chosen = strategies.load(strategy, tunables)
     table = _Table.read(chosen, embeddings, labels, head, probabilities, columns or {})
     asked_N = (table.labels_N < 0) & ~_excluded(exclude, len(table.labels_N))
@@ -97,7 +100,7 @@ def select(
     reach = policy.reach(budget, sparse=groups is not None)
     scores = score_shard(chosen, table.blocks(asked_n, logits="logits" in chosen.columns), state, reach)
     if groups is not None:
-        codes_N = _codes(groups, len(table.labels_N), per_group)
+        codes_N = _codes(groups, len(table.labels_N))
         rules.append(AtMost(codes_N[scores.positions_n.cpu()], per_group, "group"))
     generator = torch.Generator().manual_seed(seed)
     choice = policy.choose(chosen, scores, state, budget, generator, reach=reach, constraints=rules)
@@ -184,13 +187,29 @@ class _Table:
         """Return the columns of some rows, whose positions are the caller's rows; the head computes logits if told."""
         embeddings_nD = None if self.embeddings is None else _floats(_rows(self.embeddings, rows_n), self.device)
         logits_nK = None if self.logits is None else self.logits[rows_n.to(self.device)]
-        if logits and embeddings_nD is not None and self.head is not None:
-            with torch.no_grad():
-                logits_nK = self.head(embeddings_nD.to(torch.float32))
+        if embeddings_nD is not None and self.head is not None:
+            # a strategy that asks the head itself does not look at what a function returns for each row
+            if logits or not isinstance(self.head, LinearHead):
+                logits_nK = self._checked_logits(embeddings_nD, rows_n)
+            logits_nK = logits_nK if logits else None
         others = {name: _floats(_rows(column, rows_n), self.device) for name, column in self.others.items()}
         return Features(
             rows_n.to(self.device), embeddings_nD, logits_nK, others.get("mc_logits"), others.get("deepfool")
         )
+
+    def _checked_logits(self, embeddings_nD: Tensor, rows_n: Tensor) -> Tensor:
+        """Return the head's logits, every one of them finite.
+
+        Raises:
+            InputError: the head cannot take the rows, or returns a value that is not finite; it names the row.
+        """
+        assert self.head is not None
+        with torch.no_grad():
+            logits_nK = self.head(embeddings_nD.to(torch.float32, copy=True))
+        bad_n = (~logits_nK.isfinite().all(dim=1)).nonzero()
+        if len(bad_n):
+            raise InputError(f"head: row {int(rows_n[int(bad_n[0, 0])])} gets a logit that is not finite")
+        return logits_nK
 
     def labelled(self) -> Labelled:
         """Return the rows with a class; what is not there is filled with what says nothing: features 1, logits 0."""
@@ -246,6 +265,8 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, 
     if hasattr(head, "coef_") and hasattr(head, "intercept_") and hasattr(head, "classes_"):
         weight, bias = np.atleast_2d(np.asarray(head.coef_)), np.atleast_1d(np.asarray(head.intercept_))
         names = _whole_numbers(head.classes_, "head: classes_")
+        if -1 in names.tolist():
+            raise InputError("head: classes_ has -1, which stands for an unknown class in labels; fit it with another")
         bias = np.broadcast_to(bias, (len(weight),))
         if len(names) == 2 and len(weight) == 1:
             # one function, the logit of the second class about the first
@@ -280,9 +301,13 @@ def _silent(labelled: Labelled) -> LinearHead:
 
 def _check_head(head: Head, first: Array, device: torch.device) -> int:
     """Return the number of classes, from the logits of one row."""
-    row_1D = _floats(first, device)
-    with torch.no_grad():
-        logits = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
+    row_1D = _floats(first, device).to(torch.float32, copy=True)  # a head that works in place gets rows of its own
+    try:
+        with torch.no_grad():
+            logits = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise InputError(f"head: must take (n, {row_1D.shape[1]}) float32 embeddings, but says: {line}") from None
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
         came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"head: must return a tensor (n, K) for (n, D) embeddings; for one row came {came}")
@@ -297,10 +322,17 @@ def _numbered(labels_N: Tensor, names_K: Tensor | None, classes: int | None) -> 
     Raises:
         InputError: a label is none of the classes.
     """
-    if names_K is None:
-        largest = classes if classes is not None else torch.iinfo(torch.int64).max
+    if names_K is None and classes is None:
+        # nothing but the labels says which classes there are, and only their sizes matter
+        names_K = torch.from_numpy(np.unique(labels_N[labels_N >= 0].numpy()))
+        bad_N = labels_N < -1
+        numbered_N = torch.where(labels_N >= 0, torch.searchsorted(names_K, labels_N.contiguous()), labels_N)
+        known = "0, 1, …"
+    elif names_K is None:
+        assert classes is not None
+        largest = classes
         bad_N = (labels_N < -1) | (labels_N >= largest)
-        known, numbered_N = f"0 … {largest - 1}" if classes is not None else "0, 1, …", labels_N
+        known, numbered_N = f"0 … {largest - 1}", labels_N
     else:
         places = {int(name): place for place, name in enumerate(names_K)}
         numbered_N = torch.tensor([places.get(label, -1) for label in labels_N.tolist()], dtype=torch.int64)
@@ -337,6 +369,8 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
     left_out_N = torch.zeros(N, dtype=torch.bool)
     if exclude is None:
         return left_out_N
+    if isinstance(exclude, set | frozenset):
+        exclude = list(exclude)
     given = exclude.cpu() if isinstance(exclude, Tensor) else torch.from_numpy(np.array(exclude))
     if given.dtype == torch.bool:
         if given.shape != (N,):
@@ -352,19 +386,37 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
     return left_out_N
 
 
-def _codes(groups: Sequence[Hashable] | Array, N: int, per_group: int) -> Tensor:
+def _whole(value: Any, what: str, least: int) -> int:
+    """Return a Python integer, of numpy's integers too.
+
+    Raises:
+        InputError: it is none, or too small.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool | np.bool_) or not least <= number < 2**63:
+        raise InputError(f"{what}: must be a whole number from {least} on, not {value!r}")
+    return number
+
+
+def _codes(groups: Sequence[Hashable] | Array, N: int) -> Tensor:
     """Return a number for each row's group, (N,) int64.
 
     Raises:
-        InputError: another length, or a limit below 1.
+        InputError: another length, or values that cannot be keys.
     """
-    if per_group < 1:
-        raise InputError(f"per_group: must be 1 or more, not {per_group}")
     values: Collection[Hashable] = groups.tolist() if hasattr(groups, "tolist") else groups
     if len(values) != N:
         raise InputError(f"groups: must have one value per row, {N}, not {len(values)}")
     numbers: dict[Hashable, int] = {}
-    return torch.tensor([numbers.setdefault(value, len(numbers)) for value in values], dtype=torch.int64)
+    # tensors of one number are equal by their number, not by their place in memory
+    keys = (value.item() if isinstance(value, Tensor) and value.numel() == 1 else value for value in values)
+    try:
+        return torch.tensor([numbers.setdefault(value, len(numbers)) for value in keys], dtype=torch.int64)
+    except TypeError as error:
+        raise InputError(f"groups: must be values that can be keys, such as texts or numbers: {error}") from None
 
 
 def _whole_numbers(values: Array, what: str) -> Tensor:
@@ -424,7 +476,8 @@ def _floats(values: Array, device: torch.device) -> Tensor:
     """Return a tensor on the device: float16 and float32 as they are, everything else in float32."""
     if not isinstance(values, Tensor):
         array = np.asarray(values)
-        # a mapped file or a broadcast array cannot be shared
-        values = torch.from_numpy(array if array.flags.writeable and array.dtype.isnative else array.copy())
+        # a mapped file, a broadcast array and one that is read backwards cannot be shared
+        is_shared = array.flags.writeable and array.dtype.isnative and min(array.strides, default=0) >= 0
+        values = torch.from_numpy(array if is_shared else array.astype(array.dtype.newbyteorder("=")).copy())
     tensor: Tensor = values.detach().to(device)
     return tensor if tensor.dtype in (torch.float16, torch.float32) else tensor.to(torch.float32)

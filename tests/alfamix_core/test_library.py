@@ -226,8 +226,8 @@ WRONG = {
     "exclude: row 120 does not exist; rows are 0 … 119": lambda e, y, h: {"exclude": [3, 120]},
     "exclude: a mask must have one value per row, 120, not the shape (2,)": lambda e, y, h: {"exclude": [True, False]},
     "groups: must have one value per row, 120, not 2": lambda e, y, h: {"groups": ["a", "b"]},
-    "per_group: must be 1 or more, not 0": lambda e, y, h: {"groups": ["a"] * N, "per_group": 0},
-    "budget must be 0 or more, not -1": lambda e, y, h: {"budget": -1},
+    "per_group: must be a whole number from 1 on, not 0": lambda e, y, h: {"groups": ["a"] * N, "per_group": 0},
+    "budget: must be a whole number from 0 on, not -1": lambda e, y, h: {"budget": -1},
     'strategy "alfamix" needs at least one labelled sample, and there is none': lambda e, y, h: {
         "labels": np.full(N, -1)
     },
@@ -296,3 +296,67 @@ PathFinder.find_spec = partial(lambda name, *others: None if name in {missing!r}
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == str(site / "alfamix_core" / "__init__.py")
+
+
+def test_a_class_named_like_the_unknown_is_refused(table):
+    embeddings, labels, _ = table
+    known = labels >= 0
+    head = LogisticRegression().fit(embeddings[known], np.where(labels[known] == 0, -1, 1))
+    with pytest.raises(InputError, match=r"^head: classes_ has -1, which stands for an unknown class in labels"):
+        select(embeddings, labels, head, budget=3)
+
+
+def test_a_head_that_works_in_place_leaves_the_callers_rows_alone(table):
+    embeddings, labels, (weight, bias) = table
+    rows = embeddings.astype(np.float32)
+    before = rows.copy()
+    linear = torch.nn.Linear(*reversed(weight.shape))
+    linear.load_state_dict({"weight": torch.as_tensor(weight).float(), "bias": torch.as_tensor(bias).float()})
+    select(rows, labels, torch.nn.Sequential(torch.nn.ReLU(inplace=True), linear), budget=3, strategy="margin")
+    assert (rows == before).all()
+
+
+@pytest.mark.parametrize("strategy", ["alfamix", "margin", "badge"])
+def test_a_logit_that_is_not_finite_is_named_by_the_callers_row(table, strategy):
+    embeddings, labels, (weight, bias) = table
+    bad = int(np.flatnonzero(labels < 0)[3])
+    matrix, offset = torch.as_tensor(weight).float(), torch.as_tensor(bias).float()
+
+    def head(rows):
+        same = (rows == torch.as_tensor(embeddings[bad]).float()).all(dim=1, keepdim=True)
+        return (rows @ matrix.T + offset).masked_fill(same, float("nan"))
+
+    with pytest.raises(InputError, match=rf"^head: row {bad} gets a logit that is not finite"):
+        select(embeddings, labels, head, budget=3, strategy=strategy)
+
+
+def test_integers_of_numpy_backward_rows_and_sets_are_taken(table):
+    embeddings, labels, head = table
+    usual = select(embeddings, labels, head, budget=4, seed=3, exclude=[30, 31])
+    same = select(
+        embeddings[::-1][::-1].astype(">f8"), labels, head, budget=np.int64(4), seed=np.int64(3), exclude={31, 30}
+    )
+    assert same.indices.tolist() == usual.indices.tolist()
+    backward = select(embeddings[::-1], labels[::-1], head, budget=np.int32(4), strategy="margin")
+    assert sorted(len(labels) - 1 - backward.indices) == sorted(
+        select(embeddings, labels, head, budget=4, strategy="margin").indices
+    )
+
+
+def test_large_numbers_of_classes_cost_no_memory_without_a_head(table):
+    embeddings, labels, _ = table
+    named = np.where(labels >= 0, labels.astype(np.int64) * 2**40, -1)
+    chosen = [select(embeddings, which, budget=4, strategy="typiclust").indices.tolist() for which in (labels, named)]
+    assert chosen[0] == chosen[1]
+
+
+def test_groups_of_tensors_are_equal_by_their_number(table):
+    embeddings, labels, head = table
+    groups = [torch.tensor(row % 2) for row in range(len(labels))]
+    assert len(select(embeddings, labels, head, budget=4, groups=groups)) == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", True), ("seed", 1.5), ("budget", "3"), ("per_group", None)])
+def test_a_number_that_is_none_is_named(table, name, value):
+    with pytest.raises(InputError, match=rf"^{name}: must be a whole number from [01] on, not"):
+        select(*table, groups=[0] * len(table[1]), **{name: value})
