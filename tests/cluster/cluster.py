@@ -9,8 +9,8 @@ from kubernetes import client, config
 
 from alfamix_core.errors import InputError
 from alfamix_core.records.project import Project
-from pipelines import schedule
-from pipelines.kubeflow import Kubeflow, Run, parameters
+from pipelines.engines.kubeflow import Kubeflow, Run, parameters
+from pipelines.services import schedule
 
 POLL_SECONDS = 2.0
 

@@ -18,7 +18,7 @@ import pytest
 from alfamix_core.project import rounds
 from alfamix_core.storage import open_store
 from components.images import COMPONENTS
-from pipelines.kubeflow import Kubeflow
+from pipelines.engines.kubeflow import Kubeflow
 from tests.cluster.cluster import Pods, Runs, eventually
 from tests.cluster.surroundings import MissingError, Surroundings, given
 from tests.e2e.conftest import INIT, settings, write_digits

@@ -14,8 +14,9 @@ import typer
 from alfamix_core import __version__
 from alfamix_core.errors import InputError
 from alfamix_core.storage import connection
-from pipelines import cli, kubeflow, platform_settings
+from pipelines import cli, platform_settings
 from pipelines.compile import write_component
+from pipelines.engines import kubeflow
 from tests.deploy.pod_monitor import PodMonitor
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alfamix_core.storage import Store
-from tests.e2e.stage_server import Account, Request
+from tests.servers.stages import Account, Request
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +39,7 @@ class StageServer:
 def stage_server(environment: dict[str, str], name: str = "run") -> Iterator[StageServer]:
     """Start a server, whose stages see this environment and whose runs have this name."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.e2e.stage_server"],
+        [sys.executable, "-m", "tests.servers.stages"],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdin=subprocess.PIPE,

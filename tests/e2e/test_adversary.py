@@ -26,9 +26,9 @@ from alfamix_core.storage import Store, file_uri, open_store
 from tests.conftest import S3Server
 from tests.e2e.adversary import CLASSES, Clock, Inbox, Vandal, run_elsewhere, together, write_pictures
 from tests.e2e.conftest import write_digits
-from tests.e2e.s3_proxy import FAULTS, Proxy
 from tests.e2e.stage_client import StageServer, stage_server
-from tests.e2e.stage_server import STAGES, Account
+from tests.servers.s3_proxy import FAULTS, Proxy
+from tests.servers.stages import STAGES, Account
 from tests.twin.compare import disagreements
 from tests.twin.formats import Settings
 from tests.twin.project import history_of

@@ -23,10 +23,10 @@ from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, file_uri, open_store, path_of
 from tests.conftest import S3Server
 from tests.e2e.conftest import Command, produced, write_digits
-from tests.e2e.s3_proxy import FAULTS, Proxy
 from tests.e2e.stage_client import StageServer, stage_server
-from tests.e2e.stage_server import STAGES, Account
 from tests.e2e.test_killed import kill_in
+from tests.servers.s3_proxy import FAULTS, Proxy
+from tests.servers.stages import STAGES, Account
 
 PIPELINE_KILLS = ("ingest", "train", "embed", "select", "export")
 

@@ -27,8 +27,8 @@ from alfamix_core.records.lock import Holder
 from alfamix_core.storage import file_uri, open_store
 from alfamix_core.telemetry.events import parse
 from pipelines.cli import app
-from pipelines.s3_events import keys_of
-from pipelines.watch import Run
+from pipelines.engines.progress import Run
+from pipelines.services.s3_events import keys_of
 
 SECONDS = 20  # for one command, on a busy machine
 FEW = settings(max_examples=60, deadline=None, derandomize=True, database=None)

@@ -19,8 +19,8 @@ import yaml
 
 from tests.conftest import _free_ports
 from tests.e2e.conftest import INIT, SMALL, Command, produced, settings
-from tests.monitoring.prometheus import Prometheus, fetch, lint, prometheus, pushgateway, started, until
 from tests.monitoring.rules import MONITORING, hurried
+from tests.servers.prometheus import Prometheus, fetch, lint, prometheus, pushgateway, started, until
 
 ROUNDS = int(os.environ.get("ALFAMIX_E2E_ROUNDS", "3"))
 _HURRY = 900.0

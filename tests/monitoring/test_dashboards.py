@@ -8,9 +8,9 @@ import yaml
 
 from monitoring import dashboards
 from tests.monitoring.expressions import used
-from tests.monitoring.prometheus import promtool
 from tests.monitoring.rules import MONITORING, alerts
 from tests.monitoring.test_rules import wrong
+from tests.servers.prometheus import promtool
 
 FILES = sorted((MONITORING / "dashboards").glob("*.json"))
 BOARDS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FILES}

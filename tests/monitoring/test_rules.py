@@ -10,8 +10,8 @@ import yaml
 from alfamix_core.telemetry.metrics import ALL
 from monitoring import latest
 from tests.monitoring.expressions import used
-from tests.monitoring.prometheus import promtool
 from tests.monitoring.rules import MONITORING, RULES, RUNBOOK, TESTS, alerts, recorded, rules, seconds
+from tests.servers.prometheus import promtool
 
 SERIES = {metric.name: set(metric.all_labels) for metric in ALL}
 SCRAPED = {"job", "instance"}

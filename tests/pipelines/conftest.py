@@ -14,7 +14,7 @@ from alfamix_core.records.query import Question
 from alfamix_core.storage import open_store
 from pipelines.cli import app
 from tests.alfamix_core.project.conftest import commit
-from tests.pipelines.kubeflow_server import serve
+from tests.servers.kubeflow import serve
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def kubeflow(server):
-    from pipelines.kubeflow import Kubeflow
+    from pipelines.engines.kubeflow import Kubeflow
 
     kubeflow = Kubeflow(server.endpoint)
     yield kubeflow

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pipelines import cron, platform_settings, schedule
+from pipelines import platform_settings
+from pipelines.services import cron, schedule
 from tests.cluster.cluster import Pods, Runs, eventually
 from tests.cluster.surroundings import MissingError, Surroundings, given
 

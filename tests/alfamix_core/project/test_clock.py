@@ -19,7 +19,7 @@ from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.storage import FolderStore, open_store
 from components.ingest import stage
-from tests.e2e.s3_proxy import Shifted
+from tests.servers.s3_proxy import Shifted
 
 ROOT = Path(__file__).parents[3]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.s3_proxy import Careless, Proxy, Refusing
+from tests.servers.s3_proxy import Careless, Proxy, Refusing
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from alfamix_core.errors import InputError, StorageError
 from alfamix_core.storage import list_uri, open_store
 from pipelines.cli import app
-from tests.e2e.s3_proxy import Forgetful, Listing, Refusing, SecureProxy
+from tests.servers.s3_proxy import Forgetful, Listing, Refusing, SecureProxy
 
 pytestmark = pytest.mark.s3
 

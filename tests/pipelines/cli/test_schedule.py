@@ -96,7 +96,7 @@ def ending(server):
 @pytest.fixture
 def quick(monkeypatch):
     """Look every 20 ms instead of every 5 s."""
-    from pipelines.kubeflow import Kubeflow
+    from pipelines.engines.kubeflow import Kubeflow
 
     follow = Kubeflow.follow
     monkeypatch.setattr(Kubeflow, "follow", lambda self, run_id, _, show: follow(self, run_id, 0.02, show))

@@ -10,7 +10,8 @@ from rich.console import Console
 from alfamix_core.project.planning import Plan
 from alfamix_core.project.rounds import read_settings
 from alfamix_core.storage import Store
-from pipelines import kubeflow, watch, work_folder
+from pipelines.engines import kubeflow, work_folder
+from pipelines.engines import progress as watch
 
 
 class Engine(Protocol):

@@ -126,7 +126,7 @@ def start(
     fresh: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start one local run in a process group of its own, its output in the log file, see ``work_folder.new_log``."""
-    command = [sys.executable, "-m", "pipelines.local", project_uri, str(work), *(["--force"] if force else [])]
+    command = [sys.executable, "-m", "pipelines.engines.local", project_uri, str(work), *(["--force"] if force else [])]
     command += ["--fresh"] if fresh else []
     command += ["--engine", engine, "--network", network]
     with log.open("wb") as out:

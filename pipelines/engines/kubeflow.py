@@ -33,9 +33,11 @@ from alfamix_core.records.project import Project
 from alfamix_core.records.round import Failure
 from alfamix_core.storage import Store
 from alfamix_core.telemetry.events import emit
-from pipelines import kubeflow_stages, platform_settings, watch
+from pipelines import platform_settings
 from pipelines.compile import compile_round
-from pipelines.kubeflow_stages import Stage
+from pipelines.engines import kubeflow_stages
+from pipelines.engines import progress as watch
+from pipelines.engines.kubeflow_stages import Stage
 from pipelines.platform_settings import PlatformSettings
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"

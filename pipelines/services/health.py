@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from alfamix_core.errors import InputError
 from alfamix_core.telemetry import metrics
 from alfamix_core.telemetry.exposition import counter, gauge
-from pipelines.http_server import serving
+from pipelines.services.http_server import serving
 
 
 class Watched(Protocol):

@@ -14,9 +14,10 @@ import pytest
 
 from alfamix_core.project import layout, lock
 from alfamix_core.storage import open_store
-from pipelines import engines, work_folder
-from pipelines.health import TriggerMetrics
-from pipelines.trigger import Pace, Trigger
+from pipelines.engines import engine as engines
+from pipelines.engines import work_folder
+from pipelines.services.health import TriggerMetrics
+from pipelines.services.trigger import Pace, Trigger
 from tests.conftest import _free_ports
 
 ALFAMIX = [sys.executable, "-m", "pipelines.cli"]
@@ -58,7 +59,7 @@ def sleeping(monkeypatch):
         children.append(start([sys.executable, "-c", "import time; time.sleep(60)"], **named))
         return children[-1]
 
-    monkeypatch.setattr("pipelines.watch.subprocess.Popen", popen)
+    monkeypatch.setattr("pipelines.engines.progress.subprocess.Popen", popen)
     yield children
     for child in children:
         child.kill()

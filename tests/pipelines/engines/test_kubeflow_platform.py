@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import cron, platform_settings, schedule
-from pipelines.kubeflow import Kubeflow
+from pipelines import platform_settings
+from pipelines.engines.kubeflow import Kubeflow
+from pipelines.services import cron, schedule
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 URI = "s3://bucket/birds"
 
 

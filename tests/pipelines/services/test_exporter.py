@@ -16,7 +16,7 @@ from alfamix_core.project.initialise import initialise
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.storage import open_store
-from pipelines.exporter import Exporter
+from pipelines.services.exporter import Exporter
 
 
 @pytest.fixture

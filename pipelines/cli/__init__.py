@@ -255,7 +255,8 @@ def round_(
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
     from alfamix_core.project import lock, planning
-    from pipelines import watch, work_folder
+    from pipelines.engines import progress as watch
+    from pipelines.engines import work_folder
 
     if engine not in ENGINES:
         raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
@@ -268,7 +269,7 @@ def round_(
     found = lock.read(store)
     reason = lock.blocked_by(found[0] if found else None, "", now)
     if reason and not plan and engine == "kubeflow":
-        from pipelines.kubeflow import Kubeflow, free_lock
+        from pipelines.engines.kubeflow import Kubeflow, free_lock
 
         reason = "" if free_lock(Kubeflow(endpoint, namespace), store) else reason
     if reason and not plan:
@@ -288,7 +289,7 @@ def round_(
         _run_on_kubeflow(store, intended, endpoint, namespace, force, fresh, wait, as_json)
         return
     if engine == "docker":
-        from pipelines import docker
+        from pipelines.engines import containers as docker
 
         docker.check(store, network)
     root = work if work is not None else work_folder.default(store.uri)
@@ -320,7 +321,7 @@ def _run_on_kubeflow(
     store: Store, plan: Any, endpoint: str, namespace: str, force: bool, fresh: bool, wait: bool, as_json: bool
 ) -> None:
     """Start a run on a cluster; say where it is; on request wait for its end."""
-    from pipelines.kubeflow import Kubeflow, told_by_project
+    from pipelines.engines.kubeflow import Kubeflow, told_by_project
 
     kubeflow = Kubeflow(endpoint, namespace)
     run_id = kubeflow.start(plan.project, store.uri, force, fresh)
@@ -373,7 +374,7 @@ def _conclude(
 
 
 def _show_plan(store: Store, plan: Any, locked: str, as_json: bool) -> None:
-    from pipelines.estimate import minutes
+    from pipelines.engines.estimate import minutes
 
     estimate = minutes(store, plan)
     facts = {
@@ -630,9 +631,10 @@ def trigger(
     from contextlib import nullcontext
 
     from alfamix_core.project import rounds
-    from pipelines import engines, health
-    from pipelines import trigger as trigger_loop
-    from pipelines.s3_events import Messages
+    from pipelines.engines import engine as engines
+    from pipelines.services import health
+    from pipelines.services import trigger as trigger_loop
+    from pipelines.services.s3_events import Messages
 
     if engine not in ENGINES:
         raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
@@ -641,12 +643,12 @@ def trigger(
         raise InputError(f"--sqs: is for a project on S3, not {store.uri}")
     name = rounds.read_settings(store).name
     if engine == "kubeflow":
-        from pipelines.kubeflow import Kubeflow
+        from pipelines.engines.kubeflow import Kubeflow
 
         chosen: engines.Engine = engines.Cluster(store, Kubeflow(endpoint, namespace))
     else:
         if engine == "docker":
-            from pipelines import docker
+            from pipelines.engines import containers as docker
 
             docker.check(store, network)
         chosen = engines.Local(store, work, engine, network)
@@ -677,8 +679,8 @@ def exporter(
     A restart changes no value. A project that cannot be read is said to be down and keeps what was read last. Ends on
     SIGTERM.
     """
-    from pipelines import health
-    from pipelines.exporter import Exporter
+    from pipelines.services import health
+    from pipelines.services.exporter import Exporter
 
     exporting = Exporter([_open(project).uri for project in projects], refresh)
     stale = max(1200.0, 3 * refresh)
@@ -721,7 +723,7 @@ def schedule_set(
     Missed times are not caught up, and a project has one run at a time.
     """
     from alfamix_core.project import rounds
-    from pipelines import cron as crons
+    from pipelines.services import cron as crons
 
     expression = crons.parse(cron)
     store = _open(project)
@@ -731,8 +733,8 @@ def schedule_set(
         out.print(f"  {at:%A %Y-%m-%d %H:%M:%S} UTC")
     if plan:
         return
-    from pipelines import schedule
-    from pipelines.kubeflow import Kubeflow
+    from pipelines.engines.kubeflow import Kubeflow
+    from pipelines.services import schedule
 
     change = schedule.put(Kubeflow(endpoint, namespace), settings, store.uri, expression, renew)
     assert change.schedule is not None
@@ -750,8 +752,8 @@ def schedule_show(
 ) -> None:
     """Show the schedule in force, its next three times, and what earlier ones left."""
     from alfamix_core.project import rounds
-    from pipelines import cron, schedule
-    from pipelines.kubeflow import Kubeflow
+    from pipelines.engines.kubeflow import Kubeflow
+    from pipelines.services import cron, schedule
 
     store = _open(project)
     found = schedule.show(Kubeflow(endpoint, namespace), rounds.read_settings(store), store.uri)
@@ -775,8 +777,8 @@ def schedule_show(
 def schedule_remove(project: ProjectArgument, endpoint: EndpointOption = "", namespace: NamespaceOption = "") -> None:
     """Start no more runs at fixed times. A run that is in flight goes on."""
     from alfamix_core.project import rounds
-    from pipelines import schedule
-    from pipelines.kubeflow import Kubeflow
+    from pipelines.engines.kubeflow import Kubeflow
+    from pipelines.services import schedule
 
     store = _open(project)
     change = schedule.remove(Kubeflow(endpoint, namespace), rounds.read_settings(store), store.uri)
@@ -920,8 +922,8 @@ def _examine_cluster(store: Store, endpoint: str, namespace: str) -> list[Any]:
     """Return what is wrong on the cluster: a schedule from before its upgrade, runs that are over by their age."""
     from alfamix_core.project import rounds
     from alfamix_core.project.doctor import Finding
-    from pipelines import schedule
-    from pipelines.kubeflow import Kubeflow
+    from pipelines.engines.kubeflow import Kubeflow
+    from pipelines.services import schedule
 
     kubeflow, settings = Kubeflow(endpoint, namespace), rounds.read_settings(store)
     found = []
@@ -984,7 +986,3 @@ def version() -> None:
 def main() -> None:
     """Run the command."""
     app(prog_name="alfamix")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from alfamix_core.errors import InputError
-from pipelines import cron
+from pipelines.services import cron
 
 MONDAY = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from alfamix_core.errors import AlfamixError
 from alfamix_core.records.project import Project
-from pipelines.cron import Cron
-from pipelines.kubeflow import Kubeflow, parameters
+from pipelines.engines.kubeflow import Kubeflow, parameters
+from pipelines.services.cron import Cron
 
 _ENABLED = "ENABLE"
 _MADE_ON = re.compile(r" Made on Kubeflow Pipelines (\S+)\Z")

@@ -22,9 +22,9 @@ from alfamix_core.project import lock, planning
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.storage import Store, connection
 from alfamix_core.telemetry.events import emit
-from pipelines.engines import Engine
-from pipelines.health import TriggerMetrics
-from pipelines.s3_events import Messages, keys_of
+from pipelines.engines.engine import Engine
+from pipelines.services.health import TriggerMetrics
+from pipelines.services.s3_events import Messages, keys_of
 
 _SLICE = 0.1  # seconds between two looks at whether to stop
 _LONG_POLL = 5.0  # seconds; the longest that stopping can take

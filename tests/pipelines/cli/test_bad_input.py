@@ -10,7 +10,7 @@ import pytest
 from alfamix_core.acquisition import strategies
 from alfamix_core.project.catalogue import strategies as catalogue
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KNOWN = ", ".join(strategies.names())
 
 

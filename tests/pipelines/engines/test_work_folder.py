@@ -4,7 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from pipelines import work_folder
+from pipelines.engines import work_folder
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

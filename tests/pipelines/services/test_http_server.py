@@ -19,7 +19,7 @@ from alfamix_core.errors import InputError
 from alfamix_core.project.initialise import initialise
 from alfamix_core.records.project import Project
 from alfamix_core.storage import open_store
-from pipelines import health
+from pipelines.services import health
 
 IDLE = 800
 

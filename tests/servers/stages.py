@@ -1,6 +1,6 @@
 """Runs rounds in forked processes, with torch loaded once, and kills them where it is told to.
 
-    python -m tests.e2e.stage_server
+    python -m tests.servers.stages
 
 reads one request a line, does it, and answers with one line (``Request``, ``Account``), with one more before it where a
 stage stops on the way. A run is a process that drives one process a stage, one after the other, as kfp's local runner

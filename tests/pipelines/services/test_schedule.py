@@ -3,7 +3,7 @@
 import pytest
 
 from alfamix_core.errors import StorageError
-from pipelines import cron, schedule
+from pipelines.services import cron, schedule
 
 URI = "s3://bucket/birds"
 SIX, SEVEN = cron.parse("0 0 6 * * *"), cron.parse("0 0 7 * * *")

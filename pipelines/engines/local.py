@@ -1,6 +1,6 @@
 """Run the round on this machine: the very same pipeline, by the SDK's own local runner.
 
-    python -m pipelines.local PROJECT_URI WORK_FOLDER [--force] [--fresh] [--engine docker [--network NAME]]
+    python -m pipelines.engines.local PROJECT_URI WORK_FOLDER [--force] [--fresh] [--engine docker [--network NAME]]
 
 is one run: each stage is a process, or a container of its own image. The `alfamix` command starts it as a child, keeps
 its output in a file and draws from its events. Outputs and cache stay in the work folder, so that a killed round goes
@@ -45,7 +45,7 @@ def run_pipeline(
     outputs = work / "outputs"
     with contextlib.ExitStack() as held:
         if engine == "docker":
-            from pipelines import docker
+            from pipelines.engines import containers as docker
 
             runner = held.enter_context(docker.runner(open_store(project_uri), outputs, network))
         else:
@@ -59,7 +59,7 @@ def run_pipeline(
 
 def main() -> None:
     """Run once; the exit status is 0 when the pipeline succeeded, 1 when a stage failed."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.local", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipelines.engines.local", description=__doc__)
     parser.add_argument("project_uri")
     parser.add_argument("work", type=Path)
     parser.add_argument("--force", action="store_true")

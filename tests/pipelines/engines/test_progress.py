@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.watch import Run
+from pipelines.engines.progress import Run
 
 GOOD = {
     "round": {"number": 3, "state": "planned", "text": "the first round"},

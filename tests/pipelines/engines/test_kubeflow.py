@@ -12,8 +12,8 @@ from alfamix_core.records.lock import Holder
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import parse
 from components.images import COMPONENTS
-from pipelines import cron, schedule
-from pipelines.kubeflow import Kubeflow, free_lock
+from pipelines.engines.kubeflow import Kubeflow, free_lock
+from pipelines.services import cron, schedule
 
 URI = "s3://bucket/birds"
 

@@ -12,9 +12,9 @@ from alfamix_core.errors import InputError
 from alfamix_core.project import lock
 from alfamix_core.storage import Store, open_store
 from components.images import image
-from pipelines import docker
+from pipelines.engines import containers as docker
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SETTINGS = '{"classes": ["a", "b"], "budget": 1, "name": "birds"%s}'
 
 

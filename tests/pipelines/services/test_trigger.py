@@ -20,9 +20,9 @@ from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Outcome
 from alfamix_core.storage import connection, open_store
-from pipelines import health
-from pipelines.s3_events import Messages
-from pipelines.trigger import LONGEST_TURN, Pace, Trigger
+from pipelines.services import health
+from pipelines.services.s3_events import Messages
+from pipelines.services.trigger import LONGEST_TURN, Pace, Trigger
 
 FAST = Pace(poll=0.05, quiet=0.1, max_wait=1.0, review=3600, retry=0.05, longest=0.2)
 

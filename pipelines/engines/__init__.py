@@ -1,0 +1,1 @@
+"""What runs a round: this machine, with or without containers, or a Kubeflow API."""

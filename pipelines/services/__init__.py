@@ -1,0 +1,1 @@
+"""What watches a project: the trigger, the exporter, the schedule, and what they share."""
