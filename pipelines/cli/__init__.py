@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from alfamix_core.errors import AlfamixError, InputError
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.storage import Store, file_uri, open_store
+
+if TYPE_CHECKING:
+    from pipelines.engines.engine import Ended
 
 app = typer.Typer(
     help="Active learning in rounds: data drops in, a few hundred questions to people out, again and again.",
@@ -32,7 +35,6 @@ labels_app = typer.Typer(help="The answers that people gave.", no_args_is_help=T
 schedule_app = typer.Typer(help="The recurring run on a Kubeflow API that starts rounds.", no_args_is_help=True)
 DAILY, OPERATIONS = "Daily", "Operations"
 _NAMED = 5  # set-aside files that status shows
-ENGINES = ("local", "docker", "kubeflow")
 app.add_typer(queue_app, name="queue", rich_help_panel=DAILY)
 app.add_typer(labels_app, name="labels", rich_help_panel=DAILY)
 app.add_typer(schedule_app, name="schedule", rich_help_panel=OPERATIONS)
@@ -255,11 +257,9 @@ def round_(
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
     from alfamix_core.project import lock, planning
-    from pipelines.engines import progress as watch
-    from pipelines.engines import work_folder
+    from pipelines.engines import engine as engines
 
-    if engine not in ENGINES:
-        raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
+    name = engines.EngineName.parse(engine)
     if abandon != bool(why.strip()):
         raise InputError("--abandon: needs --reason, in your words" if abandon else "--reason: is for --abandon")
     if abandon and (plan or force or fresh):
@@ -268,10 +268,9 @@ def round_(
     now = datetime.now(UTC)
     found = lock.read(store)
     reason = lock.blocked_by(found[0] if found else None, "", now)
-    if reason and not plan and engine == "kubeflow":
-        from pipelines.engines.kubeflow import Kubeflow, free_lock
-
-        reason = "" if free_lock(Kubeflow(endpoint, namespace), store) else reason
+    chosen = engines.open(name, store, engines.Options(work, network, endpoint, namespace))
+    if reason and not plan and chosen.free_lock():
+        reason = ""
     if reason and not plan:
         raise InputError(reason)
     if abandon:
@@ -285,26 +284,22 @@ def round_(
         planning.finish_killed(store, intended.last, now)
         _print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
         return
-    if engine == "kubeflow":
-        _run_on_kubeflow(store, intended, endpoint, namespace, force, fresh, wait, as_json)
-        return
-    if engine == "docker":
-        from pipelines.engines import containers as docker
-
-        docker.check(store, network)
-    root = work if work is not None else work_folder.default(store.uri)
-    folder = work_folder.of_round(root, intended.number)
-    log = work_folder.new_log(root, intended.number, now)
+    chosen.check()
     if not as_json:
         budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
         out.print(
             f"[bold]round {intended.number}[/] · {intended.text} · {budget} · {intended.project.strategy.name}",
             markup=True,
         )
-    child = watch.start(store.uri, folder, log, force, engine, network, fresh)
-    run = watch.follow(child, log, Console(stderr=as_json, highlight=False), verbose)
-    _conclude(store, project, run, child.returncode, intended.number, log, as_json)
-    work_folder.forget_before(root, intended.number)
+    started = chosen.start(intended, force, fresh)
+    if chosen.detached and not as_json:
+        out.print(f"run {started.run_id}\n{started.link}")
+    if chosen.detached and not wait:
+        if as_json:
+            _print_json({"run_id": started.run_id, "link": started.link})
+        return
+    ended = chosen.follow(started, Console(stderr=as_json, highlight=False), verbose)
+    _conclude(store, project, ended, intended.number, started.link, as_json)
 
 
 def _abandon(store: Store, reason: str, now: datetime, as_json: bool) -> None:
@@ -317,42 +312,21 @@ def _abandon(store: Store, reason: str, now: datetime, as_json: bool) -> None:
         out.print(f"round {abandoned.number} is abandoned")
 
 
-def _run_on_kubeflow(
-    store: Store, plan: Any, endpoint: str, namespace: str, force: bool, fresh: bool, wait: bool, as_json: bool
-) -> None:
-    """Start a run on a cluster; say where it is; on request wait for its end."""
-    from pipelines.engines.kubeflow import Kubeflow, told_by_project
-
-    kubeflow = Kubeflow(endpoint, namespace)
-    run_id = kubeflow.start(plan.project, store.uri, force, fresh)
-    link = kubeflow.link(run_id)
-    if as_json and not wait:
-        _print_json({"run_id": run_id, "link": link})
-    elif not as_json:
-        out.print(f"round {plan.number} · {plan.text} · run {run_id}\n{link}")
-    if not wait:
-        return
-    ended = kubeflow.follow(run_id, 5.0, lambda line: typer.echo(line, err=as_json))
-    told, number = told_by_project(store, ended)
-    _conclude(store, store.uri, told, ended.state != "SUCCEEDED", number or plan.number, link, as_json)
-
-
-def _conclude(
-    store: Store, project: str, run: Any, returncode: int, number: int, log: Path | str, as_json: bool
-) -> None:
+def _conclude(store: Store, project: str, ended: "Ended", planned: int, log: str, as_json: bool) -> None:
     """Say what became of a run, and end with its exit status."""
     from alfamix_core.project import champion, objects, rounds
 
-    if run.failures:
-        stage, status, line = run.failures[0]
+    number = ended.number or planned
+    if ended.failures:
+        stage, status, line = ended.failures[0]
         typer.echo(f"alfamix: round {number}, {stage}: {line}", err=True)
         raise typer.Exit(status)
-    if run.state in ("idle", "refused"):
-        typer.echo(f"alfamix: no round: {run.text}", err=True)
-        raise typer.Exit(2 if run.state == "refused" else 0)
+    if ended.state in ("idle", "refused"):
+        typer.echo(f"alfamix: no round: {ended.text}", err=True)
+        raise typer.Exit(2 if ended.state == "refused" else 0)
     known = rounds.numbers(store)
     record = rounds.read(store, number)[0] if number in known else None
-    if record is None or record.outcome is None or returncode:
+    if record is None or record.outcome is None or not ended.succeeded:
         typer.echo(f"alfamix: round {number} ended without saying why; its log is {log}", err=True)
         raise typer.Exit(1)
     outcome = record.outcome
@@ -636,22 +610,13 @@ def trigger(
     from pipelines.services import trigger as trigger_loop
     from pipelines.services.s3_events import Messages
 
-    if engine not in ENGINES:
-        raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
+    engine_name = engines.EngineName.parse(engine)
     store = _open(project)
     if sqs and not store.uri.startswith("s3://"):
         raise InputError(f"--sqs: is for a project on S3, not {store.uri}")
     name = rounds.read_settings(store).name
-    if engine == "kubeflow":
-        from pipelines.engines.kubeflow import Kubeflow
-
-        chosen: engines.Engine = engines.Cluster(store, Kubeflow(endpoint, namespace))
-    else:
-        if engine == "docker":
-            from pipelines.engines import containers as docker
-
-            docker.check(store, network)
-        chosen = engines.Local(store, work, engine, network)
+    chosen = engines.open(engine_name, store, engines.Options(work, network, endpoint, namespace))
+    chosen.check()
     metrics = health.TriggerMetrics(name)
     messages = Messages(sqs) if sqs else None
     pace = trigger_loop.Pace(poll=poll, quiet=quiet, max_wait=max_wait)
@@ -894,6 +859,7 @@ def doctor(
     """
     from alfamix_core.project import doctor as doctors
     from alfamix_core.project.inbox import corrections
+    from pipelines.engines import engine as engines
 
     store = _open(project)
     if sample and not release:
@@ -902,10 +868,11 @@ def doctor(
         count = corrections.release(store, sample or (), datetime.now(UTC))
         _print_json({"released": count}) if as_json else out.print(f"released {count:,} samples from the quarantine")
         return
-    if engine not in ENGINES:
-        raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
+    chosen = engines.open(
+        engines.EngineName.parse(engine), store, engines.Options(endpoint=endpoint, namespace=namespace)
+    )
     found = doctors.examine(store, datetime.now(UTC), deep)
-    if engine == "kubeflow":
+    if chosen.detached:
         found = [*found, *_examine_cluster(store, endpoint, namespace)]
     if as_json:
         _print_json([finding.__dict__ for finding in found])
