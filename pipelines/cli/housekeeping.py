@@ -11,7 +11,6 @@ from pipelines.cli.options import (
     JsonOption,
     NamespaceOption,
     ProjectArgument,
-    check_engine,
     open_project,
 )
 from pipelines.cli.printing import out, print_json
@@ -43,6 +42,7 @@ def doctor(
     """
     from alfamix_core.project import doctor as doctors
     from alfamix_core.project.inbox import corrections
+    from pipelines.engines import engine as engines
 
     store = open_project(project)
     if sample and not release:
@@ -51,9 +51,10 @@ def doctor(
         count = corrections.release(store, sample or (), datetime.now(UTC))
         print_json({"released": count}) if as_json else out.print(f"released {count:,} samples from the quarantine")
         return 0
-    check_engine(engine)
+    options = engines.Options(endpoint=endpoint, namespace=namespace)
+    chosen = engines.open(engines.EngineName.parse(engine), store, options)
     findings = doctors.examine(store, datetime.now(UTC), deep)
-    if engine == "kubeflow":
+    if chosen.detached:
         findings = [*findings, *_examine_cluster(store, endpoint, namespace)]
     if as_json:
         print_json([finding.__dict__ for finding in findings])

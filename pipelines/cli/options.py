@@ -9,7 +9,6 @@ from alfamix_core.errors import InputError
 from alfamix_core.storage import Store, file_uri, open_store
 
 EVERY_ADDRESS = "0.0.0.0"  # every IPv4 address: a pod's own is not known before it runs
-ENGINES = ("local", "docker", "kubeflow")
 
 ProjectArgument = Annotated[
     str, typer.Argument(metavar="PROJECT", help="Project: a folder, file:///… or s3://bucket/prefix.")
@@ -53,12 +52,6 @@ HostOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
-
-
-def check_engine(engine: str) -> None:
-    """Refuse an engine that does not exist."""
-    if engine not in ENGINES:
-        raise InputError(f'--engine: must be local, docker or kubeflow, not "{engine}"')
 
 
 def open_project(project: str) -> Store:

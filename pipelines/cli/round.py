@@ -1,7 +1,6 @@
 """`alfamix round`: plan, run, follow or abandon one round."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,6 @@ from pipelines.cli.options import (
     NetworkOption,
     ProjectArgument,
     WorkOption,
-    check_engine,
     open_project,
 )
 from pipelines.cli.printing import columns, out, print_error, print_json, print_record
@@ -23,7 +21,7 @@ from pipelines.cli.printing import columns, out, print_error, print_json, print_
 if TYPE_CHECKING:
     from alfamix_core.project.planning import Plan
     from alfamix_core.storage import Store
-    from pipelines.engines.progress import Run
+    from pipelines.engines.engine import Ended
 
 
 def run(
@@ -51,23 +49,18 @@ def run(
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
     """
     from alfamix_core.project import lock, planning
-    from pipelines.engines import progress as watch
-    from pipelines.engines import work_folder
+    from pipelines.engines import engine as engines
 
-    check_engine(engine)
+    name = engines.EngineName.parse(engine)
     if abandon != bool(reason.strip()):
         raise InputError("--abandon: needs --reason, in your words" if abandon else "--reason: is for --abandon")
     if abandon and (plan or force or fresh):
         raise InputError("--abandon: starts nothing, and excludes --plan, --force and --fresh")
-    store = open_project(project)
-    now = datetime.now(UTC)
+    store, now = open_project(project), datetime.now(UTC)
+    chosen = engines.open(name, store, engines.Options(work, network, endpoint, namespace))
     stored_lock = lock.read(store)
     blocked = lock.blocked_by(stored_lock[0] if stored_lock else None, "", now)
-    if blocked and not plan and engine == "kubeflow":
-        from pipelines.engines.kubeflow import Kubeflow, free_lock
-
-        blocked = "" if free_lock(Kubeflow(endpoint, namespace), store) else blocked
-    if blocked and not plan:
+    if blocked and not plan and not chosen.free_lock():
         raise InputError(blocked)
     if abandon:
         return _abandon(store, reason.strip(), now, as_json)
@@ -78,29 +71,25 @@ def run(
         planning.finish_killed(store, intended.last, now)
         print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
         return 0
-    if engine == "kubeflow":
-        return _run_on_kubeflow(store, intended, endpoint, namespace, force, fresh, wait, as_json)
-    if engine == "docker":
-        from pipelines.engines import containers as docker
-
-        docker.check(store, network)
+    chosen.check()
+    if not as_json:
+        out.print(_heading(intended), markup=True)
+    started = chosen.start(intended, force, fresh)
+    if chosen.detached and not as_json:
+        out.print(f"run {started.run_id}\n{started.link}")
+    if chosen.detached and not wait:
+        if as_json:
+            print_json({"run_id": started.run_id, "link": started.link})
+        return 0
     from rich.console import Console
 
-    root = work if work is not None else work_folder.default(store.uri)
-    folder = work_folder.of_round(root, intended.number)
-    log = work_folder.new_log(root, intended.number, now)
-    if not as_json:
-        budget = f"up to {intended.project.budget} queries of {intended.counts.pool:,} samples"
-        out.print(
-            f"[bold]round {intended.number}[/] · {intended.text} · {budget} · {intended.project.strategy.name}",
-            markup=True,
-        )
-    child = watch.start(store.uri, folder, log, force, engine, network, fresh)
-    ended = watch.follow(child, log, Console(stderr=as_json, highlight=False), verbose)
-    status = _conclude(store, project, ended, child.returncode, intended.number, log, as_json)
-    if not status:
-        work_folder.forget_before(root, intended.number)
-    return status
+    ended = chosen.follow(started, Console(stderr=as_json, highlight=False), verbose)
+    return _conclude(store, project, ended, intended.number, started.link, as_json)
+
+
+def _heading(plan: "Plan") -> str:
+    budget = f"up to {plan.project.budget} queries of {plan.counts.pool:,} samples"
+    return f"[bold]round {plan.number}[/] · {plan.text} · {budget} · {plan.project.strategy.name}"
 
 
 def _abandon(store: "Store", reason: str, now: datetime, as_json: bool) -> int:
@@ -114,41 +103,20 @@ def _abandon(store: "Store", reason: str, now: datetime, as_json: bool) -> int:
     return 0
 
 
-def _run_on_kubeflow(
-    store: "Store", plan: "Plan", endpoint: str, namespace: str, force: bool, fresh: bool, wait: bool, as_json: bool
-) -> int:
-    """Start a run on a cluster and print where it is; on request wait for its end."""
-    from pipelines.engines.kubeflow import Kubeflow, told_by_project
-
-    kubeflow = Kubeflow(endpoint, namespace)
-    run_id = kubeflow.start(plan.project, store.uri, force, fresh)
-    link = kubeflow.link(run_id)
-    if as_json and not wait:
-        print_json({"run_id": run_id, "link": link})
-    elif not as_json:
-        out.print(f"round {plan.number} · {plan.text} · run {run_id}\n{link}")
-    if not wait:
-        return 0
-    ended = kubeflow.follow(run_id, 5.0, lambda line: typer.echo(line, err=as_json))
-    outcome, number = told_by_project(store, ended)
-    return _conclude(store, store.uri, outcome, ended.state != "SUCCEEDED", number or plan.number, link, as_json)
-
-
-def _conclude(
-    store: "Store", project: str, run: "Run", returncode: int, number: int, log: Path | str, as_json: bool
-) -> int:
+def _conclude(store: "Store", project: str, ended: "Ended", planned: int, log: str, as_json: bool) -> int:
     """Print what became of a run; return its exit status."""
     from alfamix_core.project import champion, objects, rounds
 
-    if run.failures:
-        stage, status, line = run.failures[0]
+    number = ended.number or planned
+    if ended.failures:
+        stage, status, line = ended.failures[0]
         print_error(f"round {number}, {stage}: {line}")
         return status
-    if run.state in ("idle", "refused"):
-        print_error(f"no round: {run.text}")
-        return 2 if run.state == "refused" else 0
+    if ended.state in ("idle", "refused"):
+        print_error(f"no round: {ended.text}")
+        return 2 if ended.state == "refused" else 0
     record = rounds.read(store, number)[0] if number in rounds.numbers(store) else None
-    if record is None or record.outcome is None or returncode:
+    if record is None or record.outcome is None or not ended.succeeded:
         print_error(f"round {number} ended without saying why; its log is {log}")
         return 1
     outcome = record.outcome

@@ -15,7 +15,6 @@ from pipelines.cli.options import (
     NetworkOption,
     ProjectArgument,
     WorkOption,
-    check_engine,
     open_project,
 )
 
@@ -54,21 +53,13 @@ def trigger(
     from pipelines.services import trigger as trigger_loop
     from pipelines.services.s3_events import Messages
 
-    check_engine(engine)
+    engine_name = engines.EngineName.parse(engine)
     store = open_project(project)
     if sqs and not store.uri.startswith("s3://"):
         raise InputError(f"--sqs: is for a project on S3, not {store.uri}")
     name = rounds.read_settings(store).name
-    if engine == "kubeflow":
-        from pipelines.engines.kubeflow import Kubeflow
-
-        chosen: engines.Engine = engines.Cluster(store, Kubeflow(endpoint, namespace))
-    else:
-        if engine == "docker":
-            from pipelines.engines import containers as docker
-
-            docker.check(store, network)
-        chosen = engines.Local(store, work, engine, network)
+    chosen = engines.open(engine_name, store, engines.Options(work, network, endpoint, namespace))
+    chosen.check()
     metrics = health.TriggerMetrics(name)
     messages = Messages(sqs) if sqs else None
     pace = trigger_loop.Pace(poll=poll, quiet=quiet, max_wait=max_wait)

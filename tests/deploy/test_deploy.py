@@ -317,7 +317,8 @@ def test_the_trigger_alone_has_a_token_and_for_kubeflow_alone(render: Render, ex
                 assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
                 with_token.append(container["name"])
         if container["name"] in with_token:
-            assert {each["name"] for each in container["env"]} == {"KF_PIPELINES_SA_TOKEN_PATH", kubeflow.NAMESPACE}
+            names = {variable["name"] for variable in container["env"]}
+            assert names == {"KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_NAMESPACE"}
     assert with_token == ["trigger"]
 
 
