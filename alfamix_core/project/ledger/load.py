@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from alfamix_core.errors import MissingObjectError, ObjectChangedError
 from alfamix_core.project import layout, objects, rounds
-from alfamix_core.project.inbox.listing import InboxFile, list_inbox
+from alfamix_core.project.inbox.listing import InboxFile, list_inbox, manifests
 from alfamix_core.project.inbox.reading import BLOCK, ROWS, Reading, read
 from alfamix_core.project.ledger.queries import register_rows
 from alfamix_core.project.ledger.tables import Tables, append, create_missing, explained
@@ -119,6 +119,18 @@ def look(store: Store, project: Project, tables: Tables) -> News:
         gone=tuple(sorted(key for key in known if key not in present and not key.startswith(layout.ROUNDS))),
         odd=listing.odd,
     )
+
+
+def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes: int) -> News:
+    """Return the manifests that no load has read, the smallest first, until their sizes exceed a limit in sum."""
+    known, basis, files = known_files(tables), basis_of(project), []
+    for file in sorted(manifests(store), key=lambda file: (file.size, file.key.encode())):
+        if _is_news(file, known.get(file.key), basis):
+            most_bytes -= file.size
+            if most_bytes < 0:
+                break
+            files.append(file)
+    return News(tuple(sorted(files, key=lambda file: file.key.encode())), (), known, (), ())
 
 
 def known_files(tables: Tables) -> dict[str, KnownFile]:
