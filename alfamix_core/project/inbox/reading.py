@@ -26,7 +26,7 @@ from alfamix_core.records.manifest import ID_PATTERN, ManifestLine, sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import MAX_LINE, read_lines
 from alfamix_core.records.tables import CORRECTIONS, EVENTS, SAMPLES
-from alfamix_core.storage import LinkError, Store, normalise_folder_uri
+from alfamix_core.storage import LinkError, NotAFileError, Store, normalise_folder_uri
 
 BLOCK = 65_536  # rows that are Python objects at a time
 _BLOCK_BYTES = 8 * 2**20  # read at a time where columns are read
@@ -82,7 +82,7 @@ def read(store: Store, project: Project, file: InboxFile, folder: Path) -> Readi
     raw, table = folder / "raw.jsonl", _TABLES[file.kind]
     try:
         store.fetch(file.key, raw)
-    except LinkError as error:
+    except (LinkError, NotAFileError) as error:
         return Reading(table, None, "", file.size, " ".join(str(error).split()))
     with raw.open("rb") as stream:
         sha256, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()

@@ -17,10 +17,11 @@ from alfamix_core.project.ledger import load
 from alfamix_core.project.ledger.load import KnownFile, Load, News
 from alfamix_core.project.ledger.queries import Database, connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
+from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts, Round
-from alfamix_core.records.tables import SCHEMAS
+from alfamix_core.records.tables import EVENTS, SCHEMAS
 from alfamix_core.storage import Store
 
 _RULES = files(__package__).joinpath("rules.sql")
@@ -165,10 +166,8 @@ class Ledger(Database):
 
     def unasked_answers(self) -> int:
         """Count the label events that decide nothing because nobody asked for them."""
-        return int(
-            self.rows("""select count(*) from events semi join placed using (sample_id)
-            anti join counted_events using (event_id, sample_id, annotator, time)""")[0][0]
-        )
+        rows = "select count(*) from events semi join placed using (sample_id) anti join answerable using (sample_id)"
+        return int(self.rows(rows)[0][0])
 
     def repeated_event_ids(self) -> list[str]:
         """Return the event ids that came back with other content, the first hundred by name."""
@@ -215,6 +214,24 @@ class Ledger(Database):
                     where states.label is not null and states.label is distinct from before.label"""
                 )[0][0]
             )
+
+    def superseded(self, events: Sequence[LabelEvent]) -> list[str]:
+        """Return the ids of the events that stand in place of those given, and give another answer.
+
+        Args:
+            events: any; one that the ledger does not have is superseded by none.
+        """
+        names = ("event_id", "sample_id", "kind", "label", "annotator")
+        rows = [event.model_dump(include=set(names)) for event in events]
+        wanted = pa.Table.from_pylist(rows, schema=pa.schema([EVENTS.field(name) for name in names]))
+        with self.holding("wanted", wanted):
+            found = self.rows(
+                """select distinct last.event_id from wanted
+                semi join events using (event_id, sample_id, annotator)
+                join last_events as last using (sample_id, annotator)
+                where last.kind <> wanted.kind or last.label is distinct from wanted.label order by all"""
+            )
+        return [key for (key,) in found]
 
     def check_classes(self) -> None:
         """Refuse settings without a class that labels in the ledger name.

@@ -84,9 +84,9 @@ def register(con: duckdb.DuckDBPyConnection, tables: Tables, suffix: str = "") -
         con.register(name + suffix, tables.dataset(name))
 
 
-def register_rows(con: duckdb.DuckDBPyConnection, alias: str, table: str, path: Path | None) -> None:
-    """Make the rows of a parquet file readable under a name, a table's columns without rows where there is no file."""
-    if path is None:
-        con.register(alias, SCHEMAS[table].empty_table())
+def register_rows(con: duckdb.DuckDBPyConnection, alias: str, table: str, paths: Sequence[Path]) -> None:
+    """Make the rows of parquet files readable under a name; without files, a table's columns without rows."""
+    if paths:
+        con.execute(f"create temp view {alias} as select * from read_parquet({[str(path) for path in paths]})")
     else:
-        con.execute(f"create temp view {alias} as select * from read_parquet('{path}')")
+        con.register(alias, SCHEMAS[table].empty_table())
