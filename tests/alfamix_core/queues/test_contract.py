@@ -149,9 +149,7 @@ def test_an_unknown_class_or_sample_is_one_line_that_names_it(form: Format, ques
         read(form, form.fill(asked, answers))
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: data[:-8], lambda data: b"\xff\xfe" + data, lambda data: b"\0" + data]
-)
+@pytest.mark.parametrize("damage", [lambda data: data[:-8], lambda data: b"\xff\xfe" + data, lambda data: b"\0" + data])
 def test_a_damaged_file_is_one_line(form: Format, questions: list[Question], damage: Callable[[bytes], bytes]):
     data = form.fill(form.write(questions, ""), {"a": "cat", "b": "cat", "c": "cat"}).encode()
     with pytest.raises(InputError, match=r"^answers[^\n]+$"):
