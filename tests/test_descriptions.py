@@ -14,6 +14,7 @@ from alfamix_core.records.settings_table import settings
 from alfamix_core.telemetry import metrics
 from components import images
 from pipelines.platform_settings import PlatformSettings
+from pipelines.round import alfamix_round
 
 ROOT = Path(__file__).parent.parent
 PREPOSITIONS = frozenset(
@@ -49,9 +50,11 @@ def of_metrics() -> Iterator[tuple[str, str]]:
 
 
 def of_components() -> Iterator[tuple[str, str]]:
-    """Yield name and description of each component, and of all that goes in and comes out."""
-    for stage in images.COMPONENTS:
-        found = getattr(import_module(f"components.{stage}.component"), stage).component_spec
+    """Yield name and description of the pipeline and of each component, and of all that goes in and comes out."""
+    components = [getattr(import_module(f"components.{stage}.component"), stage) for stage in images.COMPONENTS]
+    for component in (alfamix_round, *components):
+        found = component.component_spec
+        stage = found.name
         yield stage, found.description
         for side in (found.inputs or {}, found.outputs or {}):
             for name, field in side.items():
