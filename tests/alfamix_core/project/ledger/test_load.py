@@ -89,7 +89,7 @@ def test_lines_that_vanished_or_changed_are_not_unlearned_and_the_doctor_says_so
     made.load(noon + HOUR)
     assert ids(made) == ["b", "c", "d"]
     assert sorted(row["label"] for row in rows(made, "events")) == ["cat", "dog", "owl"]
-    said = "of its lines that were loaded are gone or changed; what they said still counts"
+    said = "of its lines that were loaded are gone or changed; their content still counts"
     assert waiting(made, noon)[1:] == [
         ("drops/a/manifest.jsonl", f"2 {said}"),
         ("labels/1.jsonl", f"1 {said}"),
