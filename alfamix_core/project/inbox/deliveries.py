@@ -299,7 +299,7 @@ def _lines(batch: pa.RecordBatch, shares: tuple[float, float]) -> bytes:
         split = pa.array([split_of(key, *shares) if label and was == "train" else was for key, label, was in rows])
     fields = {"uri": batch["uri"], "id": batch["sample_id"], "label": batch["label"]}
     fields |= {"split": pc.if_else(pc.equal(split, "train"), None, split), "group": batch["group"]}
-    parts = []
+    parts: list[pa.Array] = []
     for name, column in fields.items():
         if pc.any(pc.match_substring_regex(column, _ESCAPED)).as_py():
             quoted = pa.array([text and encode_basestring(text)[1:-1] for text in column.to_pylist()], pa.string())
