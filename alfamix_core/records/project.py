@@ -217,7 +217,7 @@ class MetricsSettings(Record):
 
 
 class LimitSettings(Record):
-    """Which sample files are refused, and how many refused files a round tolerates."""
+    """Which sample files are refused, and what share of a round they may be."""
 
     quarantine_share: float = Field(
         0.05, ge=0, le=1, description="maximum share of a round's samples that may be unreadable"

@@ -94,7 +94,7 @@ def test_evaluating_changes_no_record(project: Path, tmp_path: Path):
     assert Champion.parse(store.read(layout.CHAMPION).data, "").round == 0
 
 
-def test_a_model_that_says_what_the_champion_says_agrees_wholly(project: Path, tmp_path: Path):
+def test_a_model_that_predicts_what_the_champion_predicts_agrees_completely(project: Path, tmp_path: Path):
     _, found = run(project, tmp_path, [1.0, 0.0, 0.0], ("cat", "dog", "owl"))
     assert found.agreement == 1.0
 
@@ -109,7 +109,7 @@ def test_a_trained_model_is_kept_whether_or_not_it_is_promoted(project: Path, tm
 
 
 @pytest.mark.parametrize("many", [100, 3])
-def test_kubeflow_gets_a_matrix_of_few_classes_and_of_many_the_worst_pairs_alone(
+def test_kubeflow_gets_the_matrix_of_few_classes_and_only_the_worst_pairs_of_many(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
 ):
     """A matrix grows with the square of the classes, in the metadata of an artifact; here 3 are many, or 100."""

@@ -164,7 +164,7 @@ class Campaign:
 
 
 def undisturbed(server: StageServer, folder: Path, manifest: Path, count: int) -> tuple[End, dict[str, float]]:
-    """Return what a campaign of so many rounds comes to, and the seconds that its stages usually take."""
+    """Return the result of a campaign of that many rounds, and the usual seconds of its stages."""
     calm = Campaign(
         server, open_store(file_uri(folder / "calm")), folder / "calm-work", manifest.parent / "answers.csv"
     )

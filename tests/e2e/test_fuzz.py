@@ -96,7 +96,7 @@ BRIDGE = {
     "detail-type": "Object Created",
     "detail": {"bucket": {"name": "bucket"}, "object": {"key": "project/drops/a/manifest.jsonl"}},
 }
-TOLD = (
+REPORTED = (
     {"alfamix": "progress", "stage": "train", "shard": "", "done": 1, "total": 2, "unit": "epochs"},
     {"alfamix": "failed", "stage": "train", "shard": "", "status": 2, "line": "x"},
     {"alfamix": "round", "number": 1, "state": "planned", "text": "x"},
@@ -390,8 +390,8 @@ def test_a_damaged_message_of_s3_is_no_event_or_one_about_the_project(data: byte
 
 
 @settings(FEW, max_examples=300)
-@given(st.sampled_from(TOLD).flatmap(lines_of))
-def test_lines_of_a_log_that_are_no_events_are_left_alone(data: bytes):
+@given(st.sampled_from(REPORTED).flatmap(lines_of))
+def test_lines_of_a_log_that_are_not_events_are_ignored(data: bytes):
     for line in data.decode(errors="replace").splitlines():
         event = parse(line)
         assert event is None or "alfamix" in event
@@ -399,5 +399,5 @@ def test_lines_of_a_log_that_are_no_events_are_left_alone(data: bytes):
             Run().take(event)
 
 
-def test_an_event_that_nobody_can_have_written_is_left_alone():
+def test_an_event_that_no_stage_can_have_written_is_ignored():
     assert parse('{"alfamix": ' + "[" * 100_000) is None

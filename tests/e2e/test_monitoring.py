@@ -176,7 +176,7 @@ def wait_for_values(server: Prometheus, wanted: dict[str, float], job: str) -> N
 
 
 def wait_for_alerts(server: Prometheus, wanted: set[str]) -> None:
-    """Wait until just these alerts fire, and go on doing so for longer than a change may need."""
+    """Wait until exactly these alerts fire, and keep firing for longer than a change may need."""
     deadline, since = time.monotonic() + 90, None
     while since is None or time.monotonic() < since + _STEADY:
         firing = server.alerts()
