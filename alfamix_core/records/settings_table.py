@@ -75,7 +75,7 @@ def sections(record: type[Record]) -> list[str]:
     lines = _table(groups.pop(""))
     for name, group in groups.items():
         field = record.model_fields[name]
-        words = " ".join((field.description or inspect.getdoc(field.annotation) or "").split())  # type: ignore[arg-type]
+        words = " ".join((field.description or inspect.getdoc(field.annotation) or "").split())
         lines += ["", f"## {name}", "", textwrap.fill(words, width=120, break_on_hyphens=False), "", *_table(group)]
     return lines
 
