@@ -86,7 +86,7 @@ def test_a_champion_that_knows_fewer_classes_is_still_compared(project: Path, tm
 
 
 def test_evaluating_changes_no_record(project: Path, tmp_path: Path):
-    """The proposal counts once export commits the round; a model of a run that was killed is nobody's."""
+    """The proposal counts once export commits the round; no round owns a model of a run that was killed."""
     store, found = run(project, tmp_path, [0.0, 0.0, 1.0], ("cat", "dog"))
     assert found.promotion.promoted
     record, _ = rounds.read(store, 1)

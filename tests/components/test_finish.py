@@ -1,4 +1,4 @@
-"""finish judges by the project, and lets go of its own lock alone."""
+"""finish judges by the project, and releases only its own lock."""
 
 from datetime import UTC, datetime
 

@@ -38,7 +38,7 @@ def kustomize() -> list[str]:
 
 @pytest.fixture(scope="session")
 def render(kustomize: list[str]) -> Callable[[Path], list[dict[str, Any]]]:
-    """Return what renders a folder to its objects."""
+    """Return a function that renders a folder to its objects."""
 
     @functools.cache
     def rendered(folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""deploy/ rendered by kustomize: what Kubernetes would take, and what must hold of every pod."""
+"""deploy/ rendered by kustomize: what Kubernetes accepts, and what must hold for every pod."""
 
 import json
 import os
@@ -82,7 +82,7 @@ HOST = ("hostNetwork", "hostPID", "hostIPC", "hostUsers")
 
 
 def broken_by(pod: dict[str, Any]) -> list[str]:
-    """Return what the restricted Pod Security Standard says against a pod's spec."""
+    """Return the rules of the restricted Pod Security Standard that a pod's spec breaks."""
     broken = [name for name in HOST if pod.get(name)]
     own = pod.get("securityContext", {})
     containers = pod["containers"] + pod.get("initContainers", [])

@@ -44,7 +44,7 @@ class Seen:
 
 
 def seen_by_engine(client: docker.DockerClient, project: str, since: int) -> Seen:
-    """Return what the engine's own events tell of the project's containers that ended since a moment, in seconds."""
+    """Return what the engine's events say about the project's containers that have ended since a moment, in seconds."""
     seen = Seen([], [])
     wanted = {"event": "die", "label": f"alfamix.project={project}"}
     for event in client.events(since=since, until=int(time.time()) + 1, filters=wanted, decode=True):
@@ -65,7 +65,7 @@ def queries(project: str) -> list[list[str]]:
 
 
 def outcomes(alfamix: Command, project: str) -> list[dict[str, object]]:
-    """What came of the rounds, without the times."""
+    """The results of the rounds, without the times."""
     rounds = json.loads(alfamix("status", project, "--json").stdout)["rounds"]
     return [each["outcome"]["metrics"] for each in rounds]
 

@@ -123,7 +123,7 @@ JUNK = st.binary(max_size=60) | BYTES
 
 @st.composite
 def damaged(draw: st.DrawFn, good: dict[str, object]) -> dict[str, object]:
-    """A good record, or one with another value, without a field, or with one that nobody knows; at any depth."""
+    """A good record, or one with another value, without a field, or with an unknown field; at any depth."""
     record = json.loads(json.dumps(good))
     for _ in range(draw(st.integers(0, 2))):
         place = record
@@ -215,7 +215,7 @@ class Place:
     def holds(
         self, key: str, data: bytes, *commands: tuple[str, ...], beside: Mapping[str, bytes] | None = None
     ) -> None:
-        """Put a file into the project, and others beside it; each command must bear it, and change nothing."""
+        """Put a file into the project, with others beside it; each command must survive it and change nothing."""
         with self.copy() as project:
             for name, content in {**(beside or {}), key: data}.items():
                 self.put(project, name, content)

@@ -41,7 +41,7 @@ sys.exit(max(os.waitpid(pid, 0)[1] for pid in pids) > 0)
 
 
 def make(store: Store) -> None:
-    """Make a project with ten samples of which nobody will open a file."""
+    """Make a project with ten samples whose files no stage opens."""
     text = {"name": "race", "classes": ["cat", "dog"], "budget": 2, "strategy": {"name": "random"}}
     initialise(store, Project.parse(json.dumps(text), "project"))
     lines = [json.dumps({"uri": f"{number}.png", "id": f"sample-{number}"}) + "\n" for number in range(10)]

@@ -84,7 +84,7 @@ class Exports:
         return bool(self._ask(json.dumps([writes, arguments])))
 
     def resume(self) -> int:
-        """Let it continue to its end; return its exit status."""
+        """Let it run to its end; return its exit status."""
         return int(str(self._ask("")))
 
 

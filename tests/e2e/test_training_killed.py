@@ -73,7 +73,7 @@ class World:
         return {path: data for path, data in contents.items() if path.rsplit("/")[-1] not in ("stage.json", "log")}
 
     def continued(self, name: str) -> list[int]:
-        """The epochs after which attempts went on."""
+        """The epochs after which attempts continued."""
         lines = (self.folder / name / "log").read_text(encoding="utf-8").splitlines()
         events = [event for line in lines if (event := parse(line))]
         return [int(str(event["epoch"])) for event in events if event["alfamix"] == "continued"]

@@ -1,4 +1,4 @@
-"""The dashboards: fresh, readable by Prometheus, about metrics that exist, and laid out so that one can read them."""
+"""The dashboards: fresh, readable by Prometheus, about existing metrics, and legibly laid out."""
 
 import json
 from itertools import combinations
@@ -130,7 +130,7 @@ def test_every_panel_has_a_title_a_unit_and_thresholds(board):
 
 
 def test_every_alert_with_a_limit_has_it_drawn():
-    """But for the states, which are drawn as such, the exporter, and rises, which are no series here."""
+    """Except for the states, which are drawn as states, the exporter, and rises, which are not drawn."""
     drawn = {
         panel.limit
         for rows in (dashboards.OVERVIEW, dashboards.ROUND, dashboards.QUEUE)

@@ -28,7 +28,7 @@ def labels_of(name: str) -> set[str]:
 
 
 def wrong(expression: str) -> list[str]:
-    """Say which metrics and labels of an expression nobody makes."""
+    """Return the metrics and labels of an expression that do not exist."""
     found = used(expression)
     unknown = sorted(found.metrics - SERIES.keys() - recorded().keys() - OWN.keys())
     if unknown:
@@ -70,7 +70,7 @@ def test_an_alert_is_complete(alert):
     assert set(alert.annotations) == {"summary", "description", "runbook"}
     assert alert.annotations["runbook"] == f"docs/runbook.md#{alert.anchor}"
     assert f"\n## {alert.name}\n" in RUNBOOK.read_text(encoding="utf-8")
-    assert seconds(alert.waits) > 0, "a single bad scrape wakes nobody"
+    assert seconds(alert.waits) > 0, "a single failed scrape must not fire it"
 
 
 def test_names_are_unique():
