@@ -47,6 +47,13 @@ def test_the_readme_shows_a_page_and_a_terminal_each_described_and_below_150_kb(
         assert page.size == draw._SIZE
 
 
+def test_the_numbers_in_the_alternative_text_are_those_of_the_terminal():
+    svg = (ROOT / "docs" / "pictures" / "terminal.svg").read_text("utf-8")
+    numbers = re.findall(r"\d\.\d{4}", pictures()["docs/pictures/terminal.svg"])
+    assert len(numbers) == 3
+    assert [number for number in numbers if number not in svg] == []
+
+
 def test_the_terminal_shows_the_last_round_and_the_comparison_and_loads_nothing():
     svg = draw.terminal(OUTPUT)
     for picture in (svg, (ROOT / "docs" / "pictures" / "terminal.svg").read_text("utf-8")):
