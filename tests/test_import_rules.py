@@ -16,10 +16,17 @@ TORCH_FILES = (
 )
 
 
-def imports(source: str) -> list[str]:
-    """Return the names of all modules that a source imports, at any depth; a relative import is reported as '.'."""
+def imports(source: str, *, types: bool = True) -> list[str]:
+    """Return the names of all modules that a source imports, at any depth; a relative import is reported as '.'.
+
+    Without ``types``, the imports of ``if TYPE_CHECKING:`` are left out, because nothing imports them at run time.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -37,6 +44,7 @@ def broken_rules(path: str, source: str) -> list[str]:
     """
     room, *rest = path.split("/")
     broken = []
+    at_run_time = set(imports(source, types=False))
     for name in imports(source):
         parts = name.split(".")
         if room == "alfamix_core":
@@ -52,7 +60,7 @@ def broken_rules(path: str, source: str) -> list[str]:
                 and parts[1:2] not in ([], ["acquisition"], ["errors"])
             ):
                 broken.append(f"{path} imports {name}: acquisition is pure numerics")
-            if parts[0] in TORCH and not "/".join(rest).startswith(TORCH_FILES):
+            if parts[0] in TORCH and name in at_run_time and not "/".join(rest).startswith(TORCH_FILES):
                 broken.append(f"{path} imports {name}: this floor is in the image without torch")
         if room == "components" and rest[-1] == "stage.py":
             if parts[0] == "kfp":
