@@ -30,6 +30,7 @@ from alfamix_core.telemetry.events import Progress, emit
 
 _CHAMPION = "champion.json"
 _WEIGHTS_BYTES = 1 << 36
+_CHECKPOINT_FORMAT = 2  # another number where the names of the tensors differ
 _UNTRAINED = FitResult(0, (), (), (), "fewer than two classes have a label: the model keeps its initial weights")
 
 
@@ -151,6 +152,7 @@ def _identity(record: Round, snapshot: Path, champion: Path, team: Team) -> str:
         "limits": settings.limits.model_dump(),
         "training": training.model_dump(),
         "torch": torch.__version__,
+        "checkpoint": _CHECKPOINT_FORMAT,
         "device": device.choose().type,
         "processes": team.size,
     }
