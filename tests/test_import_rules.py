@@ -20,10 +20,17 @@ TORCH_FILES = (
 )
 
 
-def imports(source: str) -> list[str]:
-    """Return the names of all modules that a source imports, at any depth; a relative import is reported as '.'."""
+def imports(source: str, *, types: bool = True) -> list[str]:
+    """Return the names of all modules that a source imports, at any depth; a relative import is reported as '.'.
+
+    Without ``types``, the imports of ``if TYPE_CHECKING:`` are left out, because nothing imports them at run time.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
     names = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -41,9 +48,13 @@ def broken_rules(path: str, source: str) -> list[str]:
     """
     room, *rest = path.split("/")
     rules = {"alfamix_core": of_the_library, "components": of_a_component, "pipelines": of_the_pipelines}[room]
-    return [f"{path} imports {name}: {why}" for name in imports(source) for why in rules(rest, name.split("."))] + [
-        f"{path}: relative import" for name in imports(source) if name.startswith(".")
-    ]
+    names, at_run_time = imports(source), set(imports(source, types=False))
+    broken = [f"{path} imports {name}: {why}" for name in names for why in rules(rest, name.split("."))]
+    broken += [f"{path}: relative import" for name in names if name.startswith(".")]
+    if room == "alfamix_core" and not "/".join(rest).startswith(TORCH_FILES):
+        heavy = [name for name in names if name in at_run_time and name.split(".")[0] in TORCH]
+        broken += [f"{path} imports {name}: this file is in the image without torch" for name in heavy]
+    return broken
 
 
 def of_the_library(rest: list[str], name: list[str]) -> Iterator[str]:
@@ -56,8 +67,6 @@ def of_the_library(rest: list[str], name: list[str]) -> Iterator[str]:
         yield f"{other} comes after {floor} in the list of floors"
     if floor == "acquisition" and ours and name[1:2] not in ([], ["acquisition"], ["errors"]):
         yield "acquisition is pure numerics"
-    if name[0] in TORCH and not "/".join(rest).startswith(TORCH_FILES):
-        yield "this file is in the image without torch"
 
 
 def of_a_component(rest: list[str], name: list[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import pytest
 
 from alfamix_core.errors import InputError, StorageError
 from alfamix_core.project import layout, lock, rounds
-from alfamix_core.project.failures import reported
+from alfamix_core.project.failures import StageContext, reported
 from alfamix_core.records.round import Outcome
 from components.finish import stage
 
@@ -18,7 +18,7 @@ def round_key(birds):
 
 
 def fail(birds, error, stage_name, key="", shard="", run_id=""):
-    with pytest.raises(SystemExit), reported(stage_name, birds.uri, key, shard=shard, run_id=run_id):
+    with pytest.raises(SystemExit), reported(StageContext(stage_name, birds.uri, key, shard=shard, run_id=run_id)):
         raise error
 
 

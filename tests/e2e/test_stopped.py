@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 SERVER = """
 import json, os, signal, sys
-from alfamix_core.project.failures import reported
+from alfamix_core.project.failures import StageContext, reported
 from alfamix_core.storage.folder import FolderStore
 from components.export import stage
 
@@ -53,7 +53,7 @@ def parent_sees(answer):
 for line in sys.stdin:
     left, (uri, key, *paths) = json.loads(line)
     if (pid := os.fork()) == 0:
-        with reported("export", uri, key, run_id="run-1"):
+        with reported(StageContext("export", uri, key, run_id="run-1")):
             stage.run(uri, key, "run-1", *paths)
         os._exit(0)
     _, status = os.waitpid(pid, os.WUNTRACED)
