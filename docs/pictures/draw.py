@@ -2,8 +2,8 @@
 
     python -m docs.pictures.draw
 
-The demo runs once, in .work/pictures. The pictures are drawn again only if the code that they show has changed, because
-times and dates differ from run to run.
+The demo runs in .work/pictures. The pictures are drawn again only if the page's templates, the progress, the demo or this
+file have changed, because times and dates differ from run to run. To draw them anyway, delete drawn-from.sha256.
 """
 
 import hashlib
@@ -21,7 +21,12 @@ from rich.text import Text
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 _WORK = ROOT / ".work" / "pictures"
-_SHOWN = ("alfamix_core/reports", "docs/pictures/draw.py", "pipelines/demo.py", "pipelines/engines/progress.py")
+_SHOWN = (
+    "alfamix_core/reports/templates",
+    "docs/pictures/draw.py",
+    "pipelines/demo.py",
+    "pipelines/engines/progress.py",
+)
 _DRAWN_FROM = HERE / "drawn-from.sha256"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _SIZE = (1180, 1526)  # CSS pixels; the height ends below the first row of queries
