@@ -2,8 +2,8 @@
 
     python -m docs.pictures.draw
 
-The demo runs in .work/pictures. The pictures are drawn again only if the page's templates, the progress, the demo or this
-file have changed, because times and dates differ from run to run. To draw them anyway, delete drawn-from.sha256.
+The demo runs in .work/pictures. The pictures are drawn again only if the page's templates, the progress, the demo or
+this file have changed, because times and dates differ from run to run. To draw them anyway, delete drawn-from.sha256.
 """
 
 import hashlib
