@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,7 +41,8 @@ class KubeflowServer:
         self.requests: list[tuple[str, str]] = []
         self.failing: list[int] = []  # statuses with which the next requests fail
         self.failing_on = ""  # only requests whose method and path end so
-        self.blind = 0  # listings of versions that come out empty
+        self.blind: dict[str, int] = {}  # how many listings of a kind come out empty
+        self.distort: Callable[[str, dict], dict | bytes] | None = None  # makes another answer of one, or other bytes
         self.token = ""  # which a request must bring
         self.multi_user = False
         self.release = "2.17.0"  # or 2.18.0; which drivers a recurring run has is decided when it is made
@@ -104,6 +105,9 @@ class KubeflowServer:
             raise RefusedError(400, "Invalid input error: in single-user mode there must be no namespace")
 
     def listing(self, what, items, query):
+        if self.blind.get(what):
+            self.blind[what] -= 1
+            return {}
         for predicate in json.loads(query.get("filter") or "{}").get("predicates", ()):
             key, wanted = predicate["key"], predicate["stringValue"]
             assert key in ("display_name", "state")
@@ -125,6 +129,8 @@ class KubeflowServer:
 
     def create_experiment(self, query, body):
         self.check_namespace(body.get("namespace"))
+        if any(each["display_name"] == body["display_name"] for each in self.experiments.values()):
+            raise RefusedError(409, "Already exist error")
         key = f"experiment-{next(self.next)}"
         self.experiments[key] = body | {"experiment_id": key}
         return self.experiments[key]
@@ -142,9 +148,6 @@ class KubeflowServer:
     def list_versions(self, pipeline_id, query, body):
         if pipeline_id not in self.pipelines:
             raise RefusedError(404, f"Pipeline {pipeline_id} not found")
-        if self.blind:
-            self.blind -= 1
-            return {}
         mine = [each for each in self.versions.values() if each["pipeline_id"] == pipeline_id]
         return self.listing("pipeline_versions", mine, query)
 
@@ -328,9 +331,10 @@ def serve() -> Iterator[KubeflowServer]:
                         self.headers,
                     )
                 status = 200
+                answer = state.distort(parts.path, answer) if state.distort else answer
             except RefusedError as refused:
                 status, answer = refused.status, {"code": 3, "message": str(refused), "details": []}
-            data = json.dumps(answer).encode()
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
