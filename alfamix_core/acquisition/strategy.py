@@ -1,7 +1,5 @@
-"""A strategy: the module that holds its arithmetic, with its parameters and the checks that all strategies share."""
+"""A strategy: the module that holds its arithmetic, with its tunables and the checks that all strategies share."""
 
-import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -23,16 +21,15 @@ _WORDS = {
 class StrategyModule(Protocol):
     """What a file below ``strategies/`` defines.
 
-    ``prepare`` takes its tunables as further keyword-only arguments with a default and an annotation. A module may
-    also define ``summary(scores, state, need)``, numbers for the report, and ``COLUMN_TUNABLES``, the names of those
-    tunables that say how its columns are computed.
+    A module may also define ``summary(scores, state, need)``, numbers for the report, and ``COLUMN_TUNABLES``, the
+    names of those tunables that say how its columns are computed.
     """
 
     COLUMNS: frozenset[str]
     NEEDS_LABELS: bool
     USES_HEAD: bool
 
-    def prepare(self, labelled: Labelled, head: Head, *, seed: int, **tunables: Any) -> Any:
+    def prepare(self, labelled: Labelled, head: Head, tunables: Any, *, seed: int) -> Any:
         """Return what every shard needs: small, deterministic, frozen; the tunables are in it."""
 
     def score(self, block: Features, state: Any) -> Scores:
@@ -127,17 +124,17 @@ def _check_head(head: Head, labelled: Labelled) -> None:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A strategy with its parameters, ready to be used; ``strategies.load`` makes it.
+    """A strategy with its tunables, ready to be used; ``strategies.load`` makes it.
 
     Attributes:
         name: the name of its file.
         module: its arithmetic.
-        parameters: the tunables that differ from their defaults.
+        tunables: the dataclass in ``tunables/`` that belongs to it.
     """
 
     name: str
     module: StrategyModule
-    parameters: Mapping[str, Any]
+    tunables: Any
 
     @property
     def columns(self) -> frozenset[str]:
@@ -157,8 +154,7 @@ class Strategy:
     def column_parameters(self) -> dict[str, Any]:
         """Return the tunables that say how its columns are computed, with their values: what ``embed`` is given."""
         names: frozenset[str] = getattr(self.module, "COLUMN_TUNABLES", frozenset())
-        signature = inspect.signature(self.module.prepare)
-        return {name: self.parameters.get(name, signature.parameters[name].default) for name in sorted(names)}
+        return {name: getattr(self.tunables, name) for name in sorted(names)}
 
     def prepare(self, labelled: Labelled, head: Head, seed: int) -> Any:
         """Return what every shard needs.
@@ -180,7 +176,7 @@ class Strategy:
         _check_labelled(labelled, self.columns)
         if self.uses_head:
             _check_head(head, labelled)
-        return self.module.prepare(labelled, head, seed=seed, **self.parameters)
+        return self.module.prepare(labelled, head, self.tunables, seed=seed)
 
     def score(self, block: Features, state: Any) -> Scores:
         """Score the samples of one block.
