@@ -105,7 +105,7 @@ def _inbox(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(
                 kind="waiting",
                 key=file.key,
-                what=f"{file.vanished} of its lines that were loaded are gone or changed; what they said still counts",
+                what=f"{file.vanished} of its lines that were loaded are gone or changed; their content still counts",
                 do="withdraw samples or answers that must not count, with a file of their own",
             )
     for key in ledger.news.deleted if ledger.news is not None else ():

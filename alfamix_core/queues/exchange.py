@@ -53,8 +53,8 @@ def answers_from_csv(
         now: the time of rows that do not say when, UTC.
 
     Returns:
-        The name of the batch, made of the file's content and the annotator so that importing it again has no effect,
-        and the events.
+        The name of the batch and the events. The name is made of the file's content and the annotator, so that
+        importing it again has no effect; unless another answer came in between, which the file then replaces.
 
     Raises:
         InputError: an unknown column, sample or class, or a row that is no answer, with its line.
@@ -77,7 +77,7 @@ def answers_from_csv(
         if column not in _KNOWN:
             raise InputError(f'{where}: unknown column "{column}"; known are {", ".join(sorted(_KNOWN))}')
     # two annotators who agree on everything hand in equal files
-    digest = hashlib.sha256(annotator.encode() + b"\0" + data).hexdigest()[:16]
+    digest = _digest(annotator.encode() + b"\0" + data)
     names = frozenset(classes)
     asked = {question.sample_id: question.round for question in ledger.open_queries()}
     events: list[tuple[str, LabelEvent]] = []
@@ -97,7 +97,18 @@ def answers_from_csv(
     for place, event in events:
         if event.sample_id not in known:
             raise InputError(f'{place}: sample "{event.sample_id}" is in no drop of the project')
-    return f"import-{digest}", [event for _, event in events]
+    answers = [event for _, event in events]
+    # a row that says when it was answered stays where it is in time
+    if later := ledger.superseded([event for event in answers if event.time == now]):
+        again = _digest(" ".join([digest, *later]).encode())
+        ids = {event: event.event_id.replace(digest, again) for event in answers if event.time == now}
+        answers = [event.model_copy(update={"event_id": ids.get(event, event.event_id)}) for event in answers]
+        digest = again
+    return f"import-{digest}", answers
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _event(

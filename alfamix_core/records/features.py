@@ -2,7 +2,7 @@
 
     part-00000.safetensors …   positions (n,) int64 ascending, then a column a name: embeddings (n, D), logits (n, K)
     slice.safetensors          the shard's rows of the map: positions, embeddings
-    sums.safetensors           of the shard: what ``learning.drift`` adds up
+    sums.safetensors           of the shard: what ``evaluation.drift`` adds up
     stage.json
 
 The labelled samples' features are one such folder whose parts have ``labels`` in place of positions.

@@ -36,7 +36,7 @@ class Selection(Record):
     summary: dict[str, float | int] = Field(default_factory=dict, description="the strategy's own account")
     candidate_scores: tuple[float, ...] = Field((), description="of the samples among which was chosen; finite")
     embedding_distance: float | None = Field(
-        None, ge=0, description="of the pool's new samples from the labelled ones, see ``learning.drift``"
+        None, ge=0, description="of the pool's new samples from the labelled ones, see ``evaluation.drift``"
     )
     predicted_shares: dict[str, float] = Field(
         default_factory=dict, description="of the pool, by predicted class; empty while the model is untrained"

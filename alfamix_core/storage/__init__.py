@@ -5,7 +5,7 @@ Everything else opens a store by its uri and never asks which of the two it got.
 
 from alfamix_core.errors import InputError
 from alfamix_core.storage.folder import FolderStore
-from alfamix_core.storage.links import LinkError
+from alfamix_core.storage.links import LinkError, NotAFileError
 from alfamix_core.storage.ranged import Ranged
 from alfamix_core.storage.s3 import S3Store
 from alfamix_core.storage.samples import SampleReader, list_uri, open_file
@@ -23,6 +23,7 @@ from alfamix_core.storage.uris import (
 __all__ = [
     "Entry",
     "LinkError",
+    "NotAFileError",
     "Ranged",
     "SampleReader",
     "Store",

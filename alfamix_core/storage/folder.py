@@ -4,8 +4,8 @@ A tag is the SHA-256 of the content. An object is created by linking a complete 
 fails when the name is taken; it is swapped by a rename under a lock that all writers of this machine respect. So a
 process may be killed at any instruction and leaves at most a temporary file, which no reader ever sees.
 
-A symbolic link below the folder is listed, so that it can be named, and never followed: not by reading, writing or
-listing.
+A symbolic link, a pipe, a socket or a device below the folder is listed, so that it can be named, and never followed
+or read.
 
 Not for NFS or other file systems that several machines share: neither lock nor link is dependable there. Use S3.
 """
@@ -129,7 +129,7 @@ class FolderStore(Store):
                     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except _ABSENT:
                 return None
-        return status if is_listed(status) else None
+        return None if stat.S_ISDIR(status.st_mode) else status
 
     def _list(self, folder: str) -> Iterator[Entry]:
         with _explained(self._uri_of(folder)), suppress(*_ABSENT), folder_of(self._root, folder):
@@ -228,8 +228,8 @@ class FolderStore(Store):
 def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield (name relative to root, status) of every file below a folder, in the order of the names' bytes.
 
-    A symbolic link counts as a file, with its own status: none is followed. What vanishes meanwhile is left out, and
-    so is a folder that does not exist.
+    A symbolic link counts as a file, with its own status, and so does a pipe, a socket or a device. What vanishes
+    meanwhile is left out, and so is a folder that does not exist.
 
     Raises:
         InputError: a folder may not be read.
@@ -250,13 +250,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                     status = item.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-            if is_listed(status):
-                yield item.name, status
-
-
-def is_listed(status: os.stat_result) -> bool:
-    """Tell whether a listing names it: a file, or a link that somebody put there."""
-    return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+            yield item.name, status
 
 
 @contextmanager

@@ -23,8 +23,8 @@ class LinkError(InputError):
     """A symbolic link where none may be, or one that leads outside."""
 
 
-class NotAFileError(FileNotFoundError):
-    """A folder, a pipe or a device where a file was expected."""
+class NotAFileError(InputError):
+    """A pipe, a socket or a device where a file must be."""
 
 
 @contextmanager
@@ -68,19 +68,26 @@ def open_below(root: Path, key: str) -> io.FileIO:
     Raises:
         LinkError: the file, or a folder between, is a link.
         FileNotFoundError: there is none.
-        NotAFileError: it is no regular file.
+        IsADirectoryError: it is a folder.
+        NotAFileError: it is a pipe, a socket or a device.
         OSError: it cannot be read.
     """
+    other = NotAFileError(f"{root / key} is a pipe, a socket or a device, and only files are read")
     with folder_of(root, key) as (folder, name):
         try:
             file = os.open(name, _READ, dir_fd=folder)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise refused(root / key) from None
+            if error.errno == errno.ENXIO:  # a socket
+                raise other from None
             raise
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise NotAFileError(errno.ENOENT, "not a file", str(root / key))
+        mode = os.fstat(file).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, "not a file", str(root / key))
+        if not stat.S_ISREG(mode):
+            raise other
         return io.FileIO(file, "rb")
     except BaseException:
         os.close(file)
@@ -97,7 +104,8 @@ def open_within(path: Path, roots: Sequence[Path]) -> io.FileIO:
     Raises:
         LinkError: the file lies outside, whether a link leads there or not.
         FileNotFoundError: there is none.
-        NotAFileError: it is no regular file.
+        IsADirectoryError: it is a folder.
+        NotAFileError: it is a pipe, a socket or a device.
         OSError: it cannot be read.
     """
     try:

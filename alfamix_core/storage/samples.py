@@ -14,7 +14,7 @@ from alfamix_core.storage.s3 import list_objects
 from alfamix_core.storage.uris import bucket_and_key, file_uri, normalise_folder_uri, normalise_uri, path_of
 
 # what is wrong with this one file and not with the disk
-_OF_THE_FILE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+_OF_THE_FILE = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
 class SampleReader:
@@ -59,7 +59,7 @@ class SampleReader:
                 data = stream.read(self._max_bytes + 1)
         except LinkError as error:
             raise SampleError(str(error)) from None
-        except NotAFileError:
+        except (NotAFileError, IsADirectoryError):
             raise SampleError("not a file") from None
         except (FileNotFoundError, NotADirectoryError):
             raise SampleError("missing") from None
@@ -99,7 +99,8 @@ def open_file(uri: str, roots: Sequence[str] | None) -> io.BufferedReader:
     Raises:
         LinkError: the file, or where a link leads, is below none of the roots.
         FileNotFoundError: there is none.
-        NotAFileError: it is no regular file.
+        IsADirectoryError: it is a folder.
+        NotAFileError: it is a pipe, a socket or a device.
         OSError: it cannot be read.
     """
     folders = ["file:///"] if roots is None else [root for root in roots if root.startswith("file:")]

@@ -16,21 +16,24 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alfamix_core.errors import InputError, ObjectExistsError
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.inbox.reading import ROWS, FileReader, batches
-from alfamix_core.project.inbox.samples import Sample, named, with_split
-from alfamix_core.project.ledger.ledger import Ledger, open_ledger
+from alfamix_core.project.inbox.samples import named, split_of
+from alfamix_core.project.ledger.ledger import open_samples
+from alfamix_core.project.ledger.queries import Database
 from alfamix_core.records.manifest import sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, list_uri, normalise_folder_uri, open_store, path_of
 from alfamix_core.storage.samples import open_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_ESCAPED = r'[\x00-\x1f"\\]'  # by JSON
 
 
 @dataclass(frozen=True)
@@ -89,22 +92,25 @@ def register(
         source = _read_source(project, source_uri, labelled, folder)
         if not source.rows:
             raise InputError(f"{source_uri} has nothing to register: no sample in it")
-        with open_ledger(store, project, datetime.now(UTC)) as ledger:
+        with open_samples(store, project, datetime.now(UTC)) as samples:
             if not source.refer:
-                _check_itself(ledger, source, source_uri)  # in the delivery's words, before its files have other names
+                _check(samples, source, source_uri)  # in the delivery's words, before its files have other names
                 source = _named_by_content(store, source, root, folder)
-            _check_itself(ledger, source, source_uri)
-            _check_known(ledger, source, source_uri)
-            fresh = _fresh(ledger, source)
-        manifest, digest, count = _write_manifest(fresh, (test_share, val_share), folder)
-        done = Registered(name, count, source.rows - count, "referred to in place" if source.refer else "copied")
-        if not count:
-            return replace(done, name="")
-        done = replace(done, name=name or f"{_slug(source_uri)}-{digest[:8]}")
-        if name and store.entry(layout.manifest(name)) is not None:
-            raise _taken(name)  # before anything is copied
+            fresh = _fresh(samples, source, source_uri)
+        manifest = folder / layout.MANIFEST_FILE
+        digest = _write_manifest(manifest, fresh, (test_share, val_share))
+        known = Registered("", 0, source.rows, "referred to in place" if source.refer else "copied")
+        done = replace(
+            known, name=name or f"{_slug(source_uri)}-{digest[:8]}", added=fresh.rows, known=known.known - fresh.rows
+        )
+        if not fresh.rows:
+            return known
+        if store.entry(layout.manifest(done.name)) is not None:  # before anything is copied
+            if name:
+                raise _taken(name)
+            return known  # these very samples, delivered and not loaded yet
         if not source.refer:
-            _copy(store, fresh, source.files, root, folder / "copied", progress)
+            _copy(store, fresh, root, folder / "copied", progress)
         try:
             store.create_from(layout.manifest(done.name), manifest)
         except ObjectExistsError:
@@ -121,21 +127,26 @@ class _Source:
     """What a source holds, on disk.
 
     Attributes:
-        path: parquet file with the columns of a manifest's rows; ``line`` is the source's.
-        rows: how many there are.
+        path: parquet file with the columns of a manifest's rows; ``line`` is the source's. Where files are to be
+            copied, ``uri`` is that of the copy, and ``source`` that of the file.
+        rows: number of samples.
         refer: whether all lie below a data prefix.
-        files: the delivered uri of each uri below files/, where they are to be copied.
+        left_out: lines that are no samples of their own.
     """
 
     path: Path
     rows: int
     refer: bool
-    files: dict[str, str]
+    left_out: "pa.Array | None" = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, block by block."""
+        """Yield the samples, block by block."""
         with pq.ParquetFile(self.path) as file:
-            yield from file.iter_batches()
+            for batch in file.iter_batches():
+                if self.left_out is not None:
+                    batch = batch.filter(pc.invert(pc.is_in(batch["line"], self.left_out)))
+                if batch.num_rows:
+                    yield batch
 
 
 def _read_source(project: Project, source_uri: str, labelled: bool, folder: Path) -> _Source:
@@ -146,13 +157,17 @@ def _read_source(project: Project, source_uri: str, labelled: bool, folder: Path
         with pq.ParquetWriter(path, ROWS["samples"], compression="none") as writer:
             for batch in batches(ROWS["samples"], _listed(project, source_uri, labelled)):
                 writer.write_batch(batch)
-    source = _Source(path, pq.read_metadata(path).num_rows, True, {})
-    starts = tuple(normalise_folder_uri(prefix).rstrip("/") + "/" for prefix in project.data_prefixes)
-    outside = [uri for batch in source.batches() for uri in batch["uri"].to_pylist() if not uri.startswith(starts)]
-    for uri in outside:
-        if not uri.startswith("file:"):
-            raise InputError(f"{uri} is under none of the project's data_prefixes; add its prefix to project.json")
-    if outside and len(outside) < source.rows:
+    source = _Source(path, pq.read_metadata(path).num_rows, True)
+    outside = 0
+    for batch in source.batches():
+        below = pa.array(np.zeros(batch.num_rows, bool))
+        for prefix in project.data_prefixes:
+            below = pc.or_(below, pc.starts_with(batch["uri"], normalise_folder_uri(prefix).rstrip("/") + "/"))
+        for uri in batch["uri"].filter(pc.invert(below)).to_pylist():
+            outside += 1
+            if not uri.startswith("file:"):
+                raise InputError(f"{uri} is under none of the project's data_prefixes; add its prefix to project.json")
+    if 0 < outside < source.rows:
         raise InputError(f"{source_uri} names files below a data prefix and others; register them apart")
     return replace(source, refer=not outside)
 
@@ -190,7 +205,6 @@ def _listed(project: Project, source_uri: str, labelled: bool) -> Iterator[tuple
 
 def _named_by_content(store: Store, source: _Source, root: str, folder: Path) -> _Source:
     """Give files that are to be copied the uri of their copy, and an id made of their bytes unless they have one."""
-    files: dict[str, str] = {}
 
     def rows() -> Iterator[tuple[object, ...]]:
         for batch in source.batches():
@@ -198,124 +212,120 @@ def _named_by_content(store: Store, source: _Source, root: str, folder: Path) ->
                 with _opened(row["uri"], root) as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 own = row["sample_id"] != sample_id(row["uri"])
-                uri = store.uri_of(layout.copied(digest))
-                files.setdefault(uri, row["uri"])
-                yield tuple({**row, "sample_id": row["sample_id"] if own else digest[:16], "uri": uri}.values())
+                named = {
+                    "sample_id": row["sample_id"] if own else digest[:16],
+                    "uri": store.uri_of(layout.copied(digest)),
+                }
+                yield *{**row, **named}.values(), row["uri"]
 
-    path = folder / "named.parquet"
-    with pq.ParquetWriter(path, ROWS["samples"], compression="none") as writer:
-        for block in batches(ROWS["samples"], rows()):
+    path, schema = folder / "named.parquet", ROWS["samples"].append(pa.field("source", pa.string()))
+    with pq.ParquetWriter(path, schema, compression="none") as writer:
+        for block in batches(schema, rows()):
             writer.write_batch(block)
-    return _Source(path, source.rows, False, files)
+    return _Source(path, source.rows, False)
 
 
-def _check_itself(ledger: Ledger, source: _Source, source_uri: str) -> None:
+def _check(samples: Database, source: _Source, source_uri: str) -> None:
     """Refuse a delivery that contradicts itself.
+
+    Leaves the lines whose id an earlier line has in the table ``repeated``.
 
     Raises:
         InputError: an id has two uris, or a sample two labels.
     """
-    where = source_uri.rsplit("/", 1)[-1]
-    rows = ds.dataset(source.path)
-    contradiction = ledger.query(
-        """
-        with twice as (select sample_id from delivery group by sample_id having count(*) > 1),
-            firsts as (
-                select * from delivery semi join twice using (sample_id)
-                qualify row_number() over (partition by sample_id order by line) = 1
+    samples.execute(
+        f"""
+        create or replace temp view delivery as select * from read_parquet('{source.path}');
+        create or replace temp table repeated as
+            with suspects as (
+                -- numbers take a fraction of the memory that ids take
+                select sample_id, uri, label, line from delivery
+                where hash(sample_id) in (select hash(sample_id) from delivery group by all having count(*) > 1)
             )
-        select delivery.line, sample_id, delivery.uri, delivery.label, firsts.uri as first_uri,
-            firsts.label as first_label
-        from delivery join firsts using (sample_id)
-        where delivery.uri <> firsts.uri or delivery.label is distinct from firsts.label
-        order by delivery.line limit 1
-        """,
-        delivery=rows,
-    ).to_pylist()
-    for row in contradiction:
-        if row["uri"] != row["first_uri"]:
-            raise InputError(_other_uri(f"{where} line {row['line']}", row["sample_id"], row["first_uri"], row["uri"]))
+            select line, sample_id, uri, label, first(uri) over same as first_uri, first(label) over same as first_label
+            from suspects window same as (partition by sample_id order by line)
+            qualify row_number() over same > 1;
+        """
+    )
+    where = source_uri.rsplit("/", 1)[-1]
+    for line, key, uri, label, first_uri, first_label in samples.rows(
+        "select * from repeated where uri <> first_uri or label is distinct from first_label order by line limit 1"
+    ):
+        if uri != first_uri:
+            raise InputError(_other_uri(f"{where} line {line}", key, first_uri, uri))
         raise InputError(
-            f"{source_uri} line {row['line']}: {row['uri']} has the label {row['label']!r}, and {row['first_label']!r} "
-            "on an earlier line"
+            f"{source_uri} line {line}: {uri} has the label {label!r}, and {first_label!r} on an earlier line"
         )
 
 
-def _check_known(ledger: Ledger, source: _Source, source_uri: str) -> None:
-    """Refuse a delivery that contradicts the project.
+def _fresh(samples: Database, source: _Source, source_uri: str) -> _Source:
+    """Return the samples that the project does not have, each once.
 
     Raises:
-        InputError: the project has an id with another uri.
+        InputError: the delivery contradicts itself, or the project has an id with another uri.
     """
-    where, rows = source_uri.rsplit("/", 1)[-1], ds.dataset(source.path)
-    for row in ledger.query(
-        """select delivery.line, sample_id, delivery.uri, samples.uri as known
-        from delivery join samples using (sample_id) where delivery.uri <> samples.uri order by line limit 1""",
-        delivery=rows,
-    ).to_pylist():
-        raise InputError(_other_uri(f"{where} line {row['line']}", row["sample_id"], row["known"], row["uri"]))
+    _check(samples, source, source_uri)
+    samples.execute(
+        """create temp table known as select delivery.line, sample_id, delivery.uri, samples.uri as known_uri
+        from delivery join samples using (sample_id)"""
+    )
+    where = source_uri.rsplit("/", 1)[-1]
+    for line, key, uri, known_uri in samples.rows("select * from known where uri <> known_uri order by line limit 1"):
+        raise InputError(_other_uri(f"{where} line {line}", key, known_uri, uri))
+    left_out = samples.table("select line from known union select line from repeated")["line"].combine_chunks()
+    return replace(source, rows=source.rows - len(left_out), left_out=left_out)
 
 
 def _other_uri(where: str, sample_id: str, known: str, uri: str) -> str:
     return f'{where}: id "{sample_id}" is already the sample {known}; it cannot be {uri} as well'
 
 
-def _fresh(ledger: Ledger, source: _Source) -> pa.Table:
-    """Return the rows that the project does not have, each sample once, in order of the source."""
-    return ledger.query(
-        """
-        with twice as (select sample_id from delivery group by sample_id having count(*) > 1)
-        select sample_id, uri, label, split, "group" from (
-            select * from delivery anti join twice using (sample_id)
-            union all
-            select * from delivery semi join twice using (sample_id)
-            qualify row_number() over (partition by sample_id order by line) = 1
-        )
-        anti join samples using (sample_id)
-        order by line
-        """,
-        delivery=ds.dataset(source.path),
-    )
-
-
-def _write_manifest(rows: pa.Table, shares: tuple[float, float], folder: Path) -> tuple[Path, str, int]:
-    """Write the manifest to disk; return it, its SHA-256 and how many lines it has."""
-    path, digest = folder / layout.MANIFEST_FILE, hashlib.sha256()
+def _write_manifest(path: Path, source: _Source, shares: tuple[float, float]) -> str:
+    """Write the manifest to disk and return its SHA-256."""
+    digest = hashlib.sha256()
     with path.open("wb") as stream:
-        for batch in rows.to_batches():
-            columns = (column.to_pylist() for column in batch.columns)
-            text = "".join(_line(with_split(Sample(*row), *shares)) for row in zip(*columns, strict=True)).encode()
+        for batch in source.batches():
+            text = _lines(batch, shares)
             digest.update(text)
             stream.write(text)
-    return path, digest.hexdigest(), rows.num_rows
+    return digest.hexdigest()
 
 
-def _line(sample: Sample) -> str:
-    """Return the line of ``ManifestLine``, in a fraction of its time."""
-    text = f'{{"uri": {encode_basestring(sample.uri)}, "id": "{sample.sample_id}"'
-    if sample.label is not None:
-        text += f', "label": {encode_basestring(sample.label)}'
-    if sample.split != "train":
-        text += f', "split": "{sample.split}"'
-    if sample.group is not None:
-        text += f', "group": {encode_basestring(sample.group)}'
-    return text + "}\n"
+def _lines(batch: pa.RecordBatch, shares: tuple[float, float]) -> bytes:
+    """Return samples as lines of a manifest: what ``ManifestLine`` writes, in a fraction of its time."""
+    split = batch["split"]
+    if any(shares):
+        rows = zip(*(batch[name].to_pylist() for name in ("sample_id", "label", "split")), strict=True)
+        split = pa.array([split_of(key, *shares) if label and was == "train" else was for key, label, was in rows])
+    fields = {"uri": batch["uri"], "id": batch["sample_id"], "label": batch["label"]}
+    fields |= {"split": pc.if_else(pc.equal(split, "train"), None, split), "group": batch["group"]}
+    parts: list[pa.Array] = []
+    for name, column in fields.items():
+        if pc.any(pc.match_substring_regex(column, _ESCAPED)).as_py():
+            quoted = pa.array([text and encode_basestring(text)[1:-1] for text in column.to_pylist()], pa.string())
+        else:
+            quoted = column
+        comma = ", " if parts else ""
+        parts.append(pc.coalesce(pc.binary_join_element_wise(f'{comma}"{name}": "', quoted, '"', ""), ""))
+    lines = pc.binary_join_element_wise("{", *parts, "}\n", "")
+    return "".join(lines.to_pylist()).encode()
 
 
-def _copy(
-    store: Store, fresh: pa.Table, files: dict[str, str], root: str, to: Path, progress: Callable[[int, int], None]
-) -> None:
+def _copy(store: Store, source: _Source, root: str, to: Path, progress: Callable[[int, int], None]) -> None:
     """Copy the files of new samples; one that another delivery has copied is left as it is."""
-    for done, uri in enumerate(fresh["uri"].to_pylist(), start=1):
-        digest = uri.rsplit("/", 1)[-1]
-        # what is uploaded is what was looked at, whatever becomes of the file meanwhile
-        with _opened(files[uri], root) as stream, to.open("wb") as out:
-            shutil.copyfileobj(stream, out)
-        with to.open("rb") as stream:
-            if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                raise InputError(f"{files[uri]} was changed while it was read; deliver it again")
-        store.create_from(layout.copied(digest), to)
-        progress(done, fresh.num_rows)
+    done = 0
+    for batch in source.batches():
+        for uri, original in zip(batch["uri"].to_pylist(), batch["source"].to_pylist(), strict=True):
+            digest = uri.rsplit("/", 1)[-1]
+            # what is uploaded is what was looked at, whatever becomes of the file meanwhile
+            with _opened(original, root) as stream, to.open("wb") as out:
+                shutil.copyfileobj(stream, out)
+            with to.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
+                    raise InputError(f"{original} was changed while it was read; deliver it again")
+            store.create_from(layout.copied(digest), to)
+            done += 1
+            progress(done, source.rows)
 
 
 def _opened(uri: str, root: str) -> io.BufferedReader:

@@ -41,14 +41,14 @@ class Listing:
 def list_inbox(store: Store) -> Listing:
     """Return what is delivered now; a drop without its manifest is not delivered yet."""
     odd: list[str] = []
-    files = [*_manifests(store)]
+    files = [*manifests(store)]
     for prefix, kind in _LISTED.items():
         files += [_file(entry, kind) for entry in store.list(prefix, odd)]
     return Listing(tuple(sorted(files, key=lambda file: file.key.encode())), tuple(sorted(odd)))
 
 
-def _manifests(store: Store) -> Iterator[InboxFile]:
-    """Look for each drop's manifest, whose folder may hold any number of pictures."""
+def manifests(store: Store) -> Iterator[InboxFile]:
+    """Look for each drop's manifest; its folder may hold any number of pictures."""
     keys = [f"{layout.DROPS}{name}/{layout.MANIFEST_FILE}" for name in store.folders(layout.DROPS)]
     with ThreadPoolExecutor(_REQUESTS) as pool:
         yield from (_file(entry, "samples") for entry in pool.map(partial(_entry, store), keys) if entry is not None)

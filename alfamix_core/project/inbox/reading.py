@@ -19,14 +19,14 @@ from pyarrow import json as arrow_json
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout
 from alfamix_core.project.inbox.listing import InboxFile, Kind
-from alfamix_core.project.inbox.samples import LONGEST_PLAIN, PLAIN, canonical, check_class, read_samples
+from alfamix_core.project.inbox.samples import LONGEST_PLAIN, PLAIN, canonical, check_class, resolver
 from alfamix_core.records.corrections import Released, Withdrawn
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.manifest import ID_PATTERN, ManifestLine, sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import MAX_LINE, read_lines
 from alfamix_core.records.tables import CORRECTIONS, EVENTS, SAMPLES
-from alfamix_core.storage import LinkError, Store, normalise_folder_uri
+from alfamix_core.storage import LinkError, NotAFileError, Store, normalise_folder_uri
 
 BLOCK = 65_536  # rows that are Python objects at a time
 _BLOCK_BYTES = 8 * 2**20  # read at a time where columns are read
@@ -82,7 +82,7 @@ def read(store: Store, project: Project, file: InboxFile, folder: Path) -> Readi
     raw, table = folder / "raw.jsonl", _TABLES[file.kind]
     try:
         store.fetch(file.key, raw)
-    except LinkError as error:
+    except (LinkError, NotAFileError) as error:
         return Reading(table, None, "", file.size, " ".join(str(error).split()))
     with raw.open("rb") as stream:
         sha256, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
@@ -169,9 +169,16 @@ class FileReader:
         return rows == count
 
     def _samples(self, stream: Iterable[bytes]) -> Iterator[tuple[object, ...]]:
-        lines = read_lines(ManifestLine, stream, self._key)
-        for number, sample in read_samples(lines, self._folder_uri, self._prefixes, self._classes, self._key):
-            yield sample.sample_id, sample.uri, sample.label, sample.split, sample.group, self._key, number
+        resolve = resolver(self._folder_uri, self._prefixes)
+        for number, line in read_lines(ManifestLine, stream, self._key):
+            where = f"{self._key} line {number}"
+            try:
+                uri = resolve(line.uri)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
+            if line.label is not None:
+                check_class(line.label, self._classes, where)
+            yield line.id or sample_id(uri), uri, line.label, line.split or "train", line.group, self._key, number
 
     def _events(self, stream: Iterable[bytes]) -> Iterator[tuple[object, ...]]:
         for number, event in read_lines(LabelEvent, stream, self._key):

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -16,12 +15,13 @@ from alfamix_core.errors import InputError
 from alfamix_core.project import layout
 from alfamix_core.project.ledger import load
 from alfamix_core.project.ledger.load import KnownFile, Load, News
-from alfamix_core.project.ledger.queries import connect, register, scratch
+from alfamix_core.project.ledger.queries import Database, connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
+from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts, Round
-from alfamix_core.records.tables import SCHEMAS
+from alfamix_core.records.tables import EVENTS, SCHEMAS
 from alfamix_core.storage import Store
 
 _RULES = files(__package__).joinpath("rules.sql")
@@ -29,7 +29,7 @@ _STATES = {"quarantined": "quarantined", "skipped": "skipped", "disputed": "disp
 _STATES |= {"pool": "pool", "reserve": "held_out", "held_out": "held_out"}
 
 
-class Ledger:
+class Ledger(Database):
     """The project's samples at one moment.
 
     Args:
@@ -51,15 +51,15 @@ class Ledger:
         coming: Load | None = None,
     ) -> None:
         self.settings, self.now, self.tables, self.news, self.coming = settings, now, tables, news, coming
-        self._con = con
+        super().__init__(con)
         _state_rules(con, settings, now)
 
     def counts(self) -> Counts:
         """Count the samples by what is known of them."""
         fields: Counter[str] = Counter()
-        for state, split, count in self._rows("select state, split, count(*) from states group by all"):
+        for state, split, count in self.rows("select state, split, count(*) from states group by all"):
             fields[split if state == "labelled" else _STATES[state]] += count
-        (withdrawn,) = self._rows("select count(*) from samples semi join withdrawn using (sample_id)")[0]
+        (withdrawn,) = self.rows("select count(*) from samples semi join withdrawn using (sample_id)")[0]
         return Counts(samples=fields.total() + withdrawn, withdrawn=withdrawn, **fields)
 
     def pool(self, earlier: Mapping[str, int], on_map: int) -> pa.RecordBatchReader:
@@ -73,7 +73,7 @@ class Ledger:
             Columns sample_id, uri, group, on_map, new.
         """
         self._materialise()
-        return self._reader(
+        return self.reader(
             """
             with chosen as (
                 select sample_id from state_rows where state = 'pool' order by sha256(sample_id), sample_id limit ?
@@ -93,7 +93,7 @@ class Ledger:
             answer; 0: none).
         """
         self._materialise()
-        return self._reader(
+        return self.reader(
             """select sample_id, uri, (list_position(?, label) - 1)::integer as label, split, "group",
                 label_round::integer as round
             from state_rows where state = 'labelled' order by sample_id""",
@@ -102,48 +102,48 @@ class Ledger:
 
     def reserve(self, seed: int, most: int) -> list[tuple[str, str]]:
         """Return (sample_id, uri) of the audit reserve's samples that may be asked about now, in their order."""
-        rows = self._rows("select sample_id, uri from states where state = 'reserve'")
+        rows = self.rows("select sample_id, uri from states where state = 'reserve'")
         return sorted(rows, key=lambda row: (audit_place(seed, row[0]), row[0]))[:most]
 
     def open_queries(self) -> list[Question]:
         """Return the open questions, by round and rank."""
         columns = ", ".join(Question.model_fields)
-        rows = self._rows(f"select {columns} from open_queries order by round, rank")
+        rows = self.rows(f"select {columns} from open_queries order by round, rank")
         return [Question.model_construct(**dict(zip(Question.model_fields, row, strict=True))) for row in rows]
 
     def open_rounds(self) -> frozenset[int]:
         """Return the rounds that have an open question."""
-        return frozenset(round_ for (round_,) in self._rows("select distinct round from open_queries"))
+        return frozenset(round_ for (round_,) in self.rows("select distinct round from open_queries"))
 
     def ids_of(self, texts: Sequence[str]) -> dict[str, str]:
         """Return the ids of samples by the ids or uris that name them; withdrawn samples too."""
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
-        with self._holding("wanted", wanted):
-            by_uri = self._rows("select text, sample_id from samples join wanted on uri = text")
-            by_id = self._rows("select text, sample_id from samples join wanted on sample_id = text")
+        with self.holding("wanted", wanted):
+            by_uri = self.rows("select text, sample_id from samples join wanted on uri = text")
+            by_id = self.rows("select text, sample_id from samples join wanted on sample_id = text")
         return dict(by_uri) | dict(by_id)
 
     def known(self, ids: Sequence[str]) -> frozenset[str]:
         """Return those of the ids that are samples and not withdrawn."""
         wanted = pa.table({"sample_id": pa.array(sorted(set(ids)), pa.string())})
-        with self._holding("wanted", wanted):
+        with self.holding("wanted", wanted):
             return frozenset(
-                key for (key,) in self._rows("select sample_id from placed semi join wanted using (sample_id)")
+                key for (key,) in self.rows("select sample_id from placed semi join wanted using (sample_id)")
             )
 
     def withdrawn(self) -> frozenset[str]:
         """Return the ids that must not be used any more."""
-        return frozenset(key for (key,) in self._rows("select sample_id from withdrawn"))
+        return frozenset(key for (key,) in self.rows("select sample_id from withdrawn"))
 
     def quarantined(self) -> dict[str, int]:
         """Return, by id, the last round that could not read the sample, for those that are still in quarantine."""
         rows = "select sample_id, max(round) from quarantine semi join quarantined using (sample_id) group by sample_id"
-        return dict(self._rows(rows))
+        return dict(self.rows(rows))
 
     def inbox(self) -> list[KnownFile]:
         """Return how each inbox file was last read, in order of the keys."""
         columns = ", ".join(KnownFile.__dataclass_fields__)
-        rows = self._rows(f"select {columns} from inbox_files order by key")
+        rows = self.rows(f"select {columns} from inbox_files order by key")
         return [KnownFile(*row) for row in rows]
 
     def set_aside(self) -> list[tuple[str, int, str]]:
@@ -152,7 +152,7 @@ class Ledger:
         A file that was deleted is no longer named.
         """
         gone = list(self.news.gone) if self.news else []
-        return self._rows(
+        return self.rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
                 and not list_contains(?::varchar[], key)
@@ -162,60 +162,76 @@ class Ledger:
 
     def unknown_answers(self) -> int:
         """Count the label events about samples that no drop has delivered; they count when one does."""
-        return int(self._rows("select count(*) from events anti join samples using (sample_id)")[0][0])
+        return int(self.rows("select count(*) from events anti join samples using (sample_id)")[0][0])
 
     def unasked_answers(self) -> int:
         """Count the label events that decide nothing because nobody asked for them."""
-        return int(
-            self._rows("""select count(*) from events semi join placed using (sample_id)
-            anti join counted_events using (event_id, sample_id, annotator, time)""")[0][0]
-        )
+        rows = "select count(*) from events semi join placed using (sample_id) anti join answerable using (sample_id)"
+        return int(self.rows(rows)[0][0])
 
     def repeated_event_ids(self) -> list[str]:
         """Return the event ids that came back with other content, the first hundred by name."""
         rows = "select event_id from events group by event_id having count(*) > 1 order by event_id limit 100"
-        return [key for (key,) in self._rows(rows)]
+        return [key for (key,) in self.rows(rows)]
 
     def decided(self) -> int:
         """Count the samples that answers have given a label."""
         return int(
-            self._rows("select count(*) from verdicts semi join placed using (sample_id) where verdict = 'label'")[0][0]
+            self.rows("select count(*) from verdicts semi join placed using (sample_id) where verdict = 'label'")[0][0]
         )
 
     def new_samples(self, earlier: Mapping[str, int]) -> int:
         """Count the samples that came after those versions."""
-        return int(self._rows("select count(*) from samples where load > ?", [earlier.get("samples", -1)])[0][0])
+        return int(self.rows("select count(*) from samples where load > ?", [earlier.get("samples", -1)])[0][0])
 
     def new_drops(self, earlier: Mapping[str, int]) -> list[str]:
         """Return the keys of the manifests whose samples came after those versions."""
         rows = "select distinct key from samples where load > ? order by key"
-        return [key for (key,) in self._rows(rows, [earlier.get("samples", -1)])]
+        return [key for (key,) in self.rows(rows, [earlier.get("samples", -1)])]
 
     def touched(self, earlier: Mapping[str, int]) -> int:
         """Count the samples about whose label anything came after those versions: at least the new labels."""
-        return int(self._rows(f"select count(*) from ({_TOUCHED})", _touched_since(earlier))[0][0])
+        return int(self.rows(f"select count(*) from ({_TOUCHED})", _touched_since(earlier))[0][0])
 
     def new_labels(self, earlier: Mapping[str, int]) -> int:
         """Count the samples that have a label now, and had none or another one at those versions."""
-        touched = self._table(_TOUCHED, _touched_since(earlier))
+        touched = self.table(_TOUCHED, _touched_since(earlier))
         with scratch() as folder, explained(), connect(Path(folder)) as con:
             for name in SCHEMAS:
                 version = earlier.get(name, -1)
                 rows = f"select * from {name} where load <= {version}"
                 if name in ("samples", "events", "questions"):
                     rows = f"select * from ({rows}) semi join touched using (sample_id)"
-                with self._holding("touched", touched):
-                    con.register(name, self._table(rows, []))
+                with self.holding("touched", touched):
+                    con.register(name, self.table(rows))
             _state_rules(con, self.settings, self.now)
             before = con.sql("select sample_id, label from states where label is not null").to_arrow_table()
-        with self._holding("touched", touched), self._holding("before", before):
+        with self.holding("touched", touched), self.holding("before", before):
             return int(
-                self._rows(
+                self.rows(
                     """select count(*) from states semi join touched using (sample_id)
                     left join before using (sample_id)
                     where states.label is not null and states.label is distinct from before.label"""
                 )[0][0]
             )
+
+    def superseded(self, events: Sequence[LabelEvent]) -> list[str]:
+        """Return the ids of the events that stand in place of those given, and give another answer.
+
+        Args:
+            events: any; one that the ledger does not have is superseded by none.
+        """
+        names = ("event_id", "sample_id", "kind", "label", "annotator")
+        rows = [event.model_dump(include=set(names)) for event in events]
+        wanted = pa.Table.from_pylist(rows, schema=pa.schema([EVENTS.field(name) for name in names]))
+        with self.holding("wanted", wanted):
+            found = self.rows(
+                """select distinct last.event_id from wanted
+                semi join events using (event_id, sample_id, annotator)
+                join last_events as last using (sample_id, annotator)
+                where last.kind <> wanted.kind or last.label is distinct from wanted.label order by all"""
+            )
+        return [key for (key,) in found]
 
     def check_classes(self) -> None:
         """Refuse settings without a class that labels in the ledger name.
@@ -223,7 +239,7 @@ class Ledger:
         Raises:
             InputError: it names the class.
         """
-        rows = self._rows(
+        rows = self.rows(
             """select label, count(*) from (select label from samples union all select label from events)
             where label is not null and not list_contains(?, label) group by label order by label limit 1""",
             [list(self.settings.classes)],
@@ -238,8 +254,8 @@ class Ledger:
         """Return what a query over the tables, the rules' views and other rows by name comes to."""
         with ExitStack() as stack:
             for name, table in rows.items():
-                stack.enter_context(self._holding(name, table))
-            return self._table(sql, [])
+                stack.enter_context(self.holding(name, table))
+            return self.table(sql)
 
     def commit(self, store: Store) -> None:
         """Append what is not loaded yet to the tables; the caller holds the project's lock.
@@ -273,28 +289,8 @@ class Ledger:
                 select sample_id, uri, "group", split, state, label, label_round, load from states"""
             )
 
-    def _rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with explained():
-            return self._con.execute(sql, list(values)).fetchall()
 
-    def _table(self, sql: str, values: Sequence[object]) -> pa.Table:
-        with explained():
-            return self._con.sql(sql, params=list(values)).to_arrow_table()
-
-    def _reader(self, sql: str, values: Sequence[object] = ()) -> pa.RecordBatchReader:
-        with explained():
-            return self._con.sql(sql, params=list(values)).to_arrow_reader(_BATCH)
-
-    @contextmanager
-    def _holding(self, name: str, rows: object) -> Iterator[None]:
-        self._con.register(name, rows)
-        try:
-            yield
-        finally:
-            self._con.unregister(name)
-
-
-_BATCH = 65_536
+_SMALL_BYTES = 8 * 2**20  # of manifests that are read in a quarter of a second
 _TOUCHED = """
     select sample_id from events where load > ?
     union select sample_id from samples where load > ? and label is not null
@@ -316,12 +312,36 @@ def open_ledger(store: Store, settings: Project, now: datetime) -> Iterator[Ledg
     """
     tables = open_tables(store)
     news = load.look(store, settings, tables)
+    with _beyond(store, settings, now, tables, news) as (con, coming):
+        yield Ledger(con, settings, now, tables, news, coming)
+
+
+@contextmanager
+def open_samples(store: Store, settings: Project, now: datetime) -> Iterator[Database]:
+    """Open the table ``samples`` as it is now, with what small manifests hold beyond the last load.
+
+    What a larger manifest holds is not known before it is loaded.
+
+    Raises:
+        InputError: a table is not what ingest wrote.
+    """
+    tables = open_tables(store, names=("samples", "inbox"))
+    news = load.look_at_manifests(store, settings, tables, _SMALL_BYTES)
+    with _beyond(store, settings, now, tables, news) as (con, _):
+        yield Database(con)
+
+
+@contextmanager
+def _beyond(
+    store: Store, settings: Project, now: datetime, tables: Tables, news: News
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Load]]:
+    """Make the tables readable under their names, with what no load has read."""
     with scratch() as folder, connect(Path(folder)) as con:
         register(con, tables, "_table")
         coming = load.pending(con, store, settings, tables, news, now, Path(folder))
         for name in SCHEMAS:
             con.execute(f"create view {name} as select * from {name}_table union all select * from {name}_new")
-        yield Ledger(con, settings, now, tables, news, coming)
+        yield con, coming
 
 
 @contextmanager

@@ -18,22 +18,26 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alfamix_core.errors import MissingObjectError, ObjectChangedError
+from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError
 from alfamix_core.project import layout, objects, rounds
-from alfamix_core.project.inbox.listing import InboxFile, list_inbox
+from alfamix_core.project.inbox.listing import InboxFile, list_inbox, manifests
 from alfamix_core.project.inbox.reading import BLOCK, ROWS, Reading, read
 from alfamix_core.project.ledger.queries import register_rows
 from alfamix_core.project.ledger.tables import Tables, append, create_missing, explained
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.records.record import read_lines
-from alfamix_core.records.round import ObjectName, Round
+from alfamix_core.records.round import ObjectName, Round, number_of
 from alfamix_core.records.stage import Quarantined
 from alfamix_core.records.tables import INBOX, SCHEMAS
 from alfamix_core.storage import Store
 
 LOADED, SET_ASIDE = "loaded", "set aside"
 
+_OLDER_ROUNDS = (
+    "ledger/ holds its questions: put back rounds/ and ledger/ of one moment, or delete ledger/, which the next round "
+    "loads again"
+)
 _READERS = 8  # files that are fetched at a time
 _FROM_FILES = ("samples", "events", "corrections")
 _SOURCES = (*_FROM_FILES, "questions", "quarantine")
@@ -121,6 +125,18 @@ def look(store: Store, project: Project, tables: Tables) -> News:
     )
 
 
+def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes: int) -> News:
+    """Return the manifests that no load has read, the smallest first, until their sizes exceed a limit in sum."""
+    known, basis, files = known_files(tables), basis_of(project), []
+    for file in sorted(manifests(store), key=lambda file: (file.size, file.key.encode())):
+        if _is_news(file, known.get(file.key), basis):
+            most_bytes -= file.size
+            if most_bytes < 0:
+                break
+            files.append(file)
+    return News(tuple(sorted(files, key=lambda file: file.key.encode())), (), known, (), ())
+
+
 def known_files(tables: Tables) -> dict[str, KnownFile]:
     """Return how each inbox file was last read, by key."""
     columns = [*KnownFile.__dataclass_fields__, "line", "load"]
@@ -170,7 +186,7 @@ def pending(
             incoming.add_round(store, record)
     with explained("inbox"):
         for name in _SOURCES:
-            register_rows(con, f"{name}_read", name, incoming.paths.get(name))
+            register_rows(con, f"{name}_read", name, incoming.paths[name])
         con.execute("create temp table loading as select ?::timestamptz as loaded_at", [now])
         changed = [key for key in incoming.readings if key in news.known]
         con.execute("create temp table changed as select unnest(?::varchar[]) as key", [changed])
@@ -179,7 +195,7 @@ def pending(
             con.register(f"{name}_none", SCHEMAS[name].empty_table())
             columns = ", ".join(f'"{column.name}"' for column in SCHEMAS[name] if column.name != "load")
             # a table of which nothing came is not read at all
-            fresh = f"{name}_fresh" if name in incoming.paths else f"{name}_none"
+            fresh = f"{name}_fresh" if incoming.paths[name] else f"{name}_none"
             version = _next_version(tables, name)
             con.execute(f"create temp table {name}_new as select {columns}, {version}::bigint as load from {fresh}")
         outcome = _Outcome.of(con, incoming, news.known, basis_of(project), now)
@@ -223,8 +239,21 @@ def _is_news(file: InboxFile, known: KnownFile | None, basis: str) -> bool:
 
 
 def _rounds(store: Store, known: Mapping[str, KnownFile]) -> Iterator[Round]:
-    """Yield the rounds that have ended, asked or abandoned, and are not in the ledger."""
-    for number in rounds.numbers(store):
+    """Yield the rounds that have ended, asked or abandoned, and are not in the ledger.
+
+    Raises:
+        InputError: the rounds are older than the ledger, so that questions would be open which no round asks.
+    """
+    present = rounds.numbers(store)
+    loaded = sorted(key for key in known if key.startswith(layout.ROUNDS))
+    gone = sorted(set(loaded) - {layout.round_file(number) for number in present})
+    if gone:
+        raise InputError(f"{gone[0]} is gone, and {_OLDER_ROUNDS}")
+    if loaded:
+        record, _ = rounds.read(store, number_of(loaded[-1].split("/")[1]))
+        if record.is_unfinished or record.digest != known[loaded[-1]].sha256:
+            raise InputError(f"{loaded[-1]} is {record.state} with digest {record.digest[:12]}, and {_OLDER_ROUNDS}")
+    for number in present:
         if layout.round_file(number) not in known:
             record, _ = rounds.read(store, number)
             if record.state in ("exported", "closed", "abandoned"):
@@ -254,14 +283,14 @@ def _read_all(
 
 
 class _Incoming:
-    """The rows of all files that were read, a parquet file per table."""
+    """The rows of all files that were read, as parquet files: small files share one, a large one keeps its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "incoming"
         self._folder.mkdir()
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._stack = ExitStack()
-        self.paths: dict[str, Path] = {}
+        self.paths: dict[str, list[Path]] = {name: [] for name in _SOURCES}
         self.readings: dict[str, tuple[InboxFile, Reading]] = {}
         self.lines: dict[str, int] = {}
         self.rounds: dict[str, Round] = {}
@@ -278,7 +307,10 @@ class _Incoming:
         if reading.path is not None:
             with pq.ParquetFile(reading.path) as rows:
                 self.lines[file.key] = rows.metadata.num_rows
-                for batch in rows.iter_batches(BLOCK):
+                if rows.metadata.num_rows >= BLOCK:
+                    self.paths[reading.table].append(reading.path)
+                    return
+                for batch in rows.iter_batches():
                     self._writer(reading.table, ROWS[reading.table]).write_batch(batch)
             reading.path.unlink()
 
@@ -297,8 +329,9 @@ class _Incoming:
 
     def _writer(self, table: str, schema: pa.Schema) -> pq.ParquetWriter:
         if table not in self._writers:
-            self.paths[table] = self._folder / f"{table}.parquet"
-            self._writers[table] = self._stack.enter_context(pq.ParquetWriter(self.paths[table], schema))
+            path = self._folder / f"{table}.parquet"
+            self.paths[table].append(path)
+            self._writers[table] = self._stack.enter_context(pq.ParquetWriter(path, schema))
         return self._writers[table]
 
 
@@ -319,8 +352,9 @@ class _Outcome:
             new |= dict(con.execute(f"select key, count(*) from {name}_new group by key").fetchall())
         reread = any(key in known for key in incoming.readings)
         vanished = dict(con.execute("select key, vanished from vanished").fetchall()) if reread else {}
-        has_samples = "samples" in incoming.paths
-        aside = con.execute("select * from other_uri order by key, line").fetchall() if has_samples else []
+        aside = (
+            con.execute("select * from other_uri order by key, line").fetchall() if incoming.paths["samples"] else []
+        )
         by_file: dict[str, int] = {}
         rows: list[dict[str, object]] = []
         shared = {"basis": basis, "loaded_at": now}

@@ -1,15 +1,21 @@
 """A DuckDB connection over the ledger's tables: bounded memory, no network, times in UTC."""
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pyarrow as pa
 
-from alfamix_core.project.ledger.tables import Tables
+from alfamix_core.project.ledger.tables import Tables, explained
 from alfamix_core.records.tables import SCHEMAS
 
 MEMORY_LIMIT = "2GiB"
 """What the queries may hold in memory; beyond it they use the disk."""
+
+_BATCH = 65_536  # rows
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
@@ -27,6 +33,46 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     return con
 
 
+class Database:
+    """Queries over what stands in a DuckDB database.
+
+    Args:
+        con: the connection.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self._con = con
+
+    def execute(self, sql: str) -> None:
+        """Run statements."""
+        with explained():
+            self._con.execute(sql)
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Return a query's rows as tuples."""
+        with explained():
+            return self._con.execute(sql, list(values)).fetchall()
+
+    def table(self, sql: str, values: Sequence[object] = ()) -> pa.Table:
+        """Return a query's rows as columns."""
+        with explained():
+            return self._con.sql(sql, params=list(values)).to_arrow_table()
+
+    def reader(self, sql: str, values: Sequence[object] = ()) -> pa.RecordBatchReader:
+        """Return a query's rows block by block."""
+        with explained():
+            return self._con.sql(sql, params=list(values)).to_arrow_reader(_BATCH)
+
+    @contextmanager
+    def holding(self, name: str, rows: object) -> Iterator[None]:
+        """Make rows readable under a name for a while."""
+        self._con.register(name, rows)
+        try:
+            yield
+        finally:
+            self._con.unregister(name)
+
+
 def scratch() -> "tempfile.TemporaryDirectory[str]":
     """Return a folder for what a load or a query writes, which is removed with the object."""
     return tempfile.TemporaryDirectory(prefix="alfamix-ledger-", ignore_cleanup_errors=True)
@@ -38,9 +84,9 @@ def register(con: duckdb.DuckDBPyConnection, tables: Tables, suffix: str = "") -
         con.register(name + suffix, tables.dataset(name))
 
 
-def register_rows(con: duckdb.DuckDBPyConnection, alias: str, table: str, path: Path | None) -> None:
-    """Make the rows of a parquet file readable under a name, a table's columns without rows where there is no file."""
-    if path is None:
-        con.register(alias, SCHEMAS[table].empty_table())
+def register_rows(con: duckdb.DuckDBPyConnection, alias: str, table: str, paths: Sequence[Path]) -> None:
+    """Make the rows of parquet files readable under a name; without files, a table's columns without rows."""
+    if paths:
+        con.execute(f"create temp view {alias} as select * from read_parquet({[str(path) for path in paths]})")
     else:
-        con.execute(f"create temp view {alias} as select * from read_parquet('{path}')")
+        con.register(alias, SCHEMAS[table].empty_table())

@@ -39,25 +39,24 @@ create view placed as
     anti join withdrawn using (sample_id);
 
 -- An answer that nobody asked for cannot decide a test or audit sample; the project says whether it decides others.
-create view counted_events as
-    select events.*
-    from events
+create view answerable as
+    select sample_id
+    from placed
     cross join parameters
-    join placed using (sample_id)
-    where placed.asked or (parameters.accept_unasked and placed.split in ('train', 'val'));
+    where asked or (accept_unasked and split in ('train', 'val'));
 
--- Of an annotator the last event about a sample counts, and one from the future counts as of its loading. A withdrawal
--- takes the answer back.
+-- Of an annotator the last event about a sample counts, and one from the future counts as of its loading.
+create view last_events as
+    select * from events
+    qualify row_number() over (
+        partition by sample_id, annotator
+        order by least(time, loaded_at) desc, time desc, event_id desc, kind desc, coalesce(label, '') desc, round desc
+    ) = 1;
+
+-- A withdrawal takes the answer back.
 create view standing_answers as
     select sample_id, annotator, kind, label, round
-    from (
-        select * from counted_events
-        qualify row_number() over (
-            partition by sample_id, annotator
-            order by least(time, loaded_at) desc, time desc, event_id desc, kind desc, coalesce(label, '') desc,
-                round desc
-        ) = 1
-    )
+    from last_events semi join answerable using (sample_id)
     where kind <> 'withdraw';
 
 -- What the standing answers about a sample come to: decided by a majority, or by queue.agreement equal answers that are

@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from alfamix_core.records.query import Question
+from tests.alfamix_core.project.conftest import made, opened, place  # noqa: F401  # fixtures
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import csv
 import io
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
+from alfamix_core.project import layout
 from alfamix_core.project.ledger.ledger import Ledger
 from alfamix_core.project.ledger.queries import connect, scratch
 from alfamix_core.project.ledger.tables import Tables
+from alfamix_core.queues.builtin import add_answers
 from alfamix_core.queues.exchange import COLUMNS, answers_from_csv, questions_csv
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.project import Project
@@ -123,6 +125,36 @@ def test_every_kind_annotator_time_and_round_may_be_said(ledger):
         ("label", "ann", 0),
     ]
     assert events[0].time == NOON
+
+
+def test_a_file_that_is_imported_again_after_another_answer_counts_again(made, noon):
+    """A, then B, then A: the last import is the person's last word, and repeating any of them has no effect."""
+    made.drop("a", "x", "y")
+    texts = {"cat": b"sample_id,label\nx,cat\ny,cat\n", "dog": b"sample_id,label\nx,dog\n"}
+
+    def load(label, minutes):
+        now = noon + timedelta(minutes=minutes)
+        batch, events = answers_from_csv(texts[label], "a.csv", made.ledger(now), ("cat", "dog"), "ann", now)
+        if made.store.entry(layout.labels(batch)) is None:
+            add_answers(made.store, batch, events)
+        made.load(now)
+        return batch, made.labels(now)["x"]
+
+    steps = [load(label, minutes) for minutes, label in enumerate("cat cat dog dog cat cat dog cat".split())]
+    assert [label for _, label in steps] == "cat cat dog dog cat cat dog cat".split()
+    assert len({batch for batch, _ in steps}) == 5
+    assert made.labels(noon + timedelta(hours=1))["y"] == "cat"
+
+
+def test_a_file_that_says_when_it_was_answered_stays_where_it_is_in_time(made, noon):
+    made.drop("a", "x")
+    old = b"sample_id,label,time\nx,cat,2026-02-01T00:00:00Z\n"
+    for text in (old, b"sample_id,label\nx,dog\n", old):
+        batch, events = answers_from_csv(text, "a.csv", made.ledger(noon), ("cat", "dog"), "ann", noon)
+        if made.store.entry(layout.labels(batch)) is None:
+            add_answers(made.store, batch, events)
+        made.load(noon)
+    assert made.labels(noon) == {"x": "dog"}
 
 
 def test_two_annotators_who_agree_on_everything_bring_two_batches(ledger):

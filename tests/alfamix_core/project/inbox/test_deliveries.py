@@ -13,7 +13,7 @@ from alfamix_core.project import doctor, layout
 from alfamix_core.project.inbox import deliveries
 from alfamix_core.project.inbox.corrections import withdraw
 from alfamix_core.project.inbox.deliveries import Registered, register
-from alfamix_core.project.inbox.samples import Sample
+from alfamix_core.project.inbox.reading import ROWS, batches
 from alfamix_core.records.manifest import ManifestLine
 
 
@@ -229,19 +229,27 @@ def test_two_deliveries_that_share_a_picture_agree(made_anywhere, delivery, tmp_
     assert doctor.examine(made.store, noon, deep=True) == []
 
 
+_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
+
+
 @given(
-    st.builds(
-        ManifestLine,
-        uri=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
-        id=st.just("a.b"),
-        label=st.none() | st.text(st.characters(codec="utf-8"), max_size=9),
-        split=st.sampled_from([None, "val", "test"]),
-        group=st.none() | st.text(st.characters(codec="utf-8"), max_size=9),
+    st.lists(
+        st.builds(
+            ManifestLine,
+            uri=_TEXT,
+            id=st.just("a.b"),
+            label=st.none() | _TEXT,
+            split=st.sampled_from([None, "val", "test"]),
+            group=st.none() | st.just("") | _TEXT,
+        ),
+        min_size=1,
+        max_size=4,
     )
 )
-def test_a_line_written_quickly_is_what_the_record_writes(record):
-    sample = Sample(record.id, record.uri, record.label, record.split or "train", record.group)
-    assert deliveries._line(sample).encode() == record.json_line()
+def test_lines_written_quickly_are_what_the_record_writes(records):
+    rows = [(line.id, line.uri, line.label, line.split or "train", line.group, "", 1) for line in records]
+    (batch,) = batches(ROWS["samples"], rows)
+    assert deliveries._lines(batch, (0.0, 0.0)) == b"".join(line.json_line() for line in records)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is in the inbox now."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,27 @@ def test_a_symbolic_link_in_the_inbox_is_set_aside_and_rounds_go_ahead(made, hol
     ((named, line, reason),) = made.ledger(noon).set_aside()
     assert (named, line) == (key, 0)
     assert "link" in reason
+
+
+def _pipe(path):
+    os.mkfifo(path)
+
+
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.fspath(path))
+
+
+@pytest.mark.parametrize("make", [_pipe, _socket])
+@pytest.mark.parametrize("key", ["labels/odd.jsonl", "drops/x/manifest.jsonl"])
+def test_what_is_no_file_in_the_inbox_is_set_aside_with_a_reason(made, holder, noon, key, make, monkeypatch):
+    made.drop("a", "b")
+    odd = path_of(made.store.uri) / key
+    odd.parent.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(odd.parent)  # the name of a socket is short
+    make(odd.name)
+    record, _ = planning.begin(made.store, holder("run-1"), noon)
+    assert record.counts.samples == 1
+    assert made.ledger(noon).set_aside() == [
+        (key, 0, f"{odd} is a pipe, a socket or a device, and only files are read")
+    ]

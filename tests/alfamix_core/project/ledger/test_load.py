@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from alfamix_core.errors import InputError
 from alfamix_core.project import doctor, layout, lock, planning
 from alfamix_core.project.inbox import listing
 from alfamix_core.project.ledger import load
 from alfamix_core.project.ledger.tables import open_tables
 from alfamix_core.records.lock import Holder
+from alfamix_core.records.round import Round
 from alfamix_core.records.tables import SCHEMAS
 from alfamix_core.storage import path_of
 from tests.alfamix_core.project.ledger.loader import RUN
@@ -87,7 +89,7 @@ def test_lines_that_vanished_or_changed_are_not_unlearned_and_the_doctor_says_so
     made.load(noon + HOUR)
     assert ids(made) == ["b", "c", "d"]
     assert sorted(row["label"] for row in rows(made, "events")) == ["cat", "dog", "owl"]
-    said = "of its lines that were loaded are gone or changed; what they said still counts"
+    said = "of its lines that were loaded are gone or changed; their content still counts"
     assert waiting(made, noon)[1:] == [
         ("drops/a/manifest.jsonl", f"2 {said}"),
         ("labels/1.jsonl", f"1 {said}"),
@@ -447,3 +449,36 @@ def test_a_load_that_is_killed_at_any_moment_loses_nothing_and_repeats_nothing(m
     survivor.tell(noon + kills * HOUR)
     survivor.expect("loaded")
     check_all(made, kills, noon)
+
+
+@pytest.mark.parametrize(
+    ("restored", "message"),
+    [
+        ("without the round", r"^rounds/000002/round.json is gone, and ledger/ holds its questions: put back"),
+        ("not yet exported", r"^rounds/000002/round.json is planned with digest 000000000000, and ledger/ holds"),
+        ("another round of that number", r"^rounds/000002/round.json is exported with digest ffffffffffff, and ledger"),
+    ],
+)
+def test_a_ledger_that_is_newer_than_the_rounds_is_refused(made_anywhere, noon, restored, message):
+    """Half a restore: the questions of a round that is not there would be open, and nobody would see them."""
+    made = made_anywhere
+    made.drop("a", "b", "c")
+    made.ask(1, "b")
+    made.ask(2, "c")
+    made.load()
+    key = layout.round_file(2)
+    stored = made.store.read(key)
+    made.store.delete(key)
+    record = Round.parse(stored.data, key)
+    if restored != "without the round":
+        change = {"state": "planned"} if restored == "not yet exported" else {"digest": "f" * 64}
+        made.store.create(key, record.model_copy(update=change).document())
+    with pytest.raises(InputError, match=message):
+        made.ledger()
+    findings = doctor.examine(made.store, noon)
+    assert [(finding.kind, finding.key) for finding in findings if "questions" in finding.what] == [
+        ("inconsistent", layout.LEDGER)
+    ]
+    made.store.delete(key)
+    made.store.create(key, stored.data)
+    assert len(made.ledger().open_queries()) == 2

@@ -1,6 +1,6 @@
 from alfamix_core.acquisition.tunable_types import NoTunables
 from alfamix_core.acquisition.tunables import typiclust
-from alfamix_core.learning.decision import chooser
+from alfamix_core.choosing.decision import strategy_of_round
 from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 
@@ -15,7 +15,7 @@ def chosen(strategy, temperature, *, trained=True):
         round=1,
         trained=trained,
     )
-    return chooser(settings, card, temperature).tunables
+    return strategy_of_round(settings, card, temperature).tunables
 
 
 def test_a_strategy_that_takes_a_temperature_has_that_of_the_champion():
