@@ -11,7 +11,7 @@ TORCH = ("torch", "torchvision", "safetensors")
 LIGHT_STAGES = ("ingest", "snapshot", "export", "finish")
 # below these floors torch is at home; records of tensors are read and written with it
 TORCH_FILES = (
-    *("acquisition/", "learning/", "choosing/", "library.py", "records/features.py", "records/scores.py"),
+    *("acquisition/", "learning/", "choosing/", "arrays.py", "library.py", "records/features.py", "records/scores.py"),
     *("evaluation/metrics.py", "evaluation/calibration.py", "evaluation/drift.py", "evaluation/plane.py"),
 )
 

@@ -100,7 +100,7 @@ def tunables(name: str) -> type:
     if name not in names():
         near = difflib.get_close_matches(name.lower(), names(), n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
-        raise InputError(f'unknown strategy "{name}"; known: {", ".join(names())}{hint}')
+        raise InputError(f"unknown strategy {_shown(name)}; known: {', '.join(names())}{hint}")
     outside(GROUP, name)
     if (_HERE / "tunables" / f"{name}.py").exists():
         module = importlib.import_module(f"alfamix_core.acquisition.tunables.{name}")
@@ -178,11 +178,14 @@ def check(name: str, parameters: Mapping[str, object]) -> Any:
     for key, value in parameters.items():
         if key not in known:
             listed = f"known: {', '.join(known)}" if known else "it has none"
-            raise InputError(f'strategy "{name}": unknown parameter "{key}"; {listed}')
+            raise InputError(f'strategy "{name}": unknown parameter {_shown(key)}; {listed}')
         if not fits(value, known[key]):
             raise InputError(f'strategy "{name}": {key} must be {words(known[key])}, not {_shown(value)}')
+    # numbers without a fraction come as integers, of any length
+    values: dict[str, Any] = dict(parameters)
+    values |= {key: float(value) for key, value in values.items() if _is_float(value, known[key])}
     try:
-        return kind(**parameters)
+        return kind(**values)
     except ValueError as error:
         raise InputError(f'strategy "{name}": {error}') from None
 
@@ -199,6 +202,13 @@ def fits(value: object, annotation: Any) -> bool:
     if annotation is float:
         return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
     return type(value) is annotation
+
+
+def _is_float(value: object, annotation: Any) -> bool:
+    """Tell whether an integer stands for a floating-point number."""
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        return any(_is_float(value, choice) for choice in get_args(annotation))
+    return annotation is float and type(value) is int
 
 
 def _holds(value: Any, rule: object) -> bool:
