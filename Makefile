@@ -76,6 +76,7 @@ docs: setup  ## Generate the pages of docs/, monitoring/ and components/, and th
 	$(BIN)/alfamix settings --markdown > docs/settings.md
 	$(BIN)/alfamix metrics --markdown > docs/metrics.md
 	$(BIN)/alfamix settings --platform --markdown > docs/platform-settings.md
+	$(BIN)/python -m alfamix_core.records.strategies_page > docs/strategies.md
 	$(BIN)/python -m pipelines.catalogue
 	$(BIN)/python -m monitoring.latest
 	$(BIN)/python -m monitoring.dashboards

@@ -15,7 +15,7 @@ HEAVY = (*TORCH, "alfamix_core.acquisition", "alfamix_core.learning", "alfamix_c
 SHARED, USED = ("options.py", "printing.py"), ("options", "printing")  # what all groups of commands share
 # torch may be imported here: these rooms compute on tensors, or read and write them
 TORCH_FILES = (
-    *("acquisition/", "learning/", "choosing/", "library.py", "records/features.py", "records/scores.py"),
+    *("acquisition/", "learning/", "choosing/", "arrays.py", "library.py", "records/features.py", "records/scores.py"),
     *("evaluation/metrics.py", "evaluation/calibration.py", "evaluation/drift.py", "evaluation/plane.py"),
 )
 
