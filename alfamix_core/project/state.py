@@ -62,6 +62,7 @@ def measure(store: Store, now: datetime) -> Board:
     board = Board(settings.name)
     _round(board, known, held[0] if held else None, now)
     with open_ledger(store, settings, now) as ledger:
+        ledger.compute_states()
         _data(board, store, ledger, known, now)
         _inbox(board, ledger)
         _queue(board, settings, ledger, known)

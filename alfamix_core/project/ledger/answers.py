@@ -48,10 +48,10 @@ def account(ledger: Ledger) -> Answers:
     )["seconds"].to_pylist()
     (agreement,) = ledger.query(
         f"""{_RECENT}
+        , standing as materialized (select * from standing_answers where sample_id in (select sample_id from recent))
         select avg((one.kind = other.kind and one.label is not distinct from other.label)::integer) as agreement
-        from standing_answers as one join standing_answers as other
-            on one.sample_id = other.sample_id and one.annotator < other.annotator
-        where one.sample_id in (select sample_id from recent)"""
+        from standing as one join standing as other
+            on one.sample_id = other.sample_id and one.annotator < other.annotator"""
     )["agreement"].to_pylist()
     last = len(waiting) - 1
     return Answers(

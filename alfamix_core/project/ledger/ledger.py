@@ -52,7 +52,18 @@ class Ledger(Database):
     ) -> None:
         self.settings, self.now, self.tables, self.news, self.coming = settings, now, tables, news, coming
         super().__init__(con)
+        self._has_states = False
         _state_rules(con, settings, now)
+
+    def compute_states(self) -> None:
+        """Work the states out once, for what asks for them several times."""
+        if not self._has_states:
+            self.execute(
+                """create table state_rows as
+                select sample_id, uri, "group", split, verdict, state, label, label_round, load from states;
+                create or replace view states as from state_rows"""
+            )
+            self._has_states = True
 
     def counts(self) -> Counts:
         """Count the samples by what is known of them."""
@@ -72,15 +83,15 @@ class Ledger(Database):
         Returns:
             Columns sample_id, uri, group, on_map, new.
         """
-        self._materialise()
+        self.compute_states()
         return self.reader(
             """
             with chosen as (
-                select sample_id from state_rows where state = 'pool' order by sha256(sample_id), sample_id limit ?
+                select sample_id from states where state = 'pool' order by sha256(sample_id), sample_id limit ?
             )
-            select state_rows.sample_id, uri, "group", chosen.sample_id is not null as on_map, load > ? as new
-            from state_rows left join chosen using (sample_id)
-            where state = 'pool' order by state_rows.sample_id
+            select states.sample_id, uri, "group", chosen.sample_id is not null as on_map, load > ? as new
+            from states left join chosen using (sample_id)
+            where state = 'pool' order by states.sample_id
             """,
             [on_map, earlier.get("samples", -1)],
         )
@@ -92,11 +103,11 @@ class Ledger(Database):
             Columns sample_id, uri, label (int32, the place of its class), split, group, round (int32, of the deciding
             answer; 0: none).
         """
-        self._materialise()
+        self.compute_states()
         return self.reader(
             """select sample_id, uri, (list_position(?, label) - 1)::integer as label, split, "group",
                 label_round::integer as round
-            from state_rows where state = 'labelled' order by sample_id""",
+            from states where state = 'labelled' order by sample_id""",
             [list(self.settings.classes)],
         )
 
@@ -176,9 +187,7 @@ class Ledger(Database):
 
     def decided(self) -> int:
         """Count the samples that answers have given a label."""
-        return int(
-            self.rows("select count(*) from verdicts semi join placed using (sample_id) where verdict = 'label'")[0][0]
-        )
+        return int(self.rows("select count(*) from states where verdict = 'label'")[0][0])
 
     def new_samples(self, earlier: Mapping[str, int]) -> int:
         """Count the samples that came after those versions."""
@@ -280,14 +289,6 @@ class Ledger(Database):
     def versions(self) -> dict[str, int]:
         """The version of each table."""
         return self.tables.versions
-
-    def _materialise(self) -> None:
-        """Work the states out once, for what asks for them several times."""
-        with explained():
-            self._con.execute(
-                """create temp table if not exists state_rows as
-                select sample_id, uri, "group", split, state, label, label_round, load from states"""
-            )
 
 
 _SMALL_BYTES = 8 * 2**20  # of manifests that are read in a quarter of a second
