@@ -19,7 +19,7 @@ class StrategySettings(Record):
 
     name: str = Field("alfamix", description="strategy, by the name of its file in alfamix_core/acquisition/strategies")
     parameters: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="the strategy's own tunables; what is not named has its default"
+        default_factory=dict, description="the strategy's own tunables; those not named have their defaults"
     )
     cold_start: str = Field("typiclust", description="strategy while fewer than two classes have a label")
 
@@ -27,8 +27,8 @@ class StrategySettings(Record):
 class ImageSettings(Record):
     """How a file becomes the model's input."""
 
-    size: int = Field(224, ge=8, le=2048, description="side of the square that the model sees, pixels")
-    channels: Literal["colour", "grey"] = Field("colour", description="what every image is converted to")
+    size: int = Field(224, ge=8, le=2048, description="side of the square that the model sees, in pixels")
+    channels: Literal["colour", "grey"] = Field("colour", description="colour mode of every image")
 
 
 class ModelSettings(Record):
@@ -42,63 +42,68 @@ class ModelSettings(Record):
     )
     encoder: Literal["trained", "frozen"] = Field("trained", description="whether the encoder's weights are learned")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the embedding that training drops before the head")
-    embedding_dtype: Literal["float16", "float32"] = Field("float16", description="how embeddings are stored")
-    embedding_batch: int = Field(256, ge=1, le=65_536, description="samples that go through the encoder at a time")
+    embedding_dtype: Literal["float16", "float32"] = Field("float16", description="type in which embeddings are stored")
+    embedding_batch: int = Field(256, ge=1, le=65_536, description="samples encoded at a time")
 
 
 class TrainingSettings(Record):
     """How a model is fitted in each round."""
 
-    optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="sgd has Nesterov momentum 0.9")
-    learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
-    weight_decay: float = Field(0.0, ge=0, description="per step, as the optimiser defines it")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="of the learning rate over max_epochs")
-    batch_size: int = Field(64, ge=1, description="samples in a step")
-    max_epochs: int = Field(100, ge=1, description="passes over the labelled samples at most")
+    optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimiser; sgd has Nesterov momentum 0.9")
+    learning_rate: float = Field(1e-3, gt=0, description="initial step size")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay per step, as the optimiser defines it")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over max_epochs")
+    batch_size: int = Field(64, ge=1, description="samples per step")
+    max_epochs: int = Field(100, ge=1, description="maximum number of passes over the labelled samples")
     stop: Literal["train_accuracy", "val_accuracy", "never"] = Field(
         "train_accuracy",
         description="train_accuracy: after the first epoch at stop_accuracy, as in the paper; val_accuracy: when the "
         "val split has not improved for patience epochs (the best epoch is kept)",
     )
-    stop_accuracy: float = Field(0.99, gt=0, le=1, description="of the epoch's own batches, for stop train_accuracy")
-    patience: int = Field(10, ge=1, description="epochs, for stop val_accuracy")
-    augmentation: Literal["none", "flip", "crop", "flip_crop"] = Field("none", description="of the training images")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: inverse to the class's count")
-    start: Literal["initial", "champion"] = Field(
-        "initial", description="initial: the same initial weights every round, as in the paper; champion: warm start"
+    stop_accuracy: float = Field(
+        0.99, gt=0, le=1, description="accuracy on the epoch's own batches at which train_accuracy stops"
     )
-    mixed_precision: bool = Field(True, description="bfloat16 autocast, on CUDA only")
+    patience: int = Field(10, ge=1, description="epochs without improvement after which val_accuracy stops")
+    augmentation: Literal["none", "flip", "crop", "flip_crop"] = Field(
+        "none", description="random changes of training images"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="loss weights; balanced: inverse to the class's count"
+    )
+    start: Literal["initial", "champion"] = Field(
+        "initial",
+        description="weights at the start; initial: the same every round, as in the paper; champion: the champion's",
+    )
+    mixed_precision: bool = Field(True, description="whether training uses bfloat16 autocast, on CUDA only")
     loader_workers: int = Field(0, ge=0, le=64, description="processes that read and decode images")
     checkpoint_seconds: float = Field(
         10.0,
         ge=0,
-        description="between checkpoints at least, each at an epoch's end; a slow store stretches it to a twentieth of "
-        "the time; 0: after every epoch, whatever it costs",
+        description="minimum time between checkpoints, each at an epoch's end, in seconds; a slow store makes it "
+        "longer, so that checkpoints take a twentieth of the time; 0: after every epoch, whatever it costs",
     )
 
 
 class RoundSettings(Record):
     """When a round starts, how long it may hold the project, how it fans out."""
 
-    min_new_labels: int = Field(1, ge=0, description="labels since the last round that suffice for a new one")
-    min_new_samples: int = Field(1, ge=0, description="samples since the last round that suffice for a new one")
-    max_hours: float = Field(12.0, gt=0, le=720, description="a round's deadline, hours")
-    shard_size: int = Field(50_000, ge=1, description="pool samples in one shard, until max_shards is reached")
+    min_new_labels: int = Field(1, ge=0, description="new labels that start a round; 0: any time")
+    min_new_samples: int = Field(1, ge=0, description="new samples that start a round; 0: any time")
+    max_hours: float = Field(12.0, gt=0, le=720, description="a round's time limit, in hours")
+    shard_size: int = Field(50_000, ge=1, description="pool samples per shard, until max_shards is reached")
     max_shards: int = Field(16, ge=1, le=256, description="maximum number of shards of the pool")
 
 
 class QueueSettings(Record):
     """The labelling queue."""
 
-    max_open: int = Field(1_000_000, ge=0, description="no round starts while more queries are open")
-    expires_after_days: float = Field(30.0, gt=0, description="an unanswered query is cancelled after this many days")
-    answers: int = Field(1, ge=1, description="annotators that are asked about a sample")
-    agreement: int = Field(
-        0, ge=0, description="annotators who must give the same answer to decide; 0: more than half of those who did"
-    )
+    max_open: int = Field(1_000_000, ge=0, description="open queries above which no round starts")
+    expires_after_days: float = Field(30.0, gt=0, description="days after which an unanswered query is cancelled")
+    answers: int = Field(1, ge=1, description="annotators asked about a sample")
+    agreement: int = Field(0, ge=0, description="equal answers that decide a sample; 0: more than half of its answers")
     max_answers: int = Field(3, ge=1, description="answers after which an undecided sample is disputed")
     accept_unasked: bool = Field(
-        True, description="whether answers count for train and val samples that no round asked about"
+        True, description="whether answers about train and val samples that no round asked about count"
     )
 
     @model_validator(mode="after")
@@ -111,21 +116,26 @@ class QueueSettings(Record):
 class AuditSettings(Record):
     """An unbiased test sample of the stream: never offered to a strategy, never trained on."""
 
-    share: float = Field(0.0, ge=0, lt=1, description="of every drop that is set aside, by hash of seed and sample")
-    per_round: int = Field(0, ge=0, description="of the budget, questions that are taken from what is set aside")
+    share: float = Field(
+        0.0, ge=0, lt=1, description="share of every drop that is reserved, by hash of seed and sample"
+    )
+    per_round: int = Field(0, ge=0, description="questions per round about reserved samples, part of the budget")
 
 
 class PolicySettings(Record):
     """What a batch of queries must respect, whatever the strategy."""
 
-    excluded_groups: tuple[str, ...] = Field((), description="groups that are never asked")
-    allowed_groups: tuple[str, ...] = Field((), description="if any is named, no other group is asked")
-    max_per_group: int | None = Field(None, ge=1, description="queries of one group in a round")
+    excluded_groups: tuple[str, ...] = Field((), description="groups never asked about")
+    allowed_groups: tuple[str, ...] = Field((), description="the only groups asked about; empty: all")
+    max_per_group: int | None = Field(None, ge=1, description="maximum number of queries per group and round")
     class_shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
-        default_factory=dict, description="of a round's queries at most, by predicted class; others are not limited"
+        default_factory=dict,
+        description="maximum share of a round's queries, by predicted class; others are not limited",
     )
     min_distance: float = Field(
-        0.0, ge=0, description="between embeddings, to every labelled sample and within the batch; 0: none"
+        0.0,
+        ge=0,
+        description="minimum distance of a query's embedding from labelled samples and other queries; 0: none",
     )
 
 
@@ -138,21 +148,21 @@ class PromotionSettings(Record):
 
     metric: str = Field(
         "accuracy",
-        description="accuracy, macro_f1, expected_calibration_error (less is better), or recall.CLASS; on the test "
-        "split (the audit split where there is no test label), same samples for both models",
+        description="accuracy, macro_f1, expected_calibration_error (less is better), or recall.CLASS, on the same "
+        "samples for both models: the test split, or the audit split if no test sample has a label",
     )
-    min_gain: float = Field(0.0, ge=-1, le=1, description="what the new model must gain at least")
-    max_class_fall: float = Field(1.0, ge=0, le=1, description="what the recall of any class may lose at most; 1: all")
+    min_gain: float = Field(0.0, ge=-1, le=1, description="minimum gain of the new model")
+    max_class_fall: float = Field(1.0, ge=0, le=1, description="maximum loss in the recall of any class; 1: no limit")
 
 
 class StopSettings(Record):
-    """When another round is not worth it. Recommended in `alfamix status`; `auto_stop` makes rounds idle."""
+    """When another round is not worth it. `alfamix status` recommends it; `auto_stop` makes rounds idle."""
 
-    auto_stop: bool = Field(False, description="whether a round that is not worth it is not started")
+    auto_stop: bool = Field(False, description="whether rounds that are not worth it are skipped")
     plateau_rounds: int = Field(3, ge=2, description="rounds over which the metric must have grown")
-    plateau_gain: float = Field(0.002, ge=0, le=1, description="of promotion.metric over those rounds, at least")
+    plateau_gain: float = Field(0.002, ge=0, le=1, description="minimum gain of promotion.metric over those rounds")
     min_change: float = Field(
-        0.01, ge=0, le=1, description="share of the test samples about which two successive models differ, at least"
+        0.01, ge=0, le=1, description="minimum share of test samples about which two successive models differ"
     )
 
 
@@ -161,18 +171,18 @@ class BudgetSettings(Record):
 
     rounds_per_day: int | None = Field(None, ge=0, description="rounds that may begin within 24 hours")
     labels_per_day: int | None = Field(None, ge=0, description="questions that may be asked within 24 hours")
-    labels: int | None = Field(None, ge=0, description="questions that may be asked in all")
+    labels: int | None = Field(None, ge=0, description="questions that may be asked over the project's life")
 
 
 class MetricsSettings(Record):
     """How `export` and `finish` publish the project's metrics; not needed where `alfamix exporter` is scraped."""
 
     way: Literal["none", "pushgateway", "textfile"] = Field(
-        "none", description="pushgateway: pushed to url; textfile: written to path, for node_exporter"
+        "none", description="destination; pushgateway: pushed to url; textfile: written to path, for node_exporter"
     )
-    url: str = Field("", description="of the Pushgateway, with its scheme and port")
-    path: str = Field("", description="of the file, absolute, ends in .prom")
-    timeout_seconds: float = Field(5.0, gt=0, le=60, description="of a push")
+    url: str = Field("", description="URL of the Pushgateway, with scheme and port")
+    path: str = Field("", description="absolute path of the file, ends in .prom")
+    timeout_seconds: float = Field(5.0, gt=0, le=60, description="time limit of one push, in seconds")
 
     @model_validator(mode="after")
     def _way_has_its_place(self) -> Self:
@@ -184,26 +194,30 @@ class MetricsSettings(Record):
 
 
 class LimitSettings(Record):
-    """What is refused, and how much of it a round bears."""
+    """What is refused, and how much of it a round tolerates."""
 
-    quarantine_share: float = Field(0.05, ge=0, le=1, description="of a round's samples that may be unreadable")
-    max_file_bytes: int = Field(50_000_000, ge=1, description="of one sample's file")
-    max_pixels: int = Field(50_000_000, ge=1, description="of one decoded image")
+    quarantine_share: float = Field(
+        0.05, ge=0, le=1, description="maximum share of a round's samples that may be unreadable"
+    )
+    max_file_bytes: int = Field(50_000_000, ge=1, description="maximum size of one sample's file")
+    max_pixels: int = Field(50_000_000, ge=1, description="maximum size of one decoded image")
     max_scans: int = Field(
-        MAX_SCANS, ge=1, description="of one JPEG; each costs a pass over the image, encoders write 1 to 20"
+        MAX_SCANS,
+        ge=1,
+        description="maximum number of scans of one JPEG; each costs a pass over the image, encoders write 1 to 20",
     )
 
 
 class Project(Record):
     """The whole of project.json. The copy in a round's record is what that round uses."""
 
-    schema_version: int = Field(SCHEMA_VERSION, ge=1, description="of this file")
+    schema_version: int = Field(SCHEMA_VERSION, ge=1, description="version of this file's format")
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = Field(
         description="lower-case letters, digits and hyphens; names runs, metrics and pods"
     )
-    classes: tuple[ClassName, ...] = Field(min_length=2, description="what can be answered; the order is the model's")
-    budget: int = Field(100, ge=1, description="queries in a round")
-    modality: Literal["image"] = Field("image", description="what a sample is")
+    classes: tuple[ClassName, ...] = Field(min_length=2, description="possible answers, in the model's order")
+    budget: int = Field(100, ge=1, description="queries per round")
+    modality: Literal["image"] = Field("image", description="kind of sample")
     strategy: StrategySettings = StrategySettings()
     image: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()
@@ -217,16 +231,18 @@ class Project(Record):
     budgets: BudgetSettings = BudgetSettings()
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
-    data_prefixes: tuple[str, ...] = Field((), description="uris below which a manifest may point, beside its folder")
-    seed: int = Field(0, ge=0, lt=2**31, description="all randomness comes from it")
+    data_prefixes: tuple[str, ...] = Field(
+        (), description="URIs of folders whose files manifests may name, besides their own"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of all randomness")
 
     @model_validator(mode="after")
     def _classes_differ(self) -> Self:
         first: dict[str, int] = {}
-        for place, name in enumerate(self.classes, start=1):
+        for number, name in enumerate(self.classes, start=1):
             if name in first:
-                raise ValueError(f'class "{name}" is named twice (places {first[name]} and {place})')
-            first[name] = place
+                raise ValueError(f'class "{name}" is named twice (places {first[name]} and {number})')
+            first[name] = number
         return self
 
     @model_validator(mode="after")
@@ -263,7 +279,7 @@ def read_project(data: bytes, where: str = "project.json") -> Project:
     """Read project.json.
 
     Raises:
-        InputError: of a newer schema, or not as ``Project`` says.
+        InputError: The schema is newer, or the content is not as ``Project`` says.
     """
     try:
         version = json.loads(data).get("schema_version", SCHEMA_VERSION)

@@ -36,8 +36,8 @@ def test_two_rounds_on_digits_tell_everything_in_a_few_percent_of_their_time(
     seconds = sum(event["seconds"] for event in finished)
     with capsys.disabled():
         print(f"\ntelemetry: {spent:.3f} s of {seconds:.1f} s in stages, {100 * spent / seconds:.2f} %")
-    # reading the ledger for the metrics takes half a second, twice a round; these rounds are of 280 samples
-    assert 0 < spent < 0.05 * seconds
+    # reading the ledger for the metrics takes 0.2 s of CPU, twice a round; these rounds are of 280 samples
+    assert 0 < spent < 0.03 * seconds
 
     store = open_store(project.as_uri())
     board = measure(store, datetime.now(UTC))
