@@ -70,21 +70,21 @@ def _size(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> Non
 
 
 def _limit(task: dsl.PipelineTask, settings: PlatformSettings, stage: str) -> None:
-    """Say how long a pod may take, how often the stage may try again in it, and how often a lost pod is replaced.
+    """Set the time limit of a pod, how often the stage may try again inside it, and how often Argo may replace it.
 
-    Argo of Kubeflow Pipelines 2.17 replaces pods that are lost and no others; the stage itself repeats what a store or
-    a network broke.
+    The compiled retry strategy has a limit and waits, but no policy, because the SDK has no word for one: which pods
+    Argo replaces is the cluster's decision, see docs/operations.md. It is compiled for 0 retries too, because a task
+    without a strategy gets that of the cluster's default.
     """
     limits, retry = settings.stage(stage), settings.retry
     seconds = math.ceil(limits.hours * 3600)
     kubernetes.set_timeout(task, seconds)
-    if limits.retries:
-        task.set_retry(
-            limits.retries,
-            backoff_duration=f"{retry.backoff_seconds}s",
-            backoff_factor=retry.backoff_factor,
-            backoff_max_duration=f"{settings.run_seconds}s",
-        )
+    task.set_retry(
+        limits.retries,
+        backoff_duration=f"{retry.backoff_seconds}s",
+        backoff_factor=retry.backoff_factor,
+        backoff_max_duration=f"{settings.run_seconds}s",
+    )
     for name, value in (
         (patience.RETRIES, limits.retries),
         (patience.BACKOFF_SECONDS, retry.backoff_seconds),

@@ -106,7 +106,7 @@ _GPU_TAINT = Toleration(key="nvidia.com/gpu")
 
 
 class Resources(Record):
-    """A size of pod, and the nodes on which it may run."""
+    """Size of a pod, and the nodes on which it may run."""
 
     cpu_request: Cpu = Field(description="cores reserved by the scheduler")
     cpu_limit: Cpu = Field(description="maximum number of cores")
@@ -161,7 +161,7 @@ class StorageSettings(Record):
 
 
 class LoaderSettings(Record):
-    """The greatest that any project asks of the processes that read images; /dev/shm is sized for it."""
+    """The greatest values that any project has for the processes that read images; /dev/shm is sized for them."""
 
     workers: int = Field(4, ge=0, le=64, description="greatest training.loader_workers of the projects")
     batch: int = Field(
@@ -171,7 +171,7 @@ class LoaderSettings(Record):
 
 
 class RetrySettings(Record):
-    """How long a failed attempt waits for the next, inside a stage and for Argo."""
+    """Waits between the attempts at a stage, inside the stage and for Argo."""
 
     backoff_seconds: int = Field(30, ge=1, le=3600, description="wait before the second attempt, in seconds")
     backoff_factor: int = Field(
@@ -180,7 +180,7 @@ class RetrySettings(Record):
 
 
 class StageSettings(Record):
-    """Where one stage runs, for how long, and how often again."""
+    """Where one stage runs, for how long, and how often it is repeated."""
 
     resources: Literal["small", "cpu", "gpu", "train"] = Field(
         description="class of pod, defined by the section of this name"
@@ -190,12 +190,12 @@ class StageSettings(Record):
         2,
         ge=0,
         le=10,
-        description="further attempts inside the pod after a storage error, and further pods for lost ones",
+        description="further attempts inside the pod after a storage error, and further pods after lost ones",
     )
 
 
 class StagesSettings(Record):
-    """All stages. Each may be repeated: what it writes is created once or swapped under the run's fence."""
+    """The stages. Each may be repeated, because what it writes is created once or swapped under the run's fence."""
 
     ingest: StageSettings = StageSettings(resources="small", hours=1)
     snapshot: StageSettings = StageSettings(resources="small", hours=1)
@@ -252,10 +252,18 @@ class PlatformSettings(Record):
     images: ImageSettings = ImageSettings()
     storage: StorageSettings = StorageSettings()
     loader: LoaderSettings = LoaderSettings()
-    small: Resources = Resources(cpu_request="250m", cpu_limit="2", memory_request="1Gi", memory_limit="4Gi")
-    cpu: Resources = Resources(cpu_request="1", cpu_limit="4", memory_request="4Gi", memory_limit="8Gi")
-    gpu: Resources = _GPU_POD
-    train: Resources = _GPU_POD
+    small: Resources = Field(
+        Resources(cpu_request="250m", cpu_limit="2", memory_request="1Gi", memory_limit="4Gi"),
+        description="Pods of the stages that have resources small: by default ingest, snapshot, export and finish.",
+    )
+    cpu: Resources = Field(
+        Resources(cpu_request="1", cpu_limit="4", memory_request="4Gi", memory_limit="8Gi"),
+        description="Pods of the stages that have resources cpu: by default score and select.",
+    )
+    gpu: Resources = Field(
+        _GPU_POD, description="Pods of the stages that have resources gpu: by default evaluate and embed."
+    )
+    train: Resources = Field(_GPU_POD, description="Pods of the stages that have resources train: by default train.")
     retry: RetrySettings = RetrySettings()
     stages: StagesSettings = StagesSettings()
 
@@ -440,10 +448,9 @@ def markdown() -> str:
     lines = [
         "# Platform settings",
         "",
-        "What a cluster gives the round, in a TOML file; what it does not name keeps its default. Made by",
-        "`alfamix settings --platform --markdown`; a test compares. `alfamix compile round.yaml --settings FILE` uses",
-        f"it, and `${ENVIRONMENT}` names it to the trigger and to `alfamix schedule`. A name with a dot is in a",
-        "section:",
+        "A TOML file says what a cluster gives the round; a setting that it does not name keeps its default. `alfamix",
+        f"compile round.yaml --settings FILE` uses the file, and `${ENVIRONMENT}` names it to `alfamix round`,",
+        "`alfamix trigger` and `alfamix schedule`. A name with a dot belongs to a section:",
         "",
         "```toml",
         "run_hours = 48",
@@ -454,6 +461,8 @@ def markdown() -> str:
         "hours = 36",
         "```",
         "",
-        *settings_table.table(PlatformSettings),
+        "`alfamix settings --platform --markdown` generates this page; a test compares it.",
+        "",
+        *settings_table.sections(PlatformSettings),
     ]
     return "\n".join(lines) + "\n"

@@ -26,7 +26,7 @@ def build(settings: PlatformSettings | None):
     """Return the pipeline.
 
     Args:
-        settings: of the cluster that it is for; None for this machine.
+        settings: settings of the cluster on which it runs; None for this machine.
     """
     place = partial(platform.place, settings=settings)
 
@@ -39,9 +39,9 @@ def build(settings: PlatformSettings | None):
         """Run one round of a project, or nothing when none is due.
 
         Args:
-            project_uri: of the project, file:///… or s3://bucket/prefix.
-            force: start a round even if too little is new.
-            fresh: let a round that is resumed compute everything again, whatever is cached.
+            project_uri: URI of the project, file:///… or s3://bucket/prefix.
+            force: Whether a round starts even if too little is new.
+            fresh: Whether a round that is resumed computes everything again, whatever is cached.
         """
         run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
         end = place(finish(project_uri=project_uri, run_id=run_id), cached=False)

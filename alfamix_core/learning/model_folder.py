@@ -52,7 +52,7 @@ def load_grown(folder: Path, expected: Project, seed: int) -> Network:
     Raises:
         InputError: as for ``load``, or the project's classes do not begin with the model's.
     """
-    known = ModelCard.parse((folder / CARD_FILE).read_bytes(), CARD_FILE).classes
+    known = read_card(folder).classes
     if known == expected.classes or expected.classes[: len(known)] != known:
         return load(folder, expected)[0]
     network, card = load(folder, expected.model_copy(update={"classes": known}))
@@ -78,12 +78,21 @@ def load_head(folder: Path, expected: Project) -> LinearHead:
         raise InputError(_damaged(folder, error)) from error
 
 
-def _card(folder: Path, expected: Project) -> ModelCard:
-    """Return the model's card, if it has the project's architecture and classes."""
+def read_card(folder: Path) -> ModelCard:
+    """Return the card of a model folder.
+
+    Raises:
+        InputError: the folder has no card, or it is damaged.
+    """
     path = folder / CARD_FILE
     if not path.is_file():
         raise InputError(f"model folder {folder}: there is no {CARD_FILE}")
-    card = ModelCard.parse(path.read_bytes(), str(path))
+    return ModelCard.parse(path.read_bytes(), str(path))
+
+
+def _card(folder: Path, expected: Project) -> ModelCard:
+    """Return the model's card, if it has the project's architecture and classes."""
+    card = read_card(folder)
     pairs = {
         "model.backbone": (card.model.backbone, expected.model.backbone),
         "image.size": (card.image.size, expected.image.size),

@@ -2,7 +2,7 @@
 
     part-00000.safetensors …   positions (n,) int64 ascending; columns by name: embeddings (n, D), logits (n, K)
     slice.safetensors          the shard's rows of the map: positions, embeddings
-    sums.safetensors           the shard's sums for ``learning.drift``
+    sums.safetensors           the shard's sums for ``evaluation.drift``
     stage.json
 
 The labelled samples' features are one such folder whose parts have ``labels`` in place of positions.

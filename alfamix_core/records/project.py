@@ -15,95 +15,112 @@ ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class StrategySettings(Record):
-    """How queries are chosen."""
+    """How queries are chosen. The page strategies.md lists every strategy with its parameters."""
 
-    name: str = Field("alfamix", description="strategy, by the name of its file in alfamix_core/acquisition/strategies")
+    name: str = Field("alfamix", description="name of the strategy")
     parameters: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="the strategy's own tunables; those not named have their defaults"
+        default_factory=dict, description="parameters of the strategy; one that is not named keeps its default"
     )
-    cold_start: str = Field("typiclust", description="strategy while fewer than two classes have a label")
+    cold_start: str = Field(
+        "typiclust", description="name of the strategy for rounds in which fewer than two classes have a label"
+    )
 
 
 class ImageSettings(Record):
-    """How a file becomes the model's input."""
+    """How an image file becomes the input of the model."""
 
     size: int = Field(224, ge=8, le=2048, description="side of the square that the model sees, in pixels")
-    channels: Literal["colour", "grey"] = Field("colour", description="colour mode of every image")
+    channels: Literal["colour", "grey"] = Field("colour", description="colour space to which every image is converted")
 
 
 class ModelSettings(Record):
-    """The network: an encoder and a linear head."""
+    """The network: an encoder, which computes the embedding, and a linear head, which classifies it."""
 
-    backbone: str = Field("resnet18", description="small_cnn, mlp, or any torchvision classification model by name")
+    backbone: str = Field("resnet18", description="small_cnn, mlp, or the name of a torchvision classification model")
     weights: str = Field(
         "none",
-        description="initial weights: none, default (torchvision's, needs egress), a torchvision weights name, or the "
-        "uri of a safetensors file",
+        description="initial weights: none, default (torchvision's, which the stage downloads), the name of weights of "
+        "torchvision, or the URI of a safetensors file",
     )
-    encoder: Literal["trained", "frozen"] = Field("trained", description="whether the encoder's weights are learned")
+    encoder: Literal["trained", "frozen"] = Field(
+        "trained", description="whether training changes the encoder's weights"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the embedding that training drops before the head")
-    embedding_dtype: Literal["float16", "float32"] = Field("float16", description="type in which embeddings are stored")
-    embedding_batch: int = Field(256, ge=1, le=65_536, description="samples encoded at a time")
+    embedding_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored embeddings")
+    embedding_batch: int = Field(256, ge=1, le=65_536, description="samples that pass through the encoder at a time")
 
 
 class TrainingSettings(Record):
-    """How a model is fitted in each round."""
+    """How the model is fitted in each round."""
 
     optimiser: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimiser; sgd has Nesterov momentum 0.9")
-    learning_rate: float = Field(1e-3, gt=0, description="initial step size")
+    learning_rate: float = Field(1e-3, gt=0, description="step size at the start")
     weight_decay: float = Field(0.0, ge=0, description="weight decay per step, as the optimiser defines it")
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over max_epochs")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="course of the learning rate over max_epochs"
+    )
     batch_size: int = Field(64, ge=1, description="samples per step")
     max_epochs: int = Field(100, ge=1, description="maximum number of passes over the labelled samples")
     stop: Literal["train_accuracy", "val_accuracy", "never"] = Field(
         "train_accuracy",
-        description="train_accuracy: after the first epoch at stop_accuracy, as in the paper; val_accuracy: when the "
-        "val split has not improved for patience epochs (the best epoch is kept)",
+        description="reason to end training before max_epochs; train_accuracy: the first epoch that reaches "
+        "stop_accuracy, as in the paper; val_accuracy: patience epochs without improvement on the val split, of which "
+        "the best epoch is kept",
     )
     stop_accuracy: float = Field(
-        0.99, gt=0, le=1, description="accuracy on the epoch's own batches at which train_accuracy stops"
+        0.99, gt=0, le=1, description="accuracy over the batches of an epoch at which stop train_accuracy ends training"
     )
-    patience: int = Field(10, ge=1, description="epochs without improvement after which val_accuracy stops")
+    patience: int = Field(
+        10, ge=1, description="epochs without improvement after which stop val_accuracy ends training"
+    )
     augmentation: Literal["none", "flip", "crop", "flip_crop"] = Field(
-        "none", description="random changes of training images"
+        "none", description="random changes to the training images"
     )
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="loss weights; balanced: inverse to the class's count"
+        "none",
+        description="weights of the classes in the loss; balanced: inverse to the number of labels of each",
     )
     start: Literal["initial", "champion"] = Field(
         "initial",
-        description="weights at the start; initial: the same every round, as in the paper; champion: the champion's",
+        description="weights from which training starts; initial: the same in every round, as in the paper; champion: "
+        "those of the champion",
     )
-    mixed_precision: bool = Field(True, description="whether training uses bfloat16 autocast, on CUDA only")
+    mixed_precision: bool = Field(True, description="whether bfloat16 autocast is used, on CUDA only")
     loader_workers: int = Field(0, ge=0, le=64, description="processes that read and decode images")
     checkpoint_seconds: float = Field(
         10.0,
         ge=0,
-        description="minimum time between checkpoints, each at an epoch's end, in seconds; a slow store makes it "
-        "longer, so that checkpoints take a twentieth of the time; 0: after every epoch, whatever it costs",
+        description="minimum time between checkpoints, in seconds; they are written at the ends of epochs, and less "
+        "often where that would take more than a twentieth of the time; 0: after every epoch, whatever it costs",
     )
 
 
 class RoundSettings(Record):
     """When a round starts, how long it may hold the project, how it fans out."""
 
-    min_new_labels: int = Field(1, ge=0, description="new labels that start a round; 0: any time")
-    min_new_samples: int = Field(1, ge=0, description="new samples that start a round; 0: any time")
-    max_hours: float = Field(12.0, gt=0, le=720, description="a round's time limit, in hours")
+    min_new_labels: int = Field(1, ge=0, description="new labels that are enough to start a round")
+    min_new_samples: int = Field(1, ge=0, description="new samples that are enough to start a round")
+    max_hours: float = Field(12.0, gt=0, le=720, description="deadline of a round, in hours")
     shard_size: int = Field(50_000, ge=1, description="pool samples per shard, until max_shards is reached")
     max_shards: int = Field(16, ge=1, le=256, description="maximum number of shards of the pool")
 
 
 class QueueSettings(Record):
-    """The labelling queue."""
+    """The labelling queue: how many questions are open, and how many answers decide one."""
 
-    max_open: int = Field(1_000_000, ge=0, description="open queries above which no round starts")
-    expires_after_days: float = Field(30.0, gt=0, description="days after which an unanswered query is cancelled")
-    answers: int = Field(1, ge=1, description="annotators asked about a sample")
-    agreement: int = Field(0, ge=0, description="equal answers that decide a sample; 0: more than half of its answers")
+    max_open: int = Field(1_000_000, ge=0, description="number of open queries above which no round starts")
+    expires_after_days: float = Field(
+        30.0, gt=0, description="time after which an unanswered query is cancelled, in days"
+    )
+    answers: int = Field(1, ge=1, description="annotators who are asked about each sample")
+    agreement: int = Field(
+        0,
+        ge=0,
+        description="annotators who must agree to decide a sample; 0: more than half of those who answered",
+    )
     max_answers: int = Field(3, ge=1, description="answers after which an undecided sample is disputed")
     accept_unasked: bool = Field(
-        True, description="whether answers about train and val samples that no round asked about count"
+        True, description="whether answers count for train and val samples that no round asked about"
     )
 
     @model_validator(mode="after")
@@ -114,28 +131,33 @@ class QueueSettings(Record):
 
 
 class AuditSettings(Record):
-    """An unbiased test sample of the stream: never offered to a strategy, never trained on."""
+    """An unbiased test sample of the stream, which is never offered to a strategy and never trained on."""
 
     share: float = Field(
-        0.0, ge=0, lt=1, description="share of every drop that is reserved, by hash of seed and sample"
+        0.0, ge=0, lt=1, description="share of every drop that is set aside, chosen by a hash of seed and sample"
     )
-    per_round: int = Field(0, ge=0, description="questions per round about reserved samples, part of the budget")
+    per_round: int = Field(
+        0, ge=0, description="questions of each round's budget that are taken from what is set aside"
+    )
 
 
 class PolicySettings(Record):
-    """What a batch of queries must respect, whatever the strategy."""
+    """Rules that the queries of a round keep, whatever the strategy."""
 
-    excluded_groups: tuple[str, ...] = Field((), description="groups never asked about")
-    allowed_groups: tuple[str, ...] = Field((), description="the only groups asked about; empty: all")
-    max_per_group: int | None = Field(None, ge=1, description="maximum number of queries per group and round")
+    excluded_groups: tuple[str, ...] = Field((), description="groups whose samples are never asked")
+    allowed_groups: tuple[str, ...] = Field((), description="groups whose samples may be asked; empty: all groups")
+    max_per_group: int | None = Field(
+        None, ge=1, description="maximum number of queries per group in a round; null: no limit"
+    )
     class_shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
-        description="maximum share of a round's queries, by predicted class; others are not limited",
+        description="maximum share of a round's queries, by predicted class; a class that is not named has no limit",
     )
     min_distance: float = Field(
         0.0,
         ge=0,
-        description="minimum distance of a query's embedding from labelled samples and other queries; 0: none",
+        description="minimum distance of a query's embedding to those of all labelled samples and other queries; "
+        "0: no limit",
     )
 
 
@@ -148,40 +170,41 @@ class PromotionSettings(Record):
 
     metric: str = Field(
         "accuracy",
-        description="accuracy, macro_f1, expected_calibration_error (less is better), or recall.CLASS, on the same "
-        "samples for both models: the test split, or the audit split if no test sample has a label",
+        description="metric that decides: accuracy, macro_f1, expected_calibration_error (less is better), or "
+        "recall.CLASS; both models are measured on the same samples of the test split, or of the audit split if no "
+        "test sample has a label",
     )
-    min_gain: float = Field(0.0, ge=-1, le=1, description="minimum gain of the new model")
-    max_class_fall: float = Field(1.0, ge=0, le=1, description="maximum loss in the recall of any class; 1: no limit")
+    min_gain: float = Field(0.0, ge=-1, le=1, description="minimum gain of the new model over the champion")
+    max_class_fall: float = Field(1.0, ge=0, le=1, description="maximum loss of any class's recall; 1: no limit")
 
 
 class StopSettings(Record):
-    """When another round is not worth it. `alfamix status` recommends it; `auto_stop` makes rounds idle."""
+    """When another round is not worth it. `alfamix status` says so; with `auto_stop`, no round starts then."""
 
-    auto_stop: bool = Field(False, description="whether rounds that are not worth it are skipped")
-    plateau_rounds: int = Field(3, ge=2, description="rounds over which the metric must have grown")
-    plateau_gain: float = Field(0.002, ge=0, le=1, description="minimum gain of promotion.metric over those rounds")
+    auto_stop: bool = Field(False, description="whether rounds that are not worth it are left out")
+    plateau_rounds: int = Field(3, ge=2, description="rounds over which the metric must have grown by plateau_gain")
+    plateau_gain: float = Field(0.002, ge=0, le=1, description="minimum gain of promotion.metric over plateau_rounds")
     min_change: float = Field(
-        0.01, ge=0, le=1, description="minimum share of test samples about which two successive models differ"
+        0.01, ge=0, le=1, description="minimum share of the test samples on which two successive models differ"
     )
 
 
 class BudgetSettings(Record):
-    """What rounds may spend; a round that would spend more does not start."""
+    """Budgets of the project. A round that would exceed one does not start; null means no budget."""
 
     rounds_per_day: int | None = Field(None, ge=0, description="rounds that may begin within 24 hours")
     labels_per_day: int | None = Field(None, ge=0, description="questions that may be asked within 24 hours")
-    labels: int | None = Field(None, ge=0, description="questions that may be asked over the project's life")
+    labels: int | None = Field(None, ge=0, description="questions that may be asked in all")
 
 
 class MetricsSettings(Record):
-    """How `export` and `finish` publish the project's metrics; not needed where `alfamix exporter` is scraped."""
+    """How `export` and `finish` publish the project's metrics. Leave it at none if `alfamix exporter` is scraped."""
 
     way: Literal["none", "pushgateway", "textfile"] = Field(
-        "none", description="destination; pushgateway: pushed to url; textfile: written to path, for node_exporter"
+        "none", description="way of publishing; pushgateway: a push to url; textfile: a file at path, for node_exporter"
     )
     url: str = Field("", description="URL of the Pushgateway, with scheme and port")
-    path: str = Field("", description="absolute path of the file, ends in .prom")
+    path: str = Field("", description="absolute path of the file, which ends in .prom")
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="time limit of one push, in seconds")
 
     @model_validator(mode="after")
@@ -194,28 +217,30 @@ class MetricsSettings(Record):
 
 
 class LimitSettings(Record):
-    """What is refused, and how much of it a round tolerates."""
+    """Which sample files are refused, and how many refused files a round tolerates."""
 
     quarantine_share: float = Field(
         0.05, ge=0, le=1, description="maximum share of a round's samples that may be unreadable"
     )
-    max_file_bytes: int = Field(50_000_000, ge=1, description="maximum size of one sample's file")
-    max_pixels: int = Field(50_000_000, ge=1, description="maximum size of one decoded image")
+    max_file_bytes: int = Field(50_000_000, ge=1, description="maximum size of a sample's file, in bytes")
+    max_pixels: int = Field(50_000_000, ge=1, description="maximum number of pixels of a decoded image")
     max_scans: int = Field(
         MAX_SCANS,
         ge=1,
-        description="maximum number of scans of one JPEG; each costs a pass over the image, encoders write 1 to 20",
+        description="maximum number of scans of a JPEG; each costs a pass over the image, and encoders write 1 to 20",
     )
 
 
 class Project(Record):
     """The whole of project.json. The copy in a round's record is what that round uses."""
 
-    schema_version: int = Field(SCHEMA_VERSION, ge=1, description="version of this file's format")
+    schema_version: int = Field(SCHEMA_VERSION, ge=1, description="version of the layout of project.json")
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = Field(
-        description="lower-case letters, digits and hyphens; names runs, metrics and pods"
+        description="name of the project, which runs, metrics and pods bear: lower-case letters, digits and hyphens"
     )
-    classes: tuple[ClassName, ...] = Field(min_length=2, description="possible answers, in the model's order")
+    classes: tuple[ClassName, ...] = Field(
+        min_length=2, description="possible answers, in the order of the model's outputs"
+    )
     budget: int = Field(100, ge=1, description="queries per round")
     modality: Literal["image"] = Field("image", description="kind of sample")
     strategy: StrategySettings = StrategySettings()
@@ -232,7 +257,7 @@ class Project(Record):
     limits: LimitSettings = LimitSettings()
     metrics: MetricsSettings = MetricsSettings()
     data_prefixes: tuple[str, ...] = Field(
-        (), description="URIs of folders whose files manifests may name, besides their own"
+        (), description="URIs below which a manifest may refer to files, besides its own folder"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of all randomness")
 
@@ -279,7 +304,7 @@ def read_project(data: bytes, where: str = "project.json") -> Project:
     """Read project.json.
 
     Raises:
-        InputError: The schema is newer, or the content is not as ``Project`` says.
+        InputError: of a newer schema, or not as ``Project`` says.
     """
     try:
         version = json.loads(data).get("schema_version", SCHEMA_VERSION)

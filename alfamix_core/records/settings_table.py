@@ -1,8 +1,10 @@
-"""All settings of project.json as a table: name, type, default, meaning."""
+"""The settings of a record, section by section: name, type, default and meaning of each."""
 
+import inspect
 import json
+import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -18,10 +20,10 @@ class Setting:
     """One setting.
 
     Attributes:
-        name: as ``--set`` takes it, such as ``training.max_epochs``.
-        kind: what it takes, in words.
-        default: as JSON; empty when it must be given.
-        meaning: what it does, with its unit.
+        name: name that ``--set`` takes, such as ``training.max_epochs``.
+        kind: human-readable type and bounds.
+        default: default as JSON; empty if the setting is required.
+        meaning: description of the field, with its unit.
     """
 
     name: str
@@ -34,9 +36,9 @@ def settings(record: type[Record] = Project, prefix: str = "", section: Record |
     """Yield every setting, sections after the fields before them, in the order in which they are defined.
 
     Args:
-        record: the whole, or a section of it.
-        prefix: of the section's names.
-        section: its defaults, where they differ from those of its kind.
+        record: kind of the whole, or of one section.
+        prefix: section's name with a dot; empty for the whole.
+        section: the section's defaults if they differ from those of its kind.
     """
     for name, field in record.model_fields.items():
         default = getattr(section, name) if section is not None else field.get_default(call_default_factory=True)
@@ -52,19 +54,36 @@ def markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Everything in project.json. Made by `alfamix settings --markdown`; a test compares.",
-        "A project is made with `alfamix init --set NAME=VALUE`, and its file may be edited at any time.",
+        "This page lists everything that project.json holds. `alfamix init --set NAME=VALUE` sets a value for a new",
+        "project. The file may be edited at any time; a round keeps the settings with which it was planned. `alfamix",
+        "settings --markdown` generates this page; a test compares it.",
         "",
-        *table(Project),
+        *sections(Project),
     ]
     return "\n".join(lines) + "\n"
 
 
-def table(record: type[Record]) -> list[str]:
-    """Return the lines of a Markdown table of a record's settings."""
-    lines = ["| name | takes | default | meaning |", "|---|---|---|---|"]
+def sections(record: type[Record]) -> list[str]:
+    """Return a record's settings in Markdown: a table of its own fields, then one under a heading for each section.
+
+    A section is introduced by its field's description, or else by the docstring of its kind.
+    """
+    groups: dict[str, list[Setting]] = {}
     for setting in settings(record):
-        default = f"`{setting.default}`" if setting.default else "must be given"
+        section, dot, _ = setting.name.partition(".")
+        groups.setdefault(section if dot else "", []).append(setting)
+    lines = _table(groups.pop(""))
+    for name, group in groups.items():
+        field = record.model_fields[name]
+        words = " ".join((field.description or inspect.getdoc(field.annotation) or "").split())
+        lines += ["", f"## {name}", "", textwrap.fill(words, width=120, break_on_hyphens=False), "", *_table(group)]
+    return lines
+
+
+def _table(group: list[Setting]) -> list[str]:
+    lines = ["| name | takes | default | meaning |", "|---|---|---|---|"]
+    for setting in group:
+        default = f"`{setting.default}`" if setting.default else "required"
         lines.append(f"| `{setting.name}` | {setting.kind} | {default} | {setting.meaning} |")
     return lines
 
@@ -85,7 +104,7 @@ def _kind(field: FieldInfo) -> str:
 def _words(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Literal:
-        return " or ".join(str(choice) for choice in get_args(annotation))
+        return _either(str(choice) for choice in get_args(annotation))
     if origin is tuple:
         return f"list of {_words(get_args(annotation)[0])}"
     if origin is dict:
@@ -93,9 +112,14 @@ def _words(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if origin in (Union, types.UnionType):
-        return " or ".join(_words(choice) for choice in get_args(annotation))
+        return _either(_words(choice) for choice in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
         return _words(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, Record):
         return " ".join(annotation.model_fields)
     return {bool: "true or false", int: "whole number", float: "number", str: "text"}[annotation]
+
+
+def _either(choices: Iterable[str]) -> str:
+    *before, last = choices
+    return f"{', '.join(before)} or {last}" if before else last

@@ -122,7 +122,7 @@ VANISHED_LINES = _gauge(
     "Lines that were loaded and that their file, changed since, no longer holds; they still count",
 )
 DELETED_FILES = _gauge(
-    "data_deleted_files", "Inbox files that were loaded and deleted since; what they said still counts"
+    "data_deleted_files", "Inbox files that were loaded and deleted since; their content still counts"
 )
 ROUND_QUARANTINED = _gauge(
     "round_quarantined_ratio", "Share of the last round's samples that could not be read, 0 to 1"
@@ -158,7 +158,7 @@ ANNOTATOR_AGREEMENT = _gauge(
 )
 
 # selection of the last exported round
-BUDGET_QUERIES = _gauge("round_budget_queries", "budget.per_round, the number of questions that a round may ask")
+BUDGET_QUERIES = _gauge("round_budget_queries", "budget, the number of questions that a round may ask")
 QUERIES = _gauge("round_queries", "Questions that the last exported round asked")
 QUERIES_TOTAL = _counter("queries_total", "Questions asked in all rounds")
 CANDIDATES = _gauge(

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from alfamix_core.learning import device, drift, model_folder
-from alfamix_core.learning.decision import chooser, wanted_columns
+from alfamix_core.choosing.decision import strategy_of_round, wanted_columns
+from alfamix_core.evaluation import drift
+from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.samples import images
 from alfamix_core.records.features import SLICE_FILE, SUMS_FILE, FeatureWriter
@@ -42,7 +43,7 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     new_n = torch.tensor(rows["new"].to_pylist(), dtype=torch.bool)
     samples = images(rows, settings, read_roots(snapshot, settings))
     network, card = model_folder.load(model, settings)
-    strategy = chooser(settings, card)
+    strategy = strategy_of_round(settings, card)
     wanted = wanted_columns(settings, strategy)
     folder.mkdir(parents=True, exist_ok=True)
     writer = FeatureWriter(folder)

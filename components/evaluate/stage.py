@@ -14,7 +14,6 @@ from alfamix_core.evaluation.calibration import fit_temperature
 from alfamix_core.evaluation.metrics import Metrics, measure
 from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
-from alfamix_core.learning.decision import read_card
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.samples import images
@@ -195,7 +194,7 @@ def _predict_champion(
     Its backbone and image size may be older settings. A class that was added to the project since is one that it never
     predicts.
     """
-    card = read_card(folder)
+    card = model_folder.read_card(folder)
     its_own = settings.model_copy(update={"model": card.model, "image": card.image, "classes": card.classes})
     network, _ = model_folder.load(folder, its_own)
     found = _predict(network, images(split.table, its_own, roots), split, its_own, place)

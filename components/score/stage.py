@@ -7,8 +7,9 @@ from pathlib import Path
 from alfamix_core.acquisition.blocks import CUDA_BLOCK_ROWS
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Features
-from alfamix_core.learning import batch_rules, device
-from alfamix_core.learning.decision import load_decision
+from alfamix_core.choosing import batch_rules
+from alfamix_core.choosing.decision import load_decision
+from alfamix_core.learning import device
 from alfamix_core.records.features import SLICE_FILE, SUMS_FILE, read_blocks
 from alfamix_core.records.scores import write_scores
 from alfamix_core.records.snapshot import read_pool, read_round, shard_range

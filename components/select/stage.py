@@ -13,12 +13,14 @@ from alfamix_core.acquisition import policy
 from alfamix_core.acquisition.policy import Choice
 from alfamix_core.acquisition.rows import Column, Rows
 from alfamix_core.acquisition.types import Scores
+from alfamix_core.choosing import batch_rules
+from alfamix_core.choosing.decision import Decision, load_decision
 from alfamix_core.errors import SampleError
-from alfamix_core.learning import batch_rules, device, drift, model_folder
+from alfamix_core.evaluation import drift
+from alfamix_core.evaluation.plane import principal_plane
+from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
-from alfamix_core.learning.decision import Decision, load_decision
 from alfamix_core.learning.embedding import embed
-from alfamix_core.learning.map import principal_plane
 from alfamix_core.learning.samples import images, reader
 from alfamix_core.records import selection
 from alfamix_core.records.features import SLICE_FILE, SUMS_FILE

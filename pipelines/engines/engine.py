@@ -1,111 +1,164 @@
-"""What starts a run for the trigger: this machine, with or without containers, or a Kubeflow API."""
+"""What runs a round: this machine, with or without containers, or a Kubeflow API.
 
-import subprocess
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Protocol
+The command and the trigger open an engine by its name and know nothing else about it.
+"""
 
-from rich.console import Console
+from __future__ import annotations
 
-from alfamix_core.project.planning import Plan
-from alfamix_core.project.rounds import read_settings
-from alfamix_core.storage import Store
-from pipelines.engines import kubeflow, work_folder
-from pipelines.engines import progress as watch
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from alfamix_core.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from alfamix_core.project.planning import Plan
+    from alfamix_core.storage import Store
+
+
+class EngineName(StrEnum):
+    """The engines that there are."""
+
+    LOCAL = "local"
+    DOCKER = "docker"
+    KUBEFLOW = "kubeflow"
+
+    @classmethod
+    def parse(cls, text: str) -> EngineName:
+        """Return the engine of a name.
+
+        Raises:
+            InputError: there is no such engine.
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            *others, last = cls
+            raise InputError(f'--engine: must be {", ".join(others)} or {last}, not "{text}"') from None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how an engine runs; each engine reads its own.
+
+    Attributes:
+        work: folder for outputs and cache on this machine, None for the usual one.
+        network: Docker's network for the containers, '' for Docker's own.
+        endpoint: address of the Kubeflow API, such as http://ml-pipeline.kubeflow:8888.
+        namespace: namespace on a multi-user Kubeflow, '' for the pod's own.
+    """
+
+    work: Path | None = None
+    network: str = ""
+    endpoint: str = ""
+    namespace: str = ""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that an engine has started.
+
+    Attributes:
+        run_id: id of the run on Kubeflow, '' on this machine.
+        link: page of the run, or its log file.
+        text: what a log says of it.
+    """
+
+    run_id: str
+    link: str
+    text: str
+
+
+class StageFailure(NamedTuple):
+    """A stage that stopped on a deliberate error: its name, its exit status and the line that says why."""
+
+    stage: str
+    status: int
+    line: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a run.
+
+    Attributes:
+        succeeded: whether the engine calls the run a success.
+        number: round, 0 if the run has none.
+        state: planned, resumed, idle or refused; '' if that is not known.
+        text: reason for the state.
+        failures: stages that stopped on a deliberate error, the first one first.
+    """
+
+    succeeded: bool
+    number: int = 0
+    state: str = ""
+    text: str = ""
+    failures: tuple[StageFailure, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """Exit status: that of the stage that stopped the run, else 0 for a success and 1 for anything else."""
+        return self.failures[0].status if self.failures else int(not self.succeeded)
 
 
 class Engine(Protocol):
-    """Starts runs of one project."""
+    """Runs the rounds of one project.
 
-    def start(self, plan: Plan) -> str:
-        """Start a run and return where a person finds it; ``ingest`` decides whether it becomes the planned round."""
+    Opening an engine contacts nothing; every method but ``stale`` may raise InputError or StorageError.
+    """
 
-    def busy(self) -> bool:
-        """Whether a run that was started has not ended."""
+    detached: bool
+    """Whether a run continues when this machine stops."""
 
-    def stale(self) -> int:
-        """Return how many runs the engine called unfinished, when asked last, that must be over by their age."""
+    def check(self) -> None:
+        """Raise InputError or StorageError if rounds cannot run as things are."""
 
-    def free_lock(self) -> str:
-        """Let go of the project's lock if its run has ended and only the engine can know it; return the run's id."""
-
-    def wait(self) -> int:
-        """Wait for the run, where it would die with this process; return its exit status."""
-
-
-class Local:
-    """Runs on this machine, in a process of its own that outlives this one."""
-
-    def __init__(self, store: Store, work: Path | None, engine: str = "local", network: str = "") -> None:
-        """Say where and how.
+    def start(self, plan: Plan, force: bool = False, fresh: bool = False) -> Started:
+        """Start a run; ``ingest`` decides whether it becomes the planned round.
 
         Args:
-            store: the project.
-            work: the folder for outputs and cache, None for the usual one.
-            engine: local for stages as processes, docker for containers.
-            network: of the containers, '' for Docker's own.
+            plan: what a round would do.
+            force: start a round even if too little is new.
+            fresh: let an unfinished round compute everything again, whatever is cached.
         """
-        self._store, self._engine, self._network = store, engine, network
-        self._root = work if work is not None else work_folder.default(store.uri)
-        self._child: subprocess.Popen[bytes] | None = None
-        self._log = Path()
 
-    def start(self, plan: Plan) -> str:
-        """Start a run; what earlier rounds left in the work folder is removed."""
-        work_folder.forget_before(self._root, plan.number)
-        self._log = work_folder.new_log(self._root, plan.number, datetime.now(UTC))
-        folder = work_folder.of_round(self._root, plan.number)
-        self._child = watch.start(self._store.uri, folder, self._log, False, self._engine, self._network)
-        return f"process {self._child.pid}, log {self._log}"
+    def follow(self, started: Started, console: Console, verbose: bool = False) -> Ended:
+        """Show the stages of a run that this engine started, until it ends.
+
+        Args:
+            started: the run.
+            console: where the stages are shown.
+            verbose: whether to show all that the stages print, where the engine has it.
+        """
 
     def busy(self) -> bool:
-        """Whether the process runs."""
-        return self._child is not None and self._child.poll() is None
+        """Return whether a run of the project has not ended."""
 
     def stale(self) -> int:
-        """Return 0: a process of this machine runs or does not."""
-        return 0
+        """Return how many runs ``busy`` found unfinished that must be over by their age."""
 
     def free_lock(self) -> str:
-        """Do nothing: a dead process of this machine does not hold the lock."""
-        return ""
-
-    def wait(self) -> int:
-        """Show the stages until the run ends; return the status of the stage that stopped it, 1 for none known."""
-        if self._child is None:
-            return 0
-        run = watch.follow(self._child, self._log, Console(stderr=True, highlight=False), verbose=False)
-        for stage, status, line in run.failures[:1]:
-            Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(f"alfamix: {stage}: {line}")
-            return status
-        return 1 if self._child.returncode else 0
+        """Release the project's lock if its run has ended and only the engine can know it; return the run's id."""
 
 
-class Cluster:
-    """Runs on Kubeflow. Whether one is in flight is asked there, so a restarted trigger knows it too."""
+def open(name: EngineName, store: Store, options: Options) -> Engine:  # noqa: A001  # read as engine.open
+    """Return the engine of a name; nothing is contacted yet.
 
-    def __init__(self, store: Store, api: kubeflow.Kubeflow) -> None:
-        """Take the project and the API."""
-        self._store = store
-        self._kubeflow = api
+    This is the only place that compares an engine's name.
 
-    def start(self, plan: Plan) -> str:
-        """Start a run."""
-        run_id = self._kubeflow.start(plan.project, self._store.uri)
-        return self._kubeflow.link(run_id)
+    Args:
+        name: which engine.
+        store: the project.
+        options: where and how it runs.
+    """
+    if name is EngineName.KUBEFLOW:
+        from pipelines.engines.cluster import Cluster
 
-    def busy(self) -> bool:
-        """Whether a run of the project has not ended."""
-        return bool(self._kubeflow.in_flight(read_settings(self._store), self._store.uri))
+        return Cluster(store, options.endpoint, options.namespace)
+    from pipelines.engines.this_machine import ThisMachine
 
-    def stale(self) -> int:
-        """Return how many runs are called unfinished long after their time limit."""
-        return len(self._kubeflow.stale)
-
-    def free_lock(self) -> str:
-        """Let go of the lock of a run that has ended on the cluster without doing so."""
-        return kubeflow.free_lock(self._kubeflow, self._store)
-
-    def wait(self) -> int:
-        """Return at once: the cluster goes on without us."""
-        return 0
+    return ThisMachine(store, options.work, options.network if name is EngineName.DOCKER else None)

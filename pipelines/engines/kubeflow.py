@@ -27,21 +27,15 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 
 from alfamix_core import __version__
 from alfamix_core.errors import InputError, StorageError
-from alfamix_core.project import layout, lock, rounds
-from alfamix_core.project.failures import read_failures
 from alfamix_core.records.project import Project
-from alfamix_core.records.round import Failure
-from alfamix_core.storage import Store
 from alfamix_core.telemetry.events import emit
 from pipelines import platform_settings
 from pipelines.compile import compile_round
 from pipelines.engines import kubeflow_stages
-from pipelines.engines import progress as watch
 from pipelines.engines.kubeflow_stages import Stage
 from pipelines.platform_settings import PlatformSettings
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"
-NAMESPACE = "KF_PIPELINES_NAMESPACE"
 TOKEN = "ALFAMIX_KUBEFLOW_TOKEN"
 """A bearer token; without it the pod's own, at $KF_PIPELINES_SA_TOKEN_PATH, where that is mounted."""
 CA = "ALFAMIX_KUBEFLOW_CA"
@@ -374,43 +368,6 @@ def _compiled(settings: bytes) -> bytes:
         path = Path(folder) / "round.yaml"
         compile_round(path, PlatformSettings.parse(settings, "the platform's settings"))
         return path.read_bytes()
-
-
-def told_by_project(store: Store, run: Run) -> tuple[watch.Run, int]:
-    """Return what became of a run that has ended, and its round, 0 where it has none.
-
-    The project says so, for Kubeflow hides exit statuses and reasons.
-    """
-    told = watch.Run(outcome=run.state)
-    record = next((each for each in rounds.read_all(store) if each.run_id == run.run_id), None)
-    if record is not None:
-        failed = read_failures(store, record.number) if record.outcome is None else []
-        told.number = record.number
-    else:
-        key = layout.early_failure(run.run_id)
-        failed = [Failure.parse(store.read(key).data, key)] if store.entry(key) is not None else []
-        if run.state == "SUCCEEDED" and not failed:
-            told.state, told.text = "idle", "the run found nothing to do, or another run holds the project"
-    told.failures = [(each.stage, each.status, each.line) for each in failed]
-    return told, told.number
-
-
-def free_lock(kubeflow: Kubeflow, store: Store) -> str:
-    """Let go of the project's lock when Kubeflow says that the run which holds it has ended; return the run's id.
-
-    A run that was killed there cannot do so itself. Should a pod of it live on, the next run's fence stops its writes.
-    A holder that this API does not know, and a process of some machine, are left alone. So is a run that only its age
-    calls over: it may have been compiled with a longer limit than the caller's, and its lock ends by itself.
-    """
-    found = lock.read(store)
-    holder = found[0].holder if found is not None else None
-    if holder is None or holder.pid:
-        return ""
-    try:
-        ended = not kubeflow.run(holder.run_id).in_flight
-    except InputError:
-        return ""
-    return holder.run_id if ended and lock.release(store, holder.run_id) else ""
 
 
 def parameters(run: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Run the round on this machine: the very same pipeline, by the SDK's own local runner.
 
-    python -m pipelines.engines.local PROJECT_URI WORK_FOLDER [--force] [--fresh] [--engine docker [--network NAME]]
+    python -m pipelines.engines.local PROJECT_URI WORK_FOLDER [--force] [--fresh] [--containers [--network NAME]]
 
 is one run: each stage is a process, or a container of its own image. The `alfamix` command starts it as a child, keeps
 its output in a file and draws from its events. Outputs and cache stay in the work folder, so that a killed round goes
@@ -21,17 +21,16 @@ from alfamix_core.telemetry.events import emit
 
 
 def run_pipeline(
-    project_uri: str, work: Path, force: bool = False, fresh: bool = False, engine: str = "local", network: str = ""
+    project_uri: str, work: Path, force: bool = False, fresh: bool = False, network: str | None = None
 ) -> None:
     """Run the pipeline in this process; stages are subprocesses, or containers.
 
     Args:
-        project_uri: of the project.
+        project_uri: URI of the project.
         work: folder that keeps outputs and cache from run to run.
         force: start a round even if too little is new.
-        fresh: let a round that is resumed compute everything again, whatever is cached.
-        engine: local for subprocesses, docker for containers.
-        network: of the containers, '' for Docker's own.
+        fresh: let an unfinished round compute everything again, whatever is cached.
+        network: Docker's network for the containers, '' for Docker's own; None for stages as processes.
 
     Raises:
         RuntimeError: a stage failed; which and why is in the project and in the events.
@@ -43,11 +42,11 @@ def run_pipeline(
 
     os.environ[lock.DRIVER] = lock.this_process()
     outputs = work / "outputs"
-    with contextlib.ExitStack() as held:
-        if engine == "docker":
-            from pipelines.engines import containers as docker
+    with contextlib.ExitStack() as stack:
+        if network is not None:
+            from pipelines.engines import containers
 
-            runner = held.enter_context(docker.runner(open_store(project_uri), outputs, network))
+            runner = stack.enter_context(containers.runner(open_store(project_uri), outputs, network))
         else:
             os.environ.update(WAITING | os.environ)
             # stages run in this environment, so that the image does not matter
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--engine", choices=("local", "docker"), default="local")
+    parser.add_argument("--containers", action="store_true")
     parser.add_argument("--network", default="")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -74,8 +73,7 @@ def main() -> None:
             arguments.work.resolve(),
             arguments.force,
             arguments.fresh,
-            arguments.engine,
-            arguments.network,
+            arguments.network if arguments.containers else None,
         )
     except AlfamixError as error:
         line = " ".join(str(error).split())

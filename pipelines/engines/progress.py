@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from alfamix_core.telemetry.events import SWITCH, form, parse, to_human
+from pipelines.engines.engine import StageFailure
 
 STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
 _POLL_SECONDS = 0.1
@@ -51,7 +52,7 @@ class Run:
         state: planned, resumed, idle or refused.
         text: why.
         outcome: how finish judged it.
-        failures: (stage, exit status, line) of stages that stopped on a deliberate error.
+        failures: stages that stopped on a deliberate error, the first one first.
     """
 
     tasks: dict[str, dict[str, _Task]] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Run:
     state: str = ""
     text: str = ""
     outcome: str = ""
-    failures: list[tuple[str, int, str]] = field(default_factory=list)
+    failures: list[StageFailure] = field(default_factory=list)
 
     def take(self, event: dict[str, object]) -> str:
         """Take in one event; return the line that tells of a task's end, if it ends one.
@@ -90,7 +91,7 @@ class Run:
                 task = replace(task, state="done", seconds=float(str(event["seconds"])))
                 ended = task.line(stage, shard)
             elif kind == "failed":
-                failure = stage, int(str(event["status"])), str(event["line"])
+                failure = StageFailure(stage, int(str(event["status"])), str(event["line"]))
                 task = replace(task, state="failed")
                 self.failures.append(failure)
                 ended = task.line(stage, shard)
@@ -117,18 +118,21 @@ class Run:
 
 
 def start(
-    project_uri: str,
-    work: Path,
-    log: Path,
-    force: bool,
-    engine: str = "local",
-    network: str = "",
-    fresh: bool = False,
+    project_uri: str, work: Path, log: Path, force: bool, fresh: bool, network: str | None
 ) -> subprocess.Popen[bytes]:
-    """Start one local run in a process group of its own, its output in the log file, see ``work_folder.new_log``."""
-    command = [sys.executable, "-m", "pipelines.engines.local", project_uri, str(work), *(["--force"] if force else [])]
-    command += ["--fresh"] if fresh else []
-    command += ["--engine", engine, "--network", network]
+    """Start one local run in a process group of its own.
+
+    Args:
+        project_uri: URI of the project.
+        work: folder that keeps outputs and cache from run to run.
+        log: file for the run's output, see ``work_folder.new_log``.
+        force: start a round even if too little is new.
+        fresh: let an unfinished round compute everything again, whatever is cached.
+        network: Docker's network for the containers, '' for Docker's own; None for stages as processes.
+    """
+    command = [sys.executable, "-m", "pipelines.engines.local", project_uri, str(work)]
+    command += [*(["--force"] if force else []), *(["--fresh"] if fresh else [])]
+    command += [] if network is None else ["--containers", "--network", network]
     with log.open("wb") as out:
         return subprocess.Popen(
             command,

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rich.console import Console
+
 from alfamix_core.errors import AlfamixError
 from alfamix_core.project import lock, planning
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.storage import Store, connection
 from alfamix_core.telemetry.events import emit
-from pipelines.engines.engine import Engine
+from pipelines.engines.engine import Engine, Started
 from pipelines.services.health import TriggerMetrics
 from pipelines.services.s3_events import Messages, keys_of
 
@@ -85,6 +87,7 @@ class Trigger:
         self._first: float | None = None  # when the first new thing came that no run has been started for
         self._last = 0.0  # when the newest came
         self._followed = True  # whether the last run's end has been seen
+        self._run: Started | None = None  # the last one
         self._started = 0  # the round of the last run
         self._attempts = 0  # at that round, one after the other
         self._not_before = 0.0  # of asking the project
@@ -125,7 +128,17 @@ class Trigger:
             self._say("idle", "the project has no drop and no labels")
             return 0
         self._ask(time.monotonic())
-        return self._engine.wait() if self._started else 0
+        return self._wait() if self._run is not None else 0
+
+    def _wait(self) -> int:
+        """Show the run that was started until it ends, where it would die with this process; return its status."""
+        if self._run is None or self._engine.detached:
+            return 0
+        console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        ended = self._engine.follow(self._run, console)
+        for stage, _, line in ended.failures[:1]:
+            console.print(f"alfamix: {stage}: {line}")
+        return ended.status
 
     def _turn(self) -> None:
         now = time.monotonic()
@@ -250,12 +263,12 @@ class Trigger:
             return
         if not again:
             self._attempts = 0
-        link = self._engine.start(plan)
+        self._run = self._engine.start(plan)
         self._first, self._followed, self._started = None, False, plan.number
         self._not_before = now + min(self._pace.poll, self._pace.retry)
         self._metrics.started(plan.number)
         self._said = ""
-        self._say("started", f"{plan.text}; {link}", plan.number)
+        self._say("started", f"{plan.text}; {self._run.text}", plan.number)
 
     # errors
 

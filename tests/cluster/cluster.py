@@ -29,8 +29,13 @@ class Pods:
         return sorted(pod.metadata.name for pod in found if pod.status.phase == "Running")
 
     def kill(self, name: str) -> None:
-        """Delete a pod without grace, as a node that is lost does."""
+        """Delete a pod without grace: it is gone when Argo looks, an Error, which Kubeflow's default repeats."""
         self._api.delete_namespaced_pod(name, self._namespace, grace_period_seconds=0)
+
+    def evict(self, name: str) -> None:
+        """Let a pod end as the kubelet evicts it: Failed with a message, which Kubeflow's default does not repeat."""
+        status = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory. "}
+        self._api.patch_namespaced_pod_status(name, self._namespace, {"status": status})
 
     def close(self) -> None:
         """Close the connections."""

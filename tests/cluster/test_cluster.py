@@ -132,9 +132,10 @@ def test_the_first_round_asks_what_the_local_engine_asks(bench: Bench, runs: Run
     assert [name for name, stage in stages.items() if stage.state in ("succeeded", "cached")] == list(COMPONENTS)
 
 
-def test_a_second_run_is_refused_while_a_pod_killed_in_each_of_three_stages_costs_nothing(
+def test_a_second_run_is_refused_while_a_pod_that_is_gone_in_each_of_three_stages_costs_nothing(
     bench: Bench, runs: Runs, cluster_pods: Pods
 ):
+    """Under OnError, OnTransientError and Always Argo replaces such pods (docs/operations.md)."""
     bench.answer()
     run_id = bench.start()
     for stage in ("train", "embed", "export"):
@@ -143,6 +144,17 @@ def test_a_second_run_is_refused_while_a_pod_killed_in_each_of_three_stages_cost
             bench.run("round", bench.project, "--engine", "kubeflow", status=2)
         cluster_pods.kill(name)
     assert ended(runs, run_id) == "SUCCEEDED"
+    bench.same_as_the_twin()
+
+
+def test_an_evicted_pod_costs_at_most_another_run(bench: Bench, runs: Runs, cluster_pods: Pods):
+    """Kubeflow's default, OnError, does not replace it: then the run fails and the next one continues."""
+    bench.answer()
+    run_id = bench.start()
+    (name, *_) = eventually("a pod of embed", 20 * MINUTE, lambda: cluster_pods.of_stage(run_id, "embed"), 0.5)
+    cluster_pods.evict(name)
+    if ended(runs, run_id) != "SUCCEEDED":
+        bench.round()
     bench.same_as_the_twin()
 
 

@@ -161,7 +161,9 @@ def test_a_policy_of_the_network_is_for_each_pod_and_opens_the_port_of_its_metri
         opened = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
         assert [port["containerPort"] for port in container.get("ports", ())] in (opened, [])
         reached = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
-        assert {53, 443, 9000} <= reached
+        assert {443, 9000} <= reached
+        names = {(port["protocol"], port["port"]) for rule in policy["egress"] for port in rule["ports"]}
+        assert {(protocol, port) for protocol in ("UDP", "TCP") for port in (53, 5353)} <= names
         assert (8888 in reached) == (container["args"][0] == "trigger")
 
 
@@ -317,7 +319,8 @@ def test_the_trigger_alone_has_a_token_and_for_kubeflow_alone(render: Render, ex
                 assert source["serviceAccountToken"]["audience"] == "pipelines.kubeflow.org"
                 with_token.append(container["name"])
         if container["name"] in with_token:
-            assert {each["name"] for each in container["env"]} == {"KF_PIPELINES_SA_TOKEN_PATH", kubeflow.NAMESPACE}
+            names = {variable["name"] for variable in container["env"]}
+            assert names == {"KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_NAMESPACE"}
     assert with_token == ["trigger"]
 
 
@@ -335,11 +338,9 @@ def test_a_cron_job_stands_in_for_the_trigger(render: Render):
     assert second["onExitCodes"]["containerName"] == container["name"]
 
 
-def test_no_sidecar_of_a_mesh_keeps_the_cron_jobs_pods_alive(render: Render):
-    """A namespace of a Kubeflow profile injects one; it does not end, and the job would not either."""
-    (job,) = of_kind(render(DEPLOY / "examples/cron-job"), "CronJob")
-    labels = job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
-    assert labels["sidecar.istio.io/inject"] == "false"
+def test_no_pod_gets_a_sidecar_of_a_mesh(objects: Objects):
+    """A namespace of a Kubeflow profile injects one: a job would not end, and a policy would cut it off istiod."""
+    assert [each["metadata"]["labels"]["sidecar.istio.io/inject"] for each in pods(objects)] == ["false", "false"]
 
 
 def test_the_base_leaves_the_platform_its_defaults():

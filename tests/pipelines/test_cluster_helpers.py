@@ -116,7 +116,7 @@ def kubernetes(tmp_path: Path) -> Iterator[tuple[Path, list[tuple[str, str, dict
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_DELETE = do
+        do_GET = do_DELETE = do_PATCH = do
 
         def log_message(self, *_: object) -> None:
             pass
@@ -145,13 +145,15 @@ def kubernetes(tmp_path: Path) -> Iterator[tuple[Path, list[tuple[str, str, dict
     thread.join()
 
 
-def test_the_running_pods_of_a_stage_are_found_and_one_is_killed_without_grace(kubernetes):
+def test_the_running_pods_of_a_stage_are_found_one_is_killed_without_grace_and_one_evicted(kubernetes):
     path, asked = kubernetes
     pods = Pods(path, "kubeflow")
     assert pods.of_stage("run-1", "train") == ["train-1", "train-2"]
     pods.kill("train-1")
+    pods.evict("train-1")
     pods.close()
-    (listed, deleted) = asked
+    (listed, deleted, patched) = asked
+    assert patched[:2] == ("PATCH", "/api/v1/namespaces/kubeflow/pods/train-1/status")
     assert listed[2]["labelSelector"] == ["pipeline/runid=run-1,app.kubernetes.io/component=train"]
     assert deleted[:2] == ("DELETE", "/api/v1/namespaces/kubeflow/pods/train-1")
     assert deleted[2]["gracePeriodSeconds"] == ["0"]

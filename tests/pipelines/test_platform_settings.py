@@ -194,7 +194,7 @@ def test_the_page_of_settings_is_the_generated_one():
 
 def test_the_page_shows_the_defaults_of_each_section():
     page = platform_settings.markdown()
-    assert '| `stages.train.resources` | small or cpu or gpu or train | `"train"` | class of pod,' in page
+    assert '| `stages.train.resources` | small, cpu, gpu or train | `"train"` | class of pod,' in page
     assert '| `small.memory_limit` | text | `"4Gi"` |' in page
     assert math.isclose(PlatformSettings().stages.finish.hours, 0.5)
     assert "| `stages.finish.hours` | number, > 0, ≤ 720 | `0.5` |" in page

@@ -189,7 +189,7 @@ def _body(name: str, request: Request, out: Path = Path(), **arguments: Any) -> 
 
 
 def _answer(project: str, answers: str) -> dict[str, Any]:
-    from pipelines.cli import answer
+    from pipelines.cli.labelling import answer
 
     answer(project, Path(answers))
     return {}

@@ -55,14 +55,3 @@ def test_a_newer_schema_is_said_to_be_one_whatever_else_it_holds():
 def test_a_file_that_is_no_project_is_one_line(data):
     with pytest.raises(InputError, match=r"^project.json: [^\n]+$"):
         read_project(data)
-
-
-def test_every_setting_says_what_it_is():
-    def undescribed(kind):
-        for name, field in kind.model_fields.items():
-            if hasattr(field.annotation, "model_fields"):
-                yield from undescribed(field.annotation)
-            elif not field.description:
-                yield f"{kind.__name__}.{name}"
-
-    assert list(undescribed(Project)) == []

@@ -65,7 +65,8 @@ def test_a_round_on_a_cluster_prints_its_run_and_its_link(birds, server):
     said = birds.run("round", "birds", "--engine", "kubeflow", "--force", "--fresh")
     (run,) = server.runs.values()
     assert said == (
-        f"round 1 · the first round · run {run['run_id']}\n{server.endpoint}/#/runs/details/{run['run_id']}\n"
+        "round 1 · the first round · up to 100 queries of 3 samples · random\n"
+        f"run {run['run_id']}\n{server.endpoint}/#/runs/details/{run['run_id']}\n"
     )
     assert run["runtime_config"]["parameters"] == {"project_uri": birds.project.as_uri(), "force": True, "fresh": True}
     told = json.loads(birds.run("round", "birds", "--engine", "kubeflow", "--json"))

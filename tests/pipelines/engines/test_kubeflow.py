@@ -12,7 +12,8 @@ from alfamix_core.records.lock import Holder
 from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import parse
 from components.images import COMPONENTS
-from pipelines.engines.kubeflow import Kubeflow, free_lock
+from pipelines.engines.cluster import Cluster
+from pipelines.engines.kubeflow import Kubeflow
 from pipelines.services import cron, schedule
 
 URI = "s3://bucket/birds"
@@ -76,7 +77,7 @@ def test_a_run_that_only_its_age_calls_over_keeps_its_lock_and_is_not_cancelled(
     now = datetime.now(UTC)
     lock.acquire(store, Holder(run_id=run_id), now, now + timedelta(hours=40))
     monkeypatch.undo()
-    assert free_lock(kubeflow, store) == ""
+    assert Cluster(store, server.endpoint).free_lock() == ""
     assert schedule.remove(kubeflow, settings, URI).left == (recurring,)
     assert server.runs[run_id]["state"] == "RUNNING"
 

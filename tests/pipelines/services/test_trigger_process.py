@@ -14,8 +14,8 @@ import pytest
 
 from alfamix_core.project import layout, lock
 from alfamix_core.storage import open_store
-from pipelines.engines import engine as engines
 from pipelines.engines import work_folder
+from pipelines.engines.this_machine import ThisMachine
 from pipelines.services.health import TriggerMetrics
 from pipelines.services.trigger import Pace, Trigger
 from tests.conftest import _free_ports
@@ -103,7 +103,7 @@ def test_sigterm_is_heeded_while_nothing_happens(birds, started):
 
 def test_the_local_engine_keeps_its_log_and_knows_when_it_is_busy(birds, sleeping, tmp_path):
     store = open_store(birds.project.as_uri())
-    engine = engines.Local(store, tmp_path / "w")
+    engine = ThisMachine(store, tmp_path / "w")
     trigger = Trigger(store, engine, Pace(quiet=0), TriggerMetrics("birds"), None, "birds")
     old = work_folder.of_round(tmp_path / "w", 0)
     old.mkdir(parents=True)
@@ -114,7 +114,7 @@ def test_the_local_engine_keeps_its_log_and_knows_when_it_is_busy(birds, sleepin
     trigger._ask(time.monotonic())
     assert len(sleeping) == 1
     sleeping[0].kill()
-    assert engine.wait() == 1
+    assert trigger._wait() == 1
     assert not engine.busy()
 
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alfamix_core.learning.drift import Moments, ShardSums, distance, shares, total
+from alfamix_core.evaluation.drift import Moments, ShardSums, distance, shares, total
 
 
 def pairwise(new_nD, labelled_mD):

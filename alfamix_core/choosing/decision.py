@@ -16,7 +16,7 @@ from alfamix_core.acquisition.strategy import Strategy
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
 from alfamix_core.learning import model_folder
 from alfamix_core.records.features import read_all
-from alfamix_core.records.model import CARD_FILE, ModelCard
+from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Round
 
@@ -86,18 +86,13 @@ class Decision:
         )
 
 
-def read_card(model: Path) -> ModelCard:
-    """Return the card of a model folder."""
-    return ModelCard.parse((model / CARD_FILE).read_bytes(), CARD_FILE)
-
-
-def chooser(settings: Project, card: ModelCard, temperature: float | None = None) -> Strategy:
-    """Return the strategy that chooses: the project's, or its cold start while the model is untrained.
+def strategy_of_round(settings: Project, card: ModelCard, temperature: float | None = None) -> Strategy:
+    """Return the project's strategy, or its cold start while the model is untrained.
 
     Args:
-        settings: of the project.
-        card: of the round's model.
-        temperature: that calibrates the champion; for a strategy that takes one and was given none.
+        settings: settings of the project.
+        card: card of the round's model.
+        temperature: temperature that calibrates the champion, for a strategy that takes one and was given none.
 
     Raises:
         InputError: the strategy or one of its parameters is unknown.
@@ -138,8 +133,8 @@ def load_decision(record: Round, model: Path, labelled: Path, device: torch.devi
         labelled, size, len(settings.classes), settings.model.embedding_dtype
     )
     features = Labelled(embeddings_LD.to(device), logits_LK.to(device), labels_L.to(device))
-    card = read_card(model)
-    strategy = chooser(settings, card, record.champion.metrics.get("temperature"))
+    card = model_folder.read_card(model)
+    strategy = strategy_of_round(settings, card, record.champion.metrics.get("temperature"))
     return Decision(
         strategy=strategy,
         state=strategy.prepare(features, head, record.seed),

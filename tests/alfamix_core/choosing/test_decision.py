@@ -1,4 +1,4 @@
-from alfamix_core.learning.decision import chooser
+from alfamix_core.choosing.decision import strategy_of_round
 from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 
@@ -13,7 +13,7 @@ def chosen(strategy, temperature, *, trained=True):
         round=1,
         trained=trained,
     )
-    return chooser(settings, card, temperature).parameters
+    return strategy_of_round(settings, card, temperature).parameters
 
 
 def test_a_strategy_that_takes_a_temperature_has_that_of_the_champion():

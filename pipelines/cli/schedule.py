@@ -1,0 +1,104 @@
+"""`alfamix schedule set`, `show` and `remove`: the recurring run on a Kubeflow API."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipelines.cli.options import EndpointOption, JsonOption, NamespaceOption, ProjectArgument, open_project
+from pipelines.cli.printing import out, print_json
+
+if TYPE_CHECKING:
+    from pipelines.services.cron import Cron
+    from pipelines.services.schedule import Change
+
+
+def set_schedule(
+    project: ProjectArgument,
+    cron: Annotated[
+        str, typer.Option(help='Six cron fields in UTC, seconds first: "0 0 6 * * *" is 06:00:00 every day.')
+    ],
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    plan: Annotated[bool, typer.Option("--plan", help="Print when runs would start; set nothing.")] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Make the recurring run again even if nothing differs.")
+    ] = False,
+) -> int:
+    """Start a run at fixed times, in place of an earlier schedule. A run that is in flight continues.
+
+    Missed times are not caught up, and a project has one run at a time.
+    """
+    from alfamix_core.project import rounds
+    from pipelines.services import cron as crons
+
+    expression = crons.parse(cron)
+    store = open_project(project)
+    settings = rounds.read_settings(store)
+    out.print(f"{expression.text}: {expression.words()}")
+    _print_times(expression)
+    if plan:
+        return 0
+    from pipelines.engines.kubeflow import Kubeflow
+    from pipelines.services import schedule
+
+    change = schedule.put(Kubeflow(endpoint, namespace), settings, store.uri, expression, renew)
+    assert change.schedule is not None
+    out.print(f"{'no change: ' if change.unchanged else ''}set as recurring run {change.schedule.recurring_run_id}")
+    _print_cleared(change)
+    return 0
+
+
+def show(
+    project: ProjectArgument,
+    endpoint: EndpointOption = "",
+    namespace: NamespaceOption = "",
+    as_json: JsonOption = False,
+) -> int:
+    """Show the schedule in force, its next three times, and what earlier ones left."""
+    from alfamix_core.project import rounds
+    from pipelines.engines.kubeflow import Kubeflow
+    from pipelines.services import cron, schedule
+
+    store = open_project(project)
+    schedules = schedule.show(Kubeflow(endpoint, namespace), rounds.read_settings(store), store.uri)
+    if as_json:
+        print_json([entry.__dict__ for entry in schedules])
+        return 0
+    if not any(entry.enabled for entry in schedules):
+        out.print("no schedule is set")
+    for entry in schedules:
+        if not entry.enabled:
+            out.print(f"recurring run {entry.recurring_run_id}: disabled, replaced while it had a run in flight")
+            continue
+        expression = cron.parse(entry.cron)
+        out.print(f"recurring run {entry.recurring_run_id}: {entry.cron}: {expression.words()}")
+        _print_times(expression)
+    return 0
+
+
+def remove(project: ProjectArgument, endpoint: EndpointOption = "", namespace: NamespaceOption = "") -> int:
+    """Start no more runs at fixed times. A run that is in flight continues."""
+    from alfamix_core.project import rounds
+    from pipelines.engines.kubeflow import Kubeflow
+    from pipelines.services import schedule
+
+    store = open_project(project)
+    change = schedule.remove(Kubeflow(endpoint, namespace), rounds.read_settings(store), store.uri)
+    out.print("no schedule was set" if change.unchanged else "no more runs start by schedule")
+    _print_cleared(change)
+    return 0
+
+
+def _print_times(expression: "Cron") -> None:
+    for at in expression.after(datetime.now(UTC), 3):
+        out.print(f"  {at:%A %Y-%m-%d %H:%M:%S} UTC")
+
+
+def _print_cleared(change: "Change") -> None:
+    for recurring_run_id in change.deleted:
+        out.print(f"deleted recurring run {recurring_run_id}")
+    for recurring_run_id in change.left:
+        out.print(
+            f"recurring run {recurring_run_id} has a run in flight: disabled, to be deleted by the next set or remove"
+        )
