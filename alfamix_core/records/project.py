@@ -265,10 +265,10 @@ class Project(Record):
     @model_validator(mode="after")
     def _classes_differ(self) -> Self:
         first: dict[str, int] = {}
-        for place, name in enumerate(self.classes, start=1):
+        for number, name in enumerate(self.classes, start=1):
             if name in first:
-                raise ValueError(f'class "{name}" is named twice (places {first[name]} and {place})')
-            first[name] = place
+                raise ValueError(f'class "{name}" is named twice (places {first[name]} and {number})')
+            first[name] = number
         return self
 
     @model_validator(mode="after")
