@@ -15,10 +15,9 @@ setup: .venv/ready  ## Install everything that the project needs into .venv
 demo: setup  ## Run five rounds on digits with ALFA-Mix, then with random, and compare them
 	$(BIN)/python -m pipelines.demo
 
-test: setup  ## Run all tests, one file per core, then on its own the one that measures
+test: setup  ## Run all tests, one file per core at a time
 	monitoring/programs.sh
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --ignore tests/e2e/test_telemetry.py
-	$(BIN)/python -m pytest tests/e2e/test_telemetry.py
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 gpu:  ## Test and measure acquisition on a CUDA GPU, in at most nine minutes; python3 needs torch and pytest
 	$(PYTHON) -m benchmarks.gpu
