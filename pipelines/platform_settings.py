@@ -98,7 +98,7 @@ PLATFORM = "platform"
 _PART = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _NAME = rf"(?=[^/]{{1,253}}(/|$)){_PART}(\.{_PART})*"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
-_PLACE = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
+_REPOSITORY = rf"{_PART}(\.{_PART})*(:\d{{1,5}})?(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 Cpu = Annotated[
@@ -119,8 +119,8 @@ Accelerator = Annotated[
 ]
 SecretKey = Annotated[str, _like(r"[-._A-Za-z0-9]{1,253}", "a key of a Secret: letters, digits, -, _ and .")]
 Variable = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
-Digest = Annotated[str, _like(rf"{_PLACE}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
-Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/team")]
+Digest = Annotated[str, _like(rf"{_REPOSITORY}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
+Registry = Annotated[str, _like(_REPOSITORY, "a registry and a path, such as ghcr.io/team")]
 
 
 class Toleration(Record):

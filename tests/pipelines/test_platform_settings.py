@@ -153,6 +153,8 @@ def _toml(value: object) -> str:
         ('[[gpu.tolerations]]\nkey = ""\noperator = "Equal"\nvalue = "a"', "with Equal must name the key of a taint"),
         ('[environment]\n"A B" = "x"', "the name of an environment variable"),
         ('[images]\nregistry = "https://x"', "a registry and a path"),
+        ('[images]\nregistry = "a..b/c"', "a registry and a path"),
+        ('[images]\nregistry = "a.b/c/"', "a registry and a path"),
         ('[images.digests]\ntrain = "x:1"', "an image by digest"),
         ('[storage]\nsecret = "A_b"', "the name of a Kubernetes object"),
         ('[storage]\nendpoint_url = "seaweedfs:8333"', "http:// or https:// address"),
