@@ -1,16 +1,19 @@
-"""What a Kubernetes cluster gives the round: sizes, places, secrets, limits of time, repeats.
+"""What a Kubernetes cluster gives the round: sizes, nodes, secrets, time limits, retries.
 
 The defaults fit a cluster with one GPU. A TOML file changes what differs; what it does not name keeps its default.
 """
 
+import itertools
 import json
 import math
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from kubernetes.utils.quantity import parse_quantity
 from pydantic import AfterValidator, Field, model_validator
 
 from alfamix_core.errors import InputError
@@ -20,33 +23,40 @@ from alfamix_core.storage import access
 from components import images
 
 ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
-"""Names the file to whatever uploads the pipeline: the trigger, `alfamix schedule`, `alfamix round`."""
+"""Variable with the path of the file, for the trigger, `alfamix schedule` and `alfamix round`."""
 
 LOADING = ("train", "evaluate", "embed")
-"""The stages that read images with worker processes, which hand them over in /dev/shm."""
+"""The stages that read images with worker processes, which pass them on in /dev/shm."""
 
-_OF_THE_LAUNCHER = {
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
-    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"),
+# The variables that `environment` may not set, by the beginning of their names, and why.
+_NOT_OURS_TO_SET = {
+    access.PREFIX: "the storage settings do",
+    "ALFAMIX_STAGE_": "the retry and stages settings do",
+    "AWS_": "Kubeflow's launcher would read it for its own artifacts; use the storage settings",
+    "KFP_": "Kubeflow sets it",
+    "ARGO_": "Argo sets it",
+    "KUBERNETES_": "Kubernetes sets it",
+    "SSL_CERT_": "Kubeflow's launcher would read it for its own artifacts; use storage.ca_config_map",
 }
+_READ_BY_STAGES = ("ALFAMIX_LOG", "ALFAMIX_TRAIN_PROCESSES")
 
-_PREFETCHED = 2  # batches a worker keeps ready, as torch's DataLoader has it, beside the one it works on
+_PREFETCHED = 2  # batches that a worker keeps ready besides the one it works on, as in torch's DataLoader
 _CHANNELS = 3
 _MIB = 2**20
 _SHM_STEP = 64  # MiB; also what a container has without any volume
 _COLLECTIVES = 1024  # MiB that the processes of one pod need to exchange gradients
-_BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_LEAST_MEMORY, _MOST_MEMORY = "64Mi", "64Ti"
+_MOST_CORES = 1024
 
 
 def quantity_bytes(text: str) -> int:
     """Return a Kubernetes quantity of memory in bytes: ``512Mi`` is 536870912."""
-    number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()  # type: ignore[union-attr]  # it was validated
-    return int(number) * _BYTES[unit]
+    return int(parse_quantity(text))
 
 
 def cores(text: str) -> float:
     """Return a Kubernetes quantity of CPU in cores: ``500m`` is 0.5."""
-    return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+    return float(parse_quantity(text))
 
 
 def _like(pattern: str, what: str) -> AfterValidator:
@@ -58,6 +68,24 @@ def _like(pattern: str, what: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _is_memory(text: str) -> str:
+    if not quantity_bytes(_LEAST_MEMORY) <= quantity_bytes(text) <= quantity_bytes(_MOST_MEMORY):
+        raise ValueError(f"must be from {_LEAST_MEMORY} to {_MOST_MEMORY}")
+    return text
+
+
+def _is_cpu(text: str) -> str:
+    if cores(text) > _MOST_CORES:
+        raise ValueError(f"must be at most {_MOST_CORES} cores")
+    return text
+
+
+def _is_accelerator(text: str) -> str:
+    if text.partition("/")[0].endswith("kubernetes.io"):
+        raise ValueError("must be a resource of a vendor, such as nvidia.com/gpu")
+    return text
+
+
 def _is_user(value: int | str) -> int | str:
     if value == PLATFORM or (isinstance(value, int) and 0 < value < 2**31):
         return value
@@ -65,21 +93,30 @@ def _is_user(value: int | str) -> int | str:
 
 
 PLATFORM = "platform"
-"""As user: whatever user the cluster gives a container, such as one from the range of an OpenShift project."""
+"""Value of ``user`` for the one that the cluster assigns, such as one from an OpenShift project's range."""
 
 _NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 _PLACE = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
-Cpu = Annotated[str, _like(r"[1-9]\d*m?|0\.\d*[1-9]|[1-9]\d*\.\d+", "a number of cores such as 500m or 2")]
-Memory = Annotated[str, _like(r"[1-9]\d*(Ki|Mi|Gi|Ti)?", "a size such as 512Mi or 8Gi")]
+Cpu = Annotated[
+    str, _like(r"[1-9]\d*m?|0\.\d*[1-9]|[1-9]\d*\.\d+", "a number of cores such as 500m or 2"), AfterValidator(_is_cpu)
+]
+Memory = Annotated[str, _like(r"[1-9]\d*(Ki|Mi|Gi|Ti)?", "a size such as 512Mi or 8Gi"), AfterValidator(_is_memory)]
 Name = Annotated[str, _like(_NAME, "the name of a Kubernetes object: lower-case letters, digits, - and .")]
 NameOrNone = Annotated[str, _like(f"({_NAME})?", 'the name of a Kubernetes object, or "" for none')]
 LabelKey = Annotated[str, _like(rf"({_NAME}/)?{_LABEL_NAME}", "a Kubernetes label such as team or example.org/team")]
 LabelValue = Annotated[
     str, _like(_LABEL_VALUE, "the value of a Kubernetes label: up to 63 letters, digits, -, _ and .")
 ]
+TaintKey = Annotated[str, _like(rf"(({_NAME}/)?{_LABEL_NAME})?", 'the key of a taint such as nvidia.com/gpu, or ""')]
+Accelerator = Annotated[
+    str,
+    _like(rf"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[-a-z0-9]+)+/{_LABEL_NAME}", "a resource such as nvidia.com/gpu"),
+    AfterValidator(_is_accelerator),
+]
+SecretKey = Annotated[str, _like(r"[-._A-Za-z0-9]{1,253}", "a key of a Secret: letters, digits, -, _ and .")]
 Variable = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 Digest = Annotated[str, _like(rf"{_PLACE}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
 Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/team")]
@@ -88,9 +125,9 @@ Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/
 class Toleration(Record):
     """A taint of nodes that a pod tolerates."""
 
-    key: str = Field(description="key of the taint")
+    key: TaintKey = Field(description='key of the taint; "" with Exists: every taint')
     operator: Literal["Exists", "Equal"] = Field("Exists", description="comparison; Equal compares the value")
-    value: str = Field("", description="value of the taint, for Equal")
+    value: LabelValue = Field("", description="value of the taint, for Equal")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
         "NoSchedule", description="effect of the taint"
     )
@@ -99,6 +136,8 @@ class Toleration(Record):
     def _value_fits_operator(self) -> Self:
         if self.operator == "Exists" and self.value:
             raise ValueError(f'toleration of "{self.key}": Exists takes no value; use operator = "Equal"')
+        if self.operator == "Equal" and not self.key:
+            raise ValueError("a toleration with Equal must name the key of a taint")
         return self
 
 
@@ -144,20 +183,29 @@ class StorageSettings(Record):
     secret: NameOrNone = Field(
         "alfamix-s3", description='Secret with the credentials, if there is one; "": the pod\'s own identity'
     )
-    access_key: str = Field(access.ACCESS_KEY_ID, min_length=1, description="key of the Secret that has the access key")
-    secret_key: str = Field(access.SECRET_ACCESS_KEY, min_length=1, description="key of the Secret that has the secret")
-    session_token: str = Field(
+    access_key: SecretKey = Field(access.ACCESS_KEY_ID, description="key of the Secret that has the access key")
+    secret_key: SecretKey = Field(access.SECRET_ACCESS_KEY, description="key of the Secret that has the secret")
+    session_token: SecretKey = Field(
         access.SESSION_TOKEN,
-        min_length=1,
         description="key of the Secret that has the token of temporary credentials, if there is one",
     )
-    endpoint_url: Annotated[str, _like(r"(https?://\S+)?", 'an http:// or https:// address, or ""')] = Field(
-        "", description='address of a store other than AWS; "": AWS'
+    endpoint_url: Annotated[str, _like(r"(https?://[^\s/@]+(/\S*)?)?", 'an http:// or https:// address, or ""')] = (
+        Field("", description='address of a store other than AWS; "": AWS')
     )
-    region: str = Field("", description='region of the bucket; "": the client\'s default')
+    region: Annotated[str, _like(r"[A-Za-z0-9-]*", 'the name of a region, or ""')] = Field(
+        "", description='region of the bucket; "": the client\'s default'
+    )
     ca_config_map: NameOrNone = Field(
         "", description='ConfigMap whose key ca.crt has the certificate authority of the store; "": those of the image'
     )
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        keys = {"access_key": self.access_key, "secret_key": self.secret_key, "session_token": self.session_token}
+        for name, other in itertools.combinations(keys, 2):
+            if keys[name] == keys[other]:
+                raise ValueError(f'storage.{name} and storage.{other} must differ, but both are "{keys[name]}"')
+        return self
 
 
 class LoaderSettings(Record):
@@ -219,7 +267,7 @@ _GPU_POD = Resources(
 
 
 class PlatformSettings(Record):
-    """The whole of the settings file."""
+    """The settings file."""
 
     run_hours: float = Field(
         24.0,
@@ -236,9 +284,7 @@ class PlatformSettings(Record):
         16, ge=1, le=256, description="shards that are worked on at a time, whatever round.max_shards says"
     )
     tmp_size: Memory = Field("10Gi", description="size of /tmp, on the node's disk")
-    accelerator: str = Field(
-        "nvidia.com/gpu", min_length=1, description="name of the resource by which a GPU is requested"
-    )
+    accelerator: Accelerator = Field("nvidia.com/gpu", description="name of the resource by which a GPU is requested")
     service_account: NameOrNone = Field(
         "",
         description="service account of the runs' pods, which may have a cloud identity; \"\": Kubeflow's default",
@@ -274,26 +320,26 @@ class PlatformSettings(Record):
 
     def resources_of(self, name: str) -> Resources:
         """Return the size of a stage's pod."""
-        found: Resources = getattr(self, self.stage(name).resources)
-        return found
+        resources: Resources = getattr(self, self.stage(name).resources)
+        return resources
 
     def image(self, name: str) -> str:
-        """Return the image of a stage: by digest where one is given, else by the version's tag."""
+        """Return the image of a stage: by digest if one is given, else by the version's tag."""
         return self.images.digests.get(name) or f"{self.images.registry}/alfamix-{name}:{images.TAG}"
 
     @property
     def run_seconds(self) -> int:
         """Return the time limit of a whole run, in seconds.
 
-        It is also how long Argo may begin further attempts at a stage: it counts from the creation of the first pod,
-        so that anything shorter would be spent by a pod that waits for a GPU.
+        It is also the time in which Argo may begin further attempts at a stage: it counts from the creation of the
+        first pod, so that a pod that waits for a GPU would use up anything shorter.
         """
         return math.ceil(self.run_hours * 3600)
 
     def shared_memory(self, name: str) -> int:
-        """Return the size of /dev/shm in a stage's pod, MiB; 0 when it needs no more than a container has.
+        """Return the size of /dev/shm in a stage's pod, in MiB; 0 if a container's own is enough.
 
-        Each worker holds two batches of uint8 images ready and works on a third. Training has a process a GPU, each
+        Each worker holds two batches of uint8 images ready and works on a third. Training has one process per GPU, each
         with workers of its own, and they exchange gradients there.
         """
         size = 0
@@ -330,18 +376,39 @@ class PlatformSettings(Record):
     @model_validator(mode="after")
     def _nothing_is_set_twice(self) -> Self:
         for name in sorted(self.environment):
-            if name.startswith(access.PREFIX):
-                raise ValueError(f"environment may not set {name}: the storage settings do")
-            if name.startswith("ALFAMIX_STAGE_"):
-                raise ValueError(f"environment may not set {name}: the retry and stages settings do")
-            if name in _OF_THE_LAUNCHER:
-                raise ValueError(
-                    f"environment may not set {name}: Kubeflow's launcher would read it for its own artifacts; use the "
-                    "storage settings"
-                )
-        for key in sorted(RESERVED_LABELS & set(self.labels)):
-            raise ValueError(f'labels may not set "{key}": every pod has its own')
+            for prefix, reason in _NOT_OURS_TO_SET.items():
+                if name.upper().startswith(prefix):
+                    raise ValueError(f"environment may not set {name}: {reason}")
+            if name.upper().startswith("ALFAMIX_") and name not in _READ_BY_STAGES:
+                raise ValueError(f"environment may not set {name}: of ours only {' and '.join(_READ_BY_STAGES)} may be")
+        for key in sorted(self.labels):
+            if key in RESERVED_LABELS:
+                raise ValueError(f'labels may not set "{key}": every pod has its own')
+            if key.partition("/")[0] in _RESERVED_DOMAINS and "/" in key:
+                raise ValueError(f'labels may not set "{key}": Argo and Kubeflow use it')
         return self
+
+    @model_validator(mode="after")
+    def _nothing_is_a_template(self) -> Self:
+        for field, text in _texts("", self.model_dump(mode="json")):
+            if "{{" in text or "$(" in text:
+                raise ValueError(f'"{field}" must hold neither {{{{ nor $(, which Argo or Kubernetes would replace')
+            if any(ord(character) < 32 and character not in "\t\n" for character in text):
+                raise ValueError(f'"{field}" must hold no control characters')
+        return self
+
+
+def _texts(field: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield every text with the name of its field, keys of tables included."""
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield field, key
+            yield from _texts(f"{field}.{key}".removeprefix("."), item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(field, item)
 
 
 RESERVED_LABELS = {
@@ -350,6 +417,7 @@ RESERVED_LABELS = {
     "app.kubernetes.io/version",
     "app.kubernetes.io/managed-by",
 }
+_RESERVED_DOMAINS = {"workflows.argoproj.io", "pipelines.kubeflow.org", "pipeline"}
 
 
 def read(path: Path) -> PlatformSettings:
@@ -359,35 +427,37 @@ def read(path: Path) -> PlatformSettings:
         InputError: no such file, not TOML, an unknown setting, a wrong value; one line that names the file.
     """
     try:
-        fields = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
+        fields = tomllib.loads(_text_of(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is not TOML: {error}") from None
-    return PlatformSettings.parse(json.dumps(merged(fields), default=str), str(path))
+    return PlatformSettings.parse(json.dumps(_completed(fields, PlatformSettings()), default=str), str(path))
 
 
-def merged(fields: dict[str, object], defaults: Record | None = None) -> dict[str, object]:
-    """Return the fields with the defaults of this very place for what they leave out.
+def _completed(fields: dict[str, object], defaults: Record) -> dict[str, object]:
+    """Return the fields, with the defaults of their own section for those that are left out.
 
     A section that is given in part keeps the rest of its own defaults, not those of its kind: ``[gpu] gpus = 2`` still
     has the memory of ``gpu``.
     """
-    defaults = PlatformSettings() if defaults is None else defaults
-    found: dict[str, object] = json.loads(defaults.document())
+    completed: dict[str, object] = json.loads(defaults.document())
     for name, value in fields.items():
         section = getattr(defaults, name, None)
-        if isinstance(value, dict) and isinstance(section, Record):
-            found[name] = merged(value, section)
-        else:
-            found[name] = value
-    return found
+        partial = isinstance(value, dict) and isinstance(section, Record)
+        completed[name] = _completed(value, section) if partial else value  # type: ignore[arg-type]  # as just tested
+    return completed
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def from_environment() -> PlatformSettings:
-    """Return the settings of the file that $ALFAMIX_PLATFORM_SETTINGS names, the defaults where it is not set."""
+    """Return the settings of the file that $ALFAMIX_PLATFORM_SETTINGS names, or the defaults if it is not set."""
     path = os.environ.get(ENVIRONMENT)
     return read(Path(path)) if path else PlatformSettings()
 
@@ -396,40 +466,34 @@ def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
     """Return the settings with every image by digest.
 
     Args:
-        settings: what else holds.
-        path: see ``read_digests``; a line for the trigger is not needed.
+        settings: all other settings.
+        path: file, see ``read_digests``; a line for the trigger is not needed.
 
     Raises:
-        InputError: a line that is not such, a component named twice or not at all.
+        InputError: a line of another form, a component that is named twice or not at all.
     """
-    found = read_digests(path)
-    missing = [name for name in images.COMPONENTS if name not in found]
+    digests = read_digests(path)
+    missing = [name for name in images.COMPONENTS if name not in digests]
     if missing:
         raise InputError(f"{path}: no line for {', '.join(missing)}")
-    found.pop(images.TRIGGER, None)
+    digests.pop(images.TRIGGER, None)
     fields = settings.model_dump(mode="json")
-    fields["images"]["digests"] = found
+    fields["images"]["digests"] = digests
     return PlatformSettings.parse(json.dumps(fields), str(path))
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Return the images by digest of a file, by component.
+    """Return the images by digest that a file lists, by component.
 
     Args:
         path: file with lines ``component image@sha256:…``, one for each component or the trigger; blank lines and
-            lines that begin with # are left out.
+            lines that begin with # are ignored.
 
     Raises:
-        InputError: the file cannot be read, or a line is not such or names a component for the second time.
+        InputError: the file cannot be read, or a line has another form or names a component for the second time.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    digests: dict[str, str] = {}
+    for number, line in enumerate(_text_of(path).splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, *rest = line.split()
@@ -437,10 +501,10 @@ def read_digests(path: Path) -> dict[str, str]:
             raise InputError(f'{path} line {number}: must be "component image@sha256:…", not "{line.strip()[:100]}"')
         if name not in (*images.COMPONENTS, images.TRIGGER):
             raise InputError(f'{path} line {number}: there is no component "{name[:100]}"')
-        if name in found:
+        if name in digests:
             raise InputError(f'{path} line {number}: "{name}" is named twice')
-        found[name] = rest[0]
-    return found
+        digests[name] = rest[0]
+    return digests
 
 
 def markdown() -> str:
