@@ -7,27 +7,26 @@ from alfamix_core.errors import AlfamixError
 from alfamix_core.project.rounds import read_settings
 from alfamix_core.project.state import measure
 from alfamix_core.storage import Store
-from alfamix_core.telemetry import overhead, push
+from alfamix_core.telemetry import push
 from alfamix_core.telemetry.events import emit
 from alfamix_core.telemetry.measures import Stopwatch
 
 
 def publish(store: Store, stage: str) -> None:
-    """Read the state and send it as ``metrics`` of project.json says; what goes wrong is one warning.
+    """Read the state and send it as ``metrics`` of project.json says; a failure is one warning.
 
     Args:
-        store: the project.
-        stage: that publishes, for the event.
+        store: The project.
+        stage: Stage that publishes, for the event.
     """
     watch = Stopwatch()
-    with overhead.counted():
-        problem = _publish(store)
+    problem = _publish(store)
     if problem is not None:
         emit("metrics", stage=stage, seconds=watch.seconds, warning=problem)
 
 
 def _publish(store: Store) -> str | None:
-    """Return what went wrong, '' if nothing did, None if nothing was to be done."""
+    """Return the problem, '' without one, None if there was nothing to do."""
     problem = ""
     try:
         settings = read_settings(store)
