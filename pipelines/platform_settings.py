@@ -46,7 +46,7 @@ _MIB = 2**20
 _SHM_STEP = 64  # MiB; also what a container has without any volume
 _COLLECTIVES = 1024  # MiB that the processes of one pod need to exchange gradients
 _LEAST_MEMORY, _MOST_MEMORY = "64Mi", "64Ti"
-_MOST_CORES = 1024
+_LEAST_CPU, _MOST_CPU = "10m", "1024"
 
 
 def quantity_bytes(text: str) -> int:
@@ -75,8 +75,8 @@ def _is_memory(text: str) -> str:
 
 
 def _is_cpu(text: str) -> str:
-    if cores(text) > _MOST_CORES:
-        raise ValueError(f"must be at most {_MOST_CORES} cores")
+    if not cores(_LEAST_CPU) <= cores(text) <= cores(_MOST_CPU):
+        raise ValueError(f"must be from {_LEAST_CPU} to {_MOST_CPU} cores")
     return text
 
 
@@ -95,9 +95,10 @@ def _is_user(value: int | str) -> int | str:
 PLATFORM = "platform"
 """Value of ``user`` for the one that the cluster assigns, such as one from an OpenShift project's range."""
 
-_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_PART = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAME = rf"(?=[^/]{{1,253}}(/|$)){_PART}(\.{_PART})*"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
-_PLACE = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
+_REPOSITORY = rf"{_PART}(\.{_PART})*(:\d{{1,5}})?(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 Cpu = Annotated[
@@ -113,13 +114,13 @@ LabelValue = Annotated[
 TaintKey = Annotated[str, _like(rf"(({_NAME}/)?{_LABEL_NAME})?", 'the key of a taint such as nvidia.com/gpu, or ""')]
 Accelerator = Annotated[
     str,
-    _like(rf"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[-a-z0-9]+)+/{_LABEL_NAME}", "a resource such as nvidia.com/gpu"),
+    _like(rf"(?=[^/]*\.){_NAME}/{_LABEL_NAME}", "a resource such as nvidia.com/gpu"),
     AfterValidator(_is_accelerator),
 ]
 SecretKey = Annotated[str, _like(r"[-._A-Za-z0-9]{1,253}", "a key of a Secret: letters, digits, -, _ and .")]
 Variable = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
-Digest = Annotated[str, _like(rf"{_PLACE}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
-Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/team")]
+Digest = Annotated[str, _like(rf"{_REPOSITORY}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
+Registry = Annotated[str, _like(_REPOSITORY, "a registry and a path, such as ghcr.io/team")]
 
 
 class Toleration(Record):
