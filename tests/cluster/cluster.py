@@ -57,7 +57,7 @@ class Runs:
             ),
             "runs",
         )
-        ids = [each.run_id for each in listed if parameters(each).get("project_uri") == self._uri]
+        ids = [item.run_id for item in listed if parameters(item).get("project_uri") == self._uri]
         return [self.kubeflow.run(run_id) for run_id in ids]
 
     def terminate(self, run_id: str) -> None:
@@ -88,7 +88,7 @@ class Runs:
     def versions(self) -> set[str]:
         """Return the ids of all versions of our pipeline."""
         pipelines = self.kubeflow.ask(lambda: self.kubeflow.client.list_pipelines(namespace=self.kubeflow.namespace))
-        ours = [each.pipeline_id for each in pipelines.pipelines or () if each.display_name == "alfamix-round"]
+        ours = [item.pipeline_id for item in pipelines.pipelines or () if item.display_name == "alfamix-round"]
         found: set[str] = set()
         for pipeline in ours:
             with contextlib.suppress(InputError):
@@ -96,7 +96,7 @@ class Runs:
                     lambda token, pipeline=pipeline: self.kubeflow.client.list_pipeline_versions(pipeline, token, 100),
                     "pipeline_versions",
                 )
-                found |= {str(each.pipeline_version_id) for each in listed}
+                found |= {str(item.pipeline_version_id) for item in listed}
         return found
 
 

@@ -129,7 +129,7 @@ def test_the_project_is_mounted_to_write_and_its_data_to_read(tmp_path):
     (tmp_path / "pictures").mkdir()
     store = project(tmp_path / "birds", f', "data_prefixes": ["{(tmp_path / "pictures").as_uri()}"]')
     mounts = docker._mounts(store, docker.read_settings(store))
-    assert [(each["Target"], each["ReadOnly"]) for each in mounts] == [
+    assert [(mount["Target"], mount["ReadOnly"]) for mount in mounts] == [
         (str(tmp_path / "birds"), False),
         (str(tmp_path / "pictures"), True),
     ]
