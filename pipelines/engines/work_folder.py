@@ -12,12 +12,12 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+import platformdirs
+
 
 def default(project_uri: str) -> Path:
-    """Return the folder for a project: below $ALFAMIX_WORK, or $XDG_CACHE_HOME/alfamix, or ~/.cache/alfamix."""
-    root = os.environ.get("ALFAMIX_WORK")
-    if not root:
-        root = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")) + "/alfamix"
+    """Return the folder of a project: below $ALFAMIX_WORK, or below the user's cache folder of this system."""
+    root = os.environ.get("ALFAMIX_WORK") or platformdirs.user_cache_path("alfamix", appauthor=False)
     name = project_uri.rstrip("/").rsplit("/", 1)[-1]
     return Path(root).resolve() / f"{name}-{hashlib.sha256(project_uri.encode()).hexdigest()[:8]}"
 
