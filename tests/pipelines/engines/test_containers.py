@@ -221,7 +221,7 @@ def fails(status: int) -> str:
 
 
 @pytest.mark.docker
-def test_a_container_that_fails_at_once_fails_the_run(images, tmp_path, capfd):
+def test_a_container_that_fails_immediately_fails_the_run(images, tmp_path, capfd):
     """The SDK by itself would take one that Docker has already removed for a success."""
     store = project(tmp_path / "birds")
     with docker.runner(store, tmp_path / "outputs", "") as runner:
