@@ -241,7 +241,7 @@ class Kubeflow:
             if run.run_id not in known:
                 emit(
                     "warning",
-                    text=f"run {run.run_id}, created at {run.created_at:%Y-%m-%d %H:%M} UTC, is taken as over: "
+                    text=f"run {run.run_id}, created at {run.created_at:%Y-%m-%d %H:%M} UTC, counts as over: "
                     f"Kubeflow calls it {run.state} longer than a run may take; its workflow is probably gone",
                 )
 
@@ -263,8 +263,8 @@ class Kubeflow:
                 answer = page(token)
                 items = tuple(read(item) for item in getattr(answer, name) or ())
                 token = answer.next_page_token or ""
-                if token in tokens and token:
-                    raise ValueError(f"the listing of {name} comes back to a page that it had")
+                if token and (token in tokens or not items):
+                    raise ValueError(f"the listing of {name} has no end")
             yield items
             if not token:
                 return

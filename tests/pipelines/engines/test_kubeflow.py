@@ -176,11 +176,25 @@ def test_whatever_an_answer_lacks_a_call_ends_with_an_answer_or_one_line(kubeflo
         assert len(either.requests) - before < 100
 
 
-def test_a_listing_that_comes_back_to_its_first_page_ends_with_one_line(kubeflow, server, settings):
-    for _ in range(5):
-        kubeflow.start(settings, URI)
-    server.distort = lambda path, answer: answer | ({"next_page_token": "2"} if path.endswith("/runs") else {})
-    with pytest.raises(StorageError, match="the listing of runs comes back to a page that it had"):
+@pytest.mark.parametrize("token", ["of the same page", "of a new page"])
+def test_a_listing_without_an_end_ends_with_one_line(kubeflow, server, settings, token):
+    """The same page again and again, or one empty page after the other."""
+    kubeflow.start(settings, URI)
+    asked = []
+
+    def distort(path, answer):
+        if not path.endswith("/runs"):
+            return answer
+        asked.append(path)
+        assert len(asked) < 20
+        return (
+            {"runs": answer["runs"], "next_page_token": "0"}
+            if token == "of the same page"
+            else {"next_page_token": "0" * len(asked)}
+        )
+
+    server.distort = distort
+    with pytest.raises(StorageError, match="the listing of runs has no end"):
         kubeflow.in_flight(settings, URI)
 
 
