@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from alfamix_core.records.model import PixelStatistics
 from alfamix_core.records.record import Record
 
 
@@ -15,6 +16,7 @@ class Unreadable(Record):
 class Course(Record):
     """How far a training is: what it has measured, epoch by epoch, and what it has found unreadable."""
 
+    pixels: PixelStatistics = Field(description="normalisation of the pixels with which the training began")
     losses: tuple[float, ...] = Field((), description="mean over the samples of each epoch")
     accuracies: tuple[float, ...] = Field((), description="of each epoch's own batches")
     val_accuracies: tuple[float, ...] = Field((), description="after each epoch; empty if it is not watched")
