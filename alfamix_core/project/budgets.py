@@ -1,4 +1,4 @@
-"""What a project may spend: rounds and questions in a day, questions in all."""
+"""A project's budgets: rounds and questions per day, and questions in total."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -15,16 +15,16 @@ def are_set(project: Project) -> bool:
 
 
 def spent(project: Project, rounds: Sequence[Round], counts: Counts, now: datetime) -> str:
-    """Say which budget does not suffice for another round, and what it is; empty when all do.
+    """Name the budget that does not suffice for another round; empty when all do.
 
-    A question counts from when its round was planned, whether or not it was answered. The next round is taken to ask
-    its whole budget, or the pool where that is smaller; ``--force`` makes no difference.
+    A question counts from the moment its round was planned, answered or not. The next round is assumed to ask its
+    whole budget, or about the whole pool if that is smaller; ``--force`` makes no difference.
 
     Args:
-        project: its settings.
-        rounds: all of it, in any order.
-        counts: of the samples now.
-        now: the current moment; a day is the 24 hours before it.
+        project: Settings.
+        rounds: All rounds, in any order.
+        counts: Counts of the samples now.
+        now: Current moment, UTC; a day is the 24 hours before it.
     """
     budgets = project.budgets
     today = [record for record in rounds if record.planned_at > now - _DAY and record.state != "abandoned"]

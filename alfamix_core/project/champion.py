@@ -1,4 +1,4 @@
-"""The champion: which model production serves, what a round proposes about it, and when that is applied.
+"""The champion: the model that production serves, what a round proposes about it, and when that is applied.
 
 A promotion counts once its round is exported. It is applied only while champion.json has the revision that the round
 froze: a champion that a person chose meanwhile stays, and the promotion waits for `alfamix promote`.
@@ -7,21 +7,18 @@ froze: a champion that a person chose meanwhile stays, and the promotion waits f
 from collections.abc import Mapping
 from typing import Literal
 
-from alfamix_core.errors import MissingObjectError, ObjectChangedError, ObjectExistsError
-from alfamix_core.project import layout
+from alfamix_core.errors import ObjectChangedError, ObjectExistsError
+from alfamix_core.project import layout, versioned
+from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.project import REPORTED
 from alfamix_core.records.round import Promotion, Round
 from alfamix_core.storage import Store
 
 
-def read(store: Store) -> tuple[Champion, str | None]:
-    """Return the champion and its tag; before the first promotion, one without a round and no tag."""
-    try:
-        stored = store.read(layout.CHAMPION)
-    except MissingObjectError:
-        return Champion(), None
-    return Champion.parse(stored.data, layout.CHAMPION), stored.tag
+def read(store: Store) -> Versioned[Champion]:
+    """Return the champion; before the first promotion, one without a round and without a tag."""
+    return versioned.read(store, layout.CHAMPION, Champion())
 
 
 def decide(
@@ -34,19 +31,19 @@ def decide(
     champion_recalls: Mapping[str, float] | None = None,
     split: Literal["test", "audit"] = "test",
 ) -> Promotion:
-    """Say whether a round's model is to become the champion.
+    """Decide whether a round's model becomes the champion.
 
     Args:
-        record: the round; its champion is the one that was frozen in it.
-        metrics: of the round's model on the test split, empty without test labels.
-        champion_metrics: of the frozen champion's model on the same samples; empty when there is none.
-        model: digest of the round's model; empty when it still has its initial weights.
-        recalls: of the round's model, by class, for the classes that have a sample in the split.
-        champion_recalls: of the champion's model on the same samples; a class that it does not know has 0.
-        split: on which both were measured: test, or audit where no test sample has a label.
+        record: Round; its champion is the one frozen in it.
+        metrics: Metrics of the round's model on the test split, empty without test labels.
+        champion_metrics: Metrics of the frozen champion on the same samples; empty without one.
+        model: Digest of the round's model; empty while it has its initial weights.
+        recalls: Recalls of the round's model, by class, for classes with a sample in the split.
+        champion_recalls: Recalls of the champion on the same samples; 0 for a class that it does not know.
+        split: Split on which both were measured: test, or audit if no test sample has a label.
     """
-    ours, theirs = dict(recalls or {}), dict(champion_recalls or {})
-    promoted, reason, waits = _judge(record, metrics, champion_metrics, bool(model), ours, theirs)
+    recalls, champion_recalls = dict(recalls or {}), dict(champion_recalls or {})
+    promoted, reason, waits = _judge(record, metrics, champion_metrics, bool(model), recalls, champion_recalls)
     return Promotion(
         promoted=promoted,
         reason=reason,
@@ -54,8 +51,8 @@ def decide(
         metrics=dict(metrics),
         champion_round=record.champion.round,
         champion_metrics=dict(champion_metrics),
-        recalls=ours,
-        champion_recalls=theirs,
+        recalls=recalls,
+        champion_recalls=champion_recalls,
         split=split,
         waits=waits,
     )
@@ -79,19 +76,19 @@ def _judge(
     settings = record.settings.promotion
     kind, _, name = settings.metric.partition(".")
     if settings.metric in metrics and settings.metric in champion_metrics:
-        ours, theirs = metrics[settings.metric], champion_metrics[settings.metric]
+        value, champion_value = metrics[settings.metric], champion_metrics[settings.metric]
     elif kind == "recall" and name in recalls and name in champion_recalls:
-        ours, theirs = recalls[name], champion_recalls[name]
+        value, champion_value = recalls[name], champion_recalls[name]
     else:
         return False, f"{settings.metric} was not measured; `alfamix promote` decides", True
-    gain = (ours - theirs) * REPORTED.get(settings.metric, 1)
+    gain = (value - champion_value) * REPORTED.get(settings.metric, 1)
     promoted = gain >= settings.min_gain
     reason = (
-        f"{settings.metric} {ours:.4f} against {theirs:.4f} of round {record.champion.round}: a gain of "
+        f"{settings.metric} {value:.4f} against {champion_value:.4f} of round {record.champion.round}: a gain of "
         f"{gain:+.4f}, {'at least' if promoted else 'less than'} the {settings.min_gain:g} that is asked"
     )
-    falls = {each: champion_recalls[each] - recalls[each] for each in recalls if each in champion_recalls}
-    worst = max(falls, key=lambda each: (falls[each], each), default=None)
+    falls = {label: champion_recalls[label] - recalls[label] for label in recalls if label in champion_recalls}
+    worst = max(falls, key=lambda label: (falls[label], label), default=None)
     if promoted and worst is not None and falls[worst] > settings.max_class_fall:
         fall = (
             f"the recall of {worst} falls by {falls[worst]:.4f}, from {champion_recalls[worst]:.4f} to "
@@ -102,17 +99,17 @@ def _judge(
 
 
 def apply(store: Store, record: Round) -> None:
-    """Make the model of a committed round the champion, if it passed the gate and nobody chose another meanwhile.
+    """Make the model of a committed round the champion, if it passed the gate and no person chose another meanwhile.
 
-    Repeating it changes nothing, and neither does a late run.
+    Repeating it changes nothing, nor does a late run.
     """
     if record.promotion is None:
         return
-    current, tag = read(store)
-    if not is_due(current, record) or store.entry(layout.decision(current.revision + 1)) is not None:
+    current = read(store)
+    if not is_due(current.value, record) or store.entry(layout.decision(current.value.revision + 1)) is not None:
         return
     try:
-        swap(store, current, tag, record, record.promotion.metrics, record.fence)
+        swap(store, current, record, record.promotion.metrics, record.fence)
     except (ObjectChangedError, ObjectExistsError):
         return  # another run applied it, or a person chose, at this very moment
 
@@ -124,7 +121,7 @@ def is_due(serving: Champion, record: Round) -> bool:
 
 
 def waits(serving: Champion, record: Round) -> str:
-    """Say that a committed round's model waits for a person's choice, and why; empty when it does not."""
+    """Explain why a committed round's model waits for a person's choice; empty where it does not."""
     promotion = record.promotion
     newest = serving.newest or serving.round or 0
     if promotion is None or not record.is_committed or record.number <= newest:
@@ -137,21 +134,22 @@ def waits(serving: Champion, record: Round) -> str:
 
 
 def swap(
-    store: Store, current: Champion, tag: str | None, record: Round, metrics: Mapping[str, float], fence: int
+    store: Store, current: Versioned[Champion], record: Round, metrics: Mapping[str, float], fence: int
 ) -> Champion:
     """Replace the champion, as it was read, by the model of a round.
 
     Raises:
-        ObjectChangedError, ObjectExistsError: it is another one by now.
+        ObjectChangedError, ObjectExistsError: It was replaced meanwhile.
     """
-    number, before = record.number, current.before
+    number, old = record.number, current.value
+    before = old.before
     if number in before:
-        before = before[: before.index(number)]  # going back: what came after it is no way back
-    elif current.round is not None:
-        before = (*before, current.round)
-    newest = max(current.newest or current.round or 0, number)
+        before = before[: before.index(number)]  # going back: no later champion is a way back
+    elif old.round is not None:
+        before = (*before, old.round)
+    newest = max(old.newest or old.round or 0, number)
     new = Champion(
-        revision=current.revision + 1,
+        revision=old.revision + 1,
         fence=fence,
         round=number,
         model=record.model,
@@ -159,8 +157,5 @@ def swap(
         before=before,
         newest=None if newest == number else newest,
     )
-    if tag is None:
-        store.create(layout.CHAMPION, new.document())
-    else:
-        store.swap(layout.CHAMPION, new.document(), tag)
+    versioned.replace(store, layout.CHAMPION, new, current.tag)
     return new

@@ -5,6 +5,7 @@ from typing import Literal
 
 from alfamix_core.errors import InputError, MissingObjectError
 from alfamix_core.project import champion, layout, models, rounds
+from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.round import ManualDecision, Round
 from alfamix_core.storage import Store
@@ -16,51 +17,52 @@ def choose(
     """Make a person's choice the champion.
 
     Args:
-        store: the project.
-        number: the round whose model is to serve; None for the one that served before (``rollback``).
-        reason: the person's words.
-        now: the current moment, UTC.
-        kind: what the person called it.
+        store: The project.
+        number: Round whose model is to serve; None for the one that served before (``rollback``).
+        reason: Reason in the person's words.
+        now: Current moment, UTC.
+        kind: The person's command.
 
     Raises:
-        LockedError: a run, or other work, holds the project.
-        InputError: there is no such model, it was changed, there is no earlier champion, or it serves already.
+        LockedError: A run, or other work, holds the project.
+        InputError: There is no such model, it was changed, there is no earlier champion, or it serves already.
     """
-    with rounds.holding(store, kind, now) as held:
-        current, tag = _finish_earlier(store, held.fence)
+    with rounds.holding(store, kind, now) as lock:
+        current = _finish_earlier(store, lock.fence)
+        champion_now = current.value
         if number is None:
-            if not current.before:
+            if not champion_now.before:
                 raise InputError("there is no earlier champion to go back to")
-            number = current.before[-1]
-        if number == current.round:
+            number = champion_now.before[-1]
+        if number == champion_now.round:
             raise InputError(f"the model of round {number} is the champion already")
         record = _with_model(store, number)
         models.verify(store, record.model)
         decision = ManualDecision(
-            revision=current.revision + 1,
+            revision=champion_now.revision + 1,
             kind=kind,
             round=number,
             model=record.model,
             reason=reason,
             metrics=record.outcome.metrics if record.outcome else {},
-            champion_round=current.round,
-            champion_metrics=current.metrics,
+            champion_round=champion_now.round,
+            champion_metrics=champion_now.metrics,
             time=now,
         )
         store.create(layout.decision(decision.revision), decision.document())
-        champion.swap(store, current, tag, record, decision.metrics, held.fence)
+        champion.swap(store, current, record, decision.metrics, lock.fence)
     return decision
 
 
-def _finish_earlier(store: Store, fence: int) -> tuple[Champion, str | None]:
-    """Apply a decision whose process was killed after it was recorded; return the champion and its tag."""
-    current, tag = champion.read(store)
-    key = layout.decision(current.revision + 1)
+def _finish_earlier(store: Store, fence: int) -> Versioned[Champion]:
+    """Apply a decision whose process was killed after it was recorded; return the champion."""
+    current = champion.read(store)
+    key = layout.decision(current.value.revision + 1)
     try:
         decision = ManualDecision.parse(store.read(key).data, key)
     except MissingObjectError:
-        return current, tag
-    champion.swap(store, current, tag, rounds.read(store, decision.round)[0], decision.metrics, fence)
+        return current
+    champion.swap(store, current, rounds.read(store, decision.round).value, decision.metrics, fence)
     return champion.read(store)
 
 

@@ -1,4 +1,4 @@
-"""What of a project may be deleted: large files of old, closed rounds, and what no record names."""
+"""Delete what a project no longer needs: large files of old, closed rounds, and objects that no record names."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -15,26 +15,26 @@ _COMMITTING = timedelta(days=1)  # longer than any run takes from an object to t
 
 
 def clean(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
-    """Compact the ledger, delete what ``removable`` names, give up uploads that nobody continues.
+    """Compact the ledger, delete the objects that ``removable`` returns, and abort abandoned uploads.
 
     Args:
-        store: the project.
-        keep_rounds: how many of the newest rounds keep everything, at least 0.
-        now: the current moment, UTC.
+        store: The project.
+        keep_rounds: Number of newest rounds that keep everything, at least 0.
+        now: Current moment, UTC.
 
     Returns:
-        The objects that were deleted.
+        Deleted objects.
 
     Raises:
-        LockedError: a run, or other work, holds the project.
+        LockedError: A run, or other work, holds the project.
     """
-    with rounds.holding(store, "clean", now) as held:
-        assert held.holder is not None
+    with rounds.holding(store, "clean", now) as own:
+        assert own.holder is not None
         unfinished = [now - record.planned_at for record in rounds.read_all(store) if record.is_unfinished]
         tables.tidy(tables.open_tables(store), max([tables.KEPT, *(2 * age for age in unfinished)]))
         entries = removable(store, keep_rounds, now)
         for entry in entries:
-            lock.require(store, held.holder.run_id, now)  # it may have slept past its deadline
+            lock.require(store, own.holder.run_id, now)  # this process may have slept past its deadline
             store.delete(entry.key)
         for upload in left_uploads(store, now):
             store.abort_upload(upload)
@@ -47,33 +47,33 @@ def left_uploads(store: Store, now: datetime) -> list[Upload]:
 
 
 def removable(store: Store, keep_rounds: int, now: datetime) -> list[Entry]:
-    """Return what may go; round.json, queries, questions, decisions and metrics of every round stay.
+    """Return the objects that may be deleted; each round's record, queries, questions, decisions and metrics stay.
 
-    Of closed rounds before the newest ``keep_rounds``: report, thumbnails and model. Never the model of the champion,
-    of the one before it, or of a champion that an open round was planned with; nothing of an open round. Besides:
-    what closed and abandoned rounds left of their runs, objects and models that no record names and that are older
-    than a day, and failures of runs that had no round.
+    Of closed rounds before the newest ``keep_rounds``: report, thumbnails and model. Models of the
+    champion, of the one before it and of champions that open rounds were planned with stay, and so does everything of
+    an open round. Further: leftovers of closed and abandoned rounds' runs, objects and models older than a day that no
+    record names, and failures of runs without a round.
 
     Args:
-        store: the project.
-        keep_rounds: how many of the newest rounds keep everything, at least 0.
-        now: the current moment, UTC.
+        store: The project.
+        keep_rounds: Number of newest rounds that keep everything, at least 0.
+        now: Current moment, UTC.
     """
     records = list(rounds.read_all(store))
     kept: set[int | None] = {record.number for record in records[len(records) - min(keep_rounds, len(records)) :]}
     kept |= {record.number for record in records if record.state not in ("closed", "abandoned")}
-    found: list[Entry] = []
+    entries: list[Entry] = []
     for record in records:
         if record.state in ("closed", "abandoned"):
-            found += store.list(layout.run(record.number))
-        found += _objects(store, record, now, whole=record.number in kept)
-    found += _models(store, records, kept, now)
-    found += store.list(layout.FAILURES)
-    return found
+            entries += store.list(layout.run(record.number))
+        entries += _objects(store, record, now, whole=record.number in kept)
+    entries += _models(store, records, kept, now)
+    entries += store.list(layout.FAILURES)
+    return entries
 
 
 def _objects(store: Store, record: Round, now: datetime, whole: bool) -> Iterator[Entry]:
-    """Yield the objects of a round that may go: its large ones unless it is kept whole, and those it does not name."""
+    """Yield the objects of a round that may be deleted: large ones unless it is kept whole, and unnamed ones."""
     folder = layout.objects(record.number)
     present = list(store.list(folder))
     report = {folder + digest for name, digest in record.objects.items() if name == "report"}
@@ -92,7 +92,7 @@ def _objects(store: Store, record: Round, now: datetime, whole: bool) -> Iterato
 
 
 def _models(store: Store, records: list[Round], kept: set[int | None], now: datetime) -> Iterator[Entry]:
-    """Yield the files of the models that may go."""
+    """Yield the files of the models that may be deleted."""
     serving, _ = champion.read(store)
     kept = {serving.round, *serving.before[-1:], *kept}
     used = {serving.model, *(record.model for record in records if record.number in kept)}
@@ -105,6 +105,6 @@ def _models(store: Store, records: list[Round], kept: set[int | None], now: date
 
 
 def _is_old(store: Store, entry: Entry, now: datetime) -> bool:
-    """Whether no run can be about to name an object any more."""
+    """Whether an object is too old for a run to name it still."""
     written = store.modified(entry.key)
     return written is not None and written < now - _COMMITTING

@@ -1,4 +1,4 @@
-"""Runs and store agree about the time, because leases, deadlines and the order of answers depend on it."""
+"""Check that runs and store agree on the time: locks, deadlines and the order of answers depend on it."""
 
 import time
 from datetime import datetime, timedelta
@@ -13,20 +13,20 @@ def check_clock(store: Store, now: datetime) -> None:
     """Refuse to start where this machine's clock and the store's differ.
 
     Args:
-        store: asked once; one that has no clock of its own passes.
-        now: the time by this machine's clock, just read.
+        store: Store to ask once; one without a clock passes.
+        now: Time by this machine's clock, just read.
 
     Raises:
-        InputError: they differ by more than a minute.
+        InputError: They differ by more than a minute.
     """
     begun = time.monotonic()
-    told = store.clock()
-    if told is None:
+    answer = store.clock()
+    if answer is None:
         return
     answered = now + timedelta(seconds=time.monotonic() - begun)  # the store answered between now and then
-    if told < now - TOLERANCE or told > answered + TOLERANCE:
+    if answer < now - TOLERANCE or answer > answered + TOLERANCE:
         raise InputError(
             f"the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC and that of {store.uri} "
-            f"{told:%Y-%m-%d %H:%M:%S} UTC; they must not differ by more than {TOLERANCE.seconds} s: set the wrong one "
-            f"right, best by NTP"
+            f"{answer:%Y-%m-%d %H:%M:%S} UTC; they must not differ by more than {TOLERANCE.seconds} s: set the "
+            "wrong one right, best by NTP"
         )

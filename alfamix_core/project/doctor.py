@@ -1,4 +1,4 @@
-"""What is wrong with a project, and what to do about it. Looks at everything, changes nothing."""
+"""Findings about a project, with a remedy each. Everything is read, nothing is changed."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -29,11 +29,11 @@ class Finding:
     """Something that a person should know.
 
     Attributes:
-        kind: ``inconsistent`` cannot go on as it is; ``orphaned`` belongs to nothing; ``locked`` by a run that is
-            dead; ``overdue`` should have happened by now; ``waiting`` for a person.
-        key: where, below the project's uri; empty for the project as a whole.
-        what: in words.
-        do: what to do about it, in words.
+        kind: ``inconsistent``: rounds cannot run before it is fixed; ``orphaned``: it belongs to nothing; ``locked``: a
+            dead run holds the lock; ``overdue``: it should have happened by now; ``waiting``: for a person.
+        key: Key below the project's uri; empty for the project as a whole.
+        what: Human-readable finding.
+        do: Human-readable remedy.
     """
 
     kind: Literal["inconsistent", "orphaned", "locked", "overdue", "waiting"]
@@ -43,15 +43,15 @@ class Finding:
 
 
 def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
-    """Return everything that is wrong, what blocks rounds first.
+    """Return all findings, those that block rounds first.
 
     Args:
-        store: the project.
-        now: the moment at which locks and queries are judged.
-        deep: read the whole inbox and all models and objects again, and compare the ledger with them.
+        store: The project.
+        now: Moment at which locks and queries are judged, UTC.
+        deep: Whether to read the whole inbox and all models and objects again, and compare the ledger with them.
 
     Raises:
-        InputError: there is no project.
+        InputError: There is no project.
     """
     try:
         project: Project | None = rounds.read_settings(store)
@@ -61,22 +61,24 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
         return [Finding("inconsistent", layout.PROJECT, str(error), "fix project.json")]
     assert project is not None
     records: dict[int, Round] = {}
-    found = [*_rounds(store, records)]
+    findings = [*_rounds(store, records)]
     try:
         with open_ledger(store, project, now) as ledger:
             ledger.check_classes()
-            found += [*_inbox(ledger), *_people(project, ledger, now)]
+            findings += [*_inbox(ledger), *_people(project, ledger, now)]
         if deep:
-            found += [_difference(difference) for difference in differences(store, project, now)]
+            findings += [_difference(difference) for difference in differences(store, project, now)]
     except InputError as error:
-        found.append(Finding("inconsistent", layout.LEDGER, str(error), "fix what the line names"))
-    found += _champion(store, records, deep)
-    found += _lock(store, records, now)
-    found += _orphans(store, records, now)
-    # a server may name a folder for a moment after its last object was deleted
-    found = [each for each in found if not each.key.endswith("/") or any(True for _ in store.list(each.key))]
+        findings.append(Finding("inconsistent", layout.LEDGER, str(error), "fix what the line names"))
+    findings += _champion(store, records, deep)
+    findings += _lock(store, records, now)
+    findings += _orphans(store, records, now)
+    # a server may list a folder for a moment after its last object was deleted
+    findings = [
+        finding for finding in findings if not finding.key.endswith("/") or any(True for _ in store.list(finding.key))
+    ]
     order = ("inconsistent", "locked", "overdue", "orphaned", "waiting")
-    return sorted(found, key=lambda each: (order.index(each.kind), each.key, each.what))
+    return sorted(findings, key=lambda finding: (order.index(finding.kind), finding.key, finding.what))
 
 
 def _rounds(store: Store, records: dict[int, Round]) -> Iterator[Finding]:
@@ -87,7 +89,7 @@ def _rounds(store: Store, records: dict[int, Round]) -> Iterator[Finding]:
             yield Finding("orphaned", key, "is not the folder of a round", "move it away")
             continue
         try:
-            records[int(folder)] = rounds.read(store, int(folder))[0]
+            records[int(folder)] = rounds.read(store, int(folder)).value
         except InputError as error:
             if store.entry(layout.round_file(int(folder))) is None:
                 yield Finding("orphaned", key, "has no round.json", "delete it")
@@ -96,7 +98,7 @@ def _rounds(store: Store, records: dict[int, Round]) -> Iterator[Finding]:
 
 
 def _inbox(ledger: Ledger) -> Iterator[Finding]:
-    """Yield what the inbox holds that cannot be used, and what was changed after it was loaded."""
+    """Yield the inbox files that cannot be used, and those that were changed after they were loaded."""
     for key, line, reason in ledger.set_aside():
         what = "a line is set aside" if line else "is set aside"
         yield Finding("waiting", key, f"{what}: {reason}", "fix the file; it is tried again when its bytes change")
@@ -109,40 +111,38 @@ def _inbox(ledger: Ledger) -> Iterator[Finding]:
                 do="withdraw samples or answers that must not count, with a file of their own",
             )
     for key in ledger.news.deleted if ledger.news is not None else ():
-        yield Finding(
-            "waiting", key, "was loaded and is deleted; what it said still counts", "put it back, or leave it"
-        )
+        yield Finding("waiting", key, "was loaded and is deleted; its content still counts", "put it back, or leave it")
     for name in ledger.news.odd if ledger.news is not None else ():
         yield Finding(
-            "waiting", name, f"cannot be read: {name!a} is no name for a file here", "deliver it under another"
+            "waiting", name, f"cannot be read: {name!a} is not a valid file name here", "deliver it under another name"
         )
     if ids := ledger.repeated_event_ids():
         yield Finding(
             kind="waiting",
             key="",
             what=f"{len(ids)} event ids came back with other content and count as other events, such as {ids[0]!r}",
-            do="give each event an id of its own: two tools may number theirs alike",
+            do="give each event its own id: two tools may number their events alike",
         )
     if count := ledger.unasked_answers():
         yield Finding(
             kind="waiting",
             key="",
-            what=f"{count} answers decide nothing, because nobody asked for them",
-            do="ask for them in a round, or set queue.accept_unasked for the train and val splits",
+            what=f"{count} answers decide nothing, because no round asked for them",
+            do="have a round ask for them, or set queue.accept_unasked for the train and val splits",
         )
 
 
-def _difference(found: Difference) -> Finding:
-    """Say how a table differs from what it was loaded from."""
-    key, rows = layout.table(found.table), f"{found.rows} rows, such as {found.example!r},"
-    where = f" of {found.key}" if found.key else ""
-    if found.kind == "vanished":
+def _difference(difference: Difference) -> Finding:
+    """Describe a difference between a table and its sources."""
+    key, rows = layout.table(difference.table), f"{difference.rows} rows, such as {difference.example!r},"
+    where = f" of {difference.key}" if difference.key else ""
+    if difference.kind == "vanished":
         return Finding("waiting", key, f"{rows} are no longer in the inbox: their file{where} was changed", "leave it")
     what = {
         "foreign": f"{rows} stand in no line{where}: another program has written to the table",
         "missing": f"{rows}{where} are missing: another program has removed them",
         "twice": f"{rows} stand there twice: another program has written to the table",
-    }[found.kind]
+    }[difference.kind]
     remedy = (
         "restore ledger/ from a backup; without one delete it: the next round loads what the inbox still holds, and "
         "what was deleted or changed there is lost"
@@ -158,8 +158,10 @@ def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterato
         return
     if serving.model and not models.is_there(store, serving.model):
         yield Finding(
-            *("inconsistent", layout.model(serving.model), "of the champion is not complete"),
-            "put it back, or choose another: alfamix promote",
+            kind="inconsistent",
+            key=layout.model(serving.model),
+            what="the champion's model is not complete",
+            do="put it back, or choose another: alfamix promote",
         )
     for record in records.values():
         if deep:
@@ -184,7 +186,7 @@ def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterato
 
 
 def _produced(store: Store, record: Round) -> Iterator[Finding]:
-    """Yield what a round names and is not what it was; reports and models of old rounds may have been cleaned."""
+    """Yield the damaged objects and models of a round; reports and models of old rounds may have been cleaned."""
     if record.model and models.is_there(store, record.model):
         try:
             models.verify(store, record.model)
@@ -200,12 +202,12 @@ def _produced(store: Store, record: Round) -> Iterator[Finding]:
 
 def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
     try:
-        held = lock.read(store)
+        held = lock.read(store).value
     except InputError as error:
         yield Finding("inconsistent", layout.LOCK, str(error), "delete it when no run is alive")
         return
-    alive = held is not None and lock.is_alive(held[0], now)
-    if text := lock.left_by(held[0] if held else None, now):
+    alive = lock.is_alive(held, now)
+    if text := lock.left_by(held, now):
         yield Finding("locked", layout.LOCK, text, "run alfamix round, or alfamix unlock")
     last = records[max(records)] if records else None
     if last is not None and last.is_unfinished and not alive:
@@ -218,10 +220,10 @@ def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator
 def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
     for name in store.folders():
         if name + "/" not in _ROOTS:
-            yield Finding("orphaned", name + "/", "is no folder of a project", "move it away")
+            yield Finding("orphaned", name + "/", "is not a folder of a project", "move it away")
     for name in store.folders(layout.LEDGER):
         if name not in SCHEMAS:
-            yield Finding("orphaned", layout.table(name) + "/", "is no table of the ledger", "move it away")
+            yield Finding("orphaned", layout.table(name) + "/", "is not a table of the ledger", "move it away")
     for drop in store.folders(layout.DROPS):
         key = f"{layout.DROPS}{drop}/"
         if store.entry(key + layout.MANIFEST_FILE) is None:
@@ -230,11 +232,13 @@ def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Itera
             )
     for number, record in records.items():
         if record.state == "closed" and any(True for _ in store.list(layout.run(number))):
-            yield Finding("orphaned", layout.run(number), "is left of a closed round", "alfamix clean")
+            yield Finding("orphaned", layout.run(number), "is left over from a closed round", "alfamix clean")
     for upload in left_uploads(store, now):
         yield Finding(
-            *("orphaned", upload.key, f"an upload was begun at {upload.begun:%Y-%m-%d %H:%M} UTC and never finished"),
-            "alfamix clean",
+            kind="orphaned",
+            key=upload.key,
+            what=f"an upload was begun at {upload.begun:%Y-%m-%d %H:%M} UTC and never finished",
+            do="alfamix clean",
         )
     for entry in store.list(layout.FAILURES):
         try:
@@ -249,7 +253,7 @@ def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Itera
 def _people(project: Project, ledger: Ledger, now: datetime) -> Iterator[Finding]:
     counts = ledger.counts()
     lifetime = timedelta(days=project.queue.expires_after_days)
-    soon = Counter(each.round for each in ledger.open_queries() if each.asked_at + lifetime - now <= _SOON)
+    soon = Counter(question.round for question in ledger.open_queries() if question.asked_at + lifetime - now <= _SOON)
     for number, count in sorted(soon.items()):
         yield Finding(
             "overdue",
@@ -268,6 +272,8 @@ def _people(project: Project, ledger: Ledger, now: datetime) -> Iterator[Finding
         )
     if counts.quarantined:
         yield Finding(
-            *("waiting", "", f"{counts.quarantined} samples could not be read"),
+            "waiting",
+            "",
+            f"{counts.quarantined} samples could not be read",
             "repair them, then alfamix doctor --release",
         )

@@ -8,8 +8,9 @@ import socket
 from datetime import datetime
 from pathlib import Path
 
-from alfamix_core.errors import LockedError, MissingObjectError, ObjectChangedError, ObjectExistsError
-from alfamix_core.project import layout
+from alfamix_core.errors import LockedError, ObjectChangedError, ObjectExistsError
+from alfamix_core.project import layout, versioned
+from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.lock import Holder, Lock
 from alfamix_core.storage import Store
 
@@ -49,17 +50,13 @@ def _named(text: str, run_id: str) -> Holder:
     return Holder(run_id=run_id, host=host, boot=boot, namespace=namespace, pid=int(pid), started=started)
 
 
-def read(store: Store) -> tuple[Lock, str] | None:
-    """Return the lock and its tag, or None before the first run."""
-    try:
-        stored = store.read(layout.LOCK)
-    except MissingObjectError:
-        return None
-    return Lock.parse(stored.data, layout.LOCK), stored.tag
+def read(store: Store) -> Versioned[Lock]:
+    """Return the lock; before the first run, a free one without a tag."""
+    return versioned.read(store, layout.LOCK, Lock(revision=0, fence=0))
 
 
 def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
-    """Say who keeps a run from the project; empty when nobody does."""
+    """Name the run that keeps another from the project; empty where none does."""
     if lock is None or lock.holder is None or lock.holder.run_id == run_id or not is_alive(lock, now):
         return ""
     holder = lock.holder
@@ -71,14 +68,14 @@ def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
 
 
 def left_by(lock: Lock | None, now: datetime) -> str:
-    """Say which run's name the lock still has although it is dead or past its deadline; empty where none."""
+    """Name the run that the lock still belongs to although it is dead or past its deadline; empty where none does."""
     if lock is None or lock.holder is None or is_alive(lock, now):
         return ""
     return f"run {lock.holder.run_id} holds the project and is dead or past its deadline; the next run takes it over"
 
 
 def is_alive(lock: Lock, now: datetime) -> bool:
-    """Whether the holder may still write: before its deadline, and its process is not seen to have ended."""
+    """Whether the holder may still write: its deadline is ahead, and its process has not visibly ended."""
     return lock.holder is not None and lock.until is not None and now < lock.until and not _is_dead(lock.holder)
 
 
@@ -89,50 +86,39 @@ def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Loc
         The lock as written; its fence is higher than any before it, but the same when this run holds it already.
 
     Raises:
-        LockedError: another run is alive, or was quicker.
+        LockedError: Another run is alive, or was quicker.
     """
-    found = read(store)
-    if found is None:
-        lock = Lock(revision=1, fence=1, holder=holder, until=until)
-        try:
-            store.create(layout.LOCK, lock.document())
-        except ObjectExistsError:
-            raise LockedError(_taken(store, holder.run_id, now)) from None
-        return lock
-    old, tag = found
-    reason = blocked_by(old, holder.run_id, now)
-    if reason:
+    current, tag = read(store)
+    if reason := blocked_by(current, holder.run_id, now):
         raise LockedError(reason)
-    held = old.holder is not None and old.holder.run_id == holder.run_id
-    lock = Lock(revision=old.revision + 1, fence=old.fence if held else old.fence + 1, holder=holder, until=until)
+    is_new = current.holder is None or current.holder.run_id != holder.run_id
+    lock = Lock(revision=current.revision + 1, fence=current.fence + is_new, holder=holder, until=until)
     try:
-        store.swap(layout.LOCK, lock.document(), tag)
-    except ObjectChangedError:
-        raise LockedError(_taken(store, holder.run_id, now)) from None
+        versioned.replace(store, layout.LOCK, lock, tag)
+    except (ObjectChangedError, ObjectExistsError):
+        reason = blocked_by(read(store).value, holder.run_id, now)
+        raise LockedError(reason or "another run took the project's lock a moment ago") from None
     return lock
-
-
-def _taken(store: Store, run_id: str, now: datetime) -> str:
-    """Say who was quicker; where that run has let go again already, say so."""
-    found = read(store)
-    return blocked_by(found[0] if found else None, run_id, now) or "another run took the project's lock a moment ago"
 
 
 def require(store: Store, run_id: str, now: datetime) -> Lock:
     """Return the lock, which the run must hold to write to the project.
 
     Raises:
-        LockedError: it was taken over or released.
+        LockedError: It was taken over or released.
     """
-    found = read(store)
-    if found is not None and found[0].holder is not None and found[0].holder.run_id == run_id:
-        if found[0].until is not None and now < found[0].until:
-            return found[0]
-        raise LockedError(f"run {run_id} is past its deadline {found[0].until}; run the round again")
-    holder = found[0].holder if found is not None else None
-    raise LockedError(
-        f"run {run_id} no longer holds the project: " + (f"run {holder.run_id} took it over" if holder else "unlocked")
-    )
+    return _own(store, run_id, now).value
+
+
+def _own(store: Store, run_id: str, now: datetime) -> Versioned[Lock]:
+    current = read(store)
+    holder, until = current.value.holder, current.value.until
+    if holder is None or holder.run_id != run_id:
+        now_holds = f"run {holder.run_id} took it over" if holder else "unlocked"
+        raise LockedError(f"run {run_id} no longer holds the project: {now_holds}")
+    if until is None or now >= until:
+        raise LockedError(f"run {run_id} is past its deadline {until}; run the round again")
+    return current
 
 
 def renew(store: Store, run_id: str, now: datetime, until: datetime) -> Lock:
@@ -142,47 +128,40 @@ def renew(store: Store, run_id: str, now: datetime, until: datetime) -> Lock:
         The lock as it is now.
 
     Raises:
-        LockedError: it was taken over or released, or is taken over at this moment.
+        LockedError: It was taken over or released, or is taken over at this moment.
     """
-    held = require(store, run_id, now)
-    found = read(store)
-    if found is None or found[0] != held:
-        raise LockedError(f"run {run_id} no longer holds the project")
-    if held.until is not None and until <= held.until:
-        return held
-    renewed = Lock(revision=held.revision + 1, fence=held.fence, holder=held.holder, until=until)
+    lock, tag = _own(store, run_id, now)
+    if lock.until is not None and until <= lock.until:
+        return lock
+    renewed = lock.model_copy(update={"revision": lock.revision + 1, "until": until})
     try:
-        store.swap(layout.LOCK, renewed.document(), found[1])
+        versioned.replace(store, layout.LOCK, renewed, tag)
     except ObjectChangedError:
         raise LockedError(f"run {run_id} no longer holds the project") from None
     return renewed
 
 
 def release(store: Store, run_id: str) -> bool:
-    """Let go of the lock if this run holds it; return whether it did. Releasing twice is harmless."""
-    found = read(store)
-    if found is None or found[0].holder is None or found[0].holder.run_id != run_id:
-        return False
-    return _let_go(store, *found)
+    """Release the lock if this run holds it; return whether it did. Releasing it twice is harmless."""
+    lock, tag = read(store)
+    return lock.holder is not None and lock.holder.run_id == run_id and _release(store, lock, tag)
 
 
 def free_dead(store: Store, now: datetime) -> bool:
-    """Let go of the lock for a run that is dead or past its deadline; return whether there was one."""
-    found = read(store)
-    return found is not None and bool(left_by(found[0], now)) and _let_go(store, *found)
+    """Release the lock for a run that is dead or past its deadline; return whether there was one."""
+    lock, tag = read(store)
+    return bool(left_by(lock, now)) and _release(store, lock, tag)
 
 
 def unlock(store: Store) -> Lock | None:
-    """Take the lock from its holder; return what was held, or None. The next to take it raises the fence."""
-    found = read(store)
-    if found is None or found[0].holder is None:
-        return None
-    return found[0] if _let_go(store, *found) else None
+    """Take the lock from its holder; return what was held, or None. The next run to take it raises the fence."""
+    lock, tag = read(store)
+    return lock if lock.holder is not None and _release(store, lock, tag) else None
 
 
-def _let_go(store: Store, lock: Lock, tag: str) -> bool:
+def _release(store: Store, lock: Lock, tag: str) -> bool:
     try:
-        store.swap(layout.LOCK, Lock(revision=lock.revision + 1, fence=lock.fence).document(), tag)
+        versioned.replace(store, layout.LOCK, Lock(revision=lock.revision + 1, fence=lock.fence), tag)
     except ObjectChangedError:
         return False
     return True

@@ -20,11 +20,11 @@ def upload(store: Store, folder: Path) -> str:
     """Copy a model into the project, repeatably, and return its digest.
 
     Args:
-        store: the project.
-        folder: holds model.json and model.safetensors.
+        store: The project.
+        folder: Folder with model.json and model.safetensors.
 
     Raises:
-        InputError: the project has something else under that digest.
+        InputError: The project has other bytes under that digest.
     """
     digest = _digest_of({name: _file_digest(folder / name) for name in FILES})
     for name in FILES:
@@ -32,7 +32,7 @@ def upload(store: Store, folder: Path) -> str:
         try:
             store.create_from(key, folder / name)
         except ObjectExistsError:
-            raise InputError(f"{key} is not what its folder's name says; delete it, and run the round again") from None
+            raise InputError(f"{key} does not match its folder's name; delete it, and run the round again") from None
     return digest
 
 
@@ -40,7 +40,7 @@ def fetch(store: Store, digest: str, folder: Path) -> None:
     """Copy a model out of the project.
 
     Raises:
-        InputError: it is gone, or its bytes are not those of its digest.
+        InputError: It is gone, or its bytes do not match its digest.
     """
     try:
         for name in FILES:
@@ -51,19 +51,19 @@ def fetch(store: Store, digest: str, folder: Path) -> None:
 
 
 def verify(store: Store, digest: str) -> None:
-    """Read a model where it is, and check that its bytes are those of its digest.
+    """Read a model where it is, and check that its bytes match its digest.
 
     Raises:
-        InputError: as ``fetch``.
+        InputError: See ``fetch``.
     """
-    found = {}
+    digests = {}
     try:
         for name in FILES:
             with store.open(layout.model(digest) + name) as stream:
-                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     except MissingObjectError:
         raise _gone(digest) from None
-    _check(digest, found)
+    _check(digest, digests)
 
 
 def is_there(store: Store, digest: str) -> bool:
@@ -71,8 +71,8 @@ def is_there(store: Store, digest: str) -> bool:
     return bool(digest) and all(store.entry(layout.model(digest) + name) is not None for name in FILES)
 
 
-def _check(digest: str, found: Mapping[str, str]) -> None:
-    if _digest_of(found) != digest:
+def _check(digest: str, files: Mapping[str, str]) -> None:
+    if _digest_of(files) != digest:
         raise InputError(
             f"{layout.model(digest)} was changed: its bytes are not those of its digest; put the files back, or choose "
             "another model: alfamix promote"

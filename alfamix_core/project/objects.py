@@ -1,7 +1,7 @@
 """What a round produces: objects named by their SHA-256, which exist for readers only once round.json names them.
 
-A writer that was taken over can leave orphans, and can change nothing: an object never holds other bytes than its
-name says, and only the swap of round.json makes one count.
+A writer that was taken over can leave orphans, but change nothing: an object's bytes always match its name, and only
+the swap of round.json makes it count.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ def write(store: Store, number: int, data: bytes) -> str:
     """Write an object of a round, repeatably.
 
     Returns:
-        Its SHA-256, hex: its name below ``layout.objects``.
+        SHA-256, hex: the object's name below ``layout.objects``.
 
     Raises:
-        InputError: an object of that name holds other bytes.
+        InputError: An object of that name holds other bytes.
     """
     digest = hashlib.sha256(data).hexdigest()
     key = layout.objects(number) + digest
     try:
         store.create_same(key, data)
     except ObjectExistsError:
-        raise InputError(f"{key} is not what its name says; delete it, and run the round again") from None
+        raise InputError(f"{key} does not match its name; delete it, and run the round again") from None
     return digest
 
 
@@ -41,7 +41,7 @@ def key_of(record: Round, name: ObjectName) -> str:
     """Return the key of an object that a round names.
 
     Raises:
-        InputError: the round names none.
+        InputError: The round names none.
     """
     if name not in record.objects:
         raise InputError(f"round {record.number} is {record.state} and has no {name}")
@@ -52,7 +52,7 @@ def read(store: Store, record: Round, name: ObjectName) -> bytes:
     """Return an object that a round names.
 
     Raises:
-        InputError: the round names none, or it was removed or changed.
+        InputError: The round names none, or it was removed or changed.
     """
     key = key_of(record, name)
     try:
@@ -60,5 +60,5 @@ def read(store: Store, record: Round, name: ObjectName) -> bytes:
     except MissingObjectError:
         raise InputError(f"the {name} of round {record.number} was removed: {key} is gone") from None
     if hashlib.sha256(data).hexdigest() != record.objects[name]:
-        raise InputError(f"the {name} of round {record.number} was changed: {key} is not what its name says")
+        raise InputError(f"the {name} of round {record.number} was changed: {key} does not match its name")
     return data

@@ -1,4 +1,4 @@
-"""How often and how patiently a stage tries again after a storage error: what the platform says by the environment."""
+"""Retries of a stage after a storage error, as the platform sets them in the environment."""
 
 import math
 import os
@@ -15,13 +15,13 @@ LIMIT_SECONDS = "ALFAMIX_STAGE_LIMIT_SECONDS"
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a stage puts up with a store that fails.
+    """A stage's retries while the store fails.
 
     Attributes:
-        retries: further attempts after a storage error.
-        seconds: wait before the first of them.
-        factor: by which each further wait is longer.
-        limit: seconds from the stage's start after which no attempt begins; its pod is killed then.
+        retries: Number of further attempts after a storage error.
+        seconds: Wait before the first of them.
+        factor: Factor by which each further wait is longer.
+        limit: Seconds from the stage's start after which no attempt begins; its pod is killed then.
     """
 
     retries: int = 0
@@ -35,10 +35,10 @@ class Patience:
 
 
 def patience() -> Patience:
-    """Return what the environment says, set by the platform's settings.
+    """Return the retries that the platform set in the environment.
 
     Raises:
-        InputError: a variable does not hold a number of its range.
+        InputError: A variable does not hold a number in its range.
     """
     defaults = Patience()
     return Patience(

@@ -13,6 +13,7 @@ from alfamix_core.project import budgets, champion, layout, lock, rounds, stoppi
 from alfamix_core.project.ledger import load
 from alfamix_core.project.ledger.ledger import Ledger, open_ledger
 from alfamix_core.project.ledger.tables import open_tables
+from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Counts, Round
@@ -32,7 +33,7 @@ class Plan:
         decision: ``resume`` the unfinished round, ``plan`` a new one, or ``idle``.
         text: the reason, for a person.
         project: the settings that are used.
-        last: the newest round and its tag, if there is one.
+        last: newest round, if there is one.
         counts: the samples; those of the round when it is resumed.
         open_rounds: the rounds that have an open question.
         versions: versions of the ledger's tables, to be frozen.
@@ -42,7 +43,7 @@ class Plan:
     decision: Literal["resume", "plan", "idle"]
     text: str
     project: Project
-    last: tuple[Round, str] | None
+    last: Versioned[Round] | None
     counts: Counts
     open_rounds: frozenset[int] = frozenset()
     versions: Mapping[str, int] | None = None
@@ -51,7 +52,7 @@ class Plan:
     @property
     def number(self) -> int:
         """The round that runs."""
-        return (self.last[0].number if self.last else 0) + (0 if self.decision == "resume" else 1)
+        return (self.last.value.number if self.last else 0) + (0 if self.decision == "resume" else 1)
 
     @property
     def shards(self) -> int:
@@ -72,7 +73,7 @@ def consider(store: Store, now: datetime, force: bool = False) -> Plan:
         InputError: project.json cannot be used, or a table is not what ingest wrote.
     """
     project, last = rounds.read_settings(store), rounds.newest(store)
-    if last is not None and last[0].is_unfinished:
+    if last is not None and last.value.is_unfinished:
         return _resumption(last)
     _check_classes(project, _compared(store, last))
     with open_ledger(store, project, now) as ledger:
@@ -100,40 +101,38 @@ def begin(
         LockedError: another run holds the project; nothing was written.
         InputError: see ``consider``; no round was planned.
     """
-    found = lock.read(store)
-    reason = lock.blocked_by(found[0] if found else None, holder.run_id, now)
-    if reason:
+    if reason := lock.blocked_by(lock.read(store).value, holder.run_id, now):
         raise LockedError(reason)
     project, last = rounds.read_settings(store), rounds.newest(store)
     if text := _nothing_new(store, project, last, force):
         finish_killed(store, last, now)
-        return None, Plan("idle", text, project, last, last[0].counts if last else Counts())
-    held = lock.acquire(store, holder, now, now + timedelta(hours=project.round.max_hours))
+        return None, Plan("idle", text, project, last, last.value.counts if last else Counts())
+    own = lock.acquire(store, holder, now, now + timedelta(hours=project.round.max_hours))
     try:
         last = rounds.newest(store)  # another run may have come and gone before the lock was ours
-        if last is not None and last[0].is_unfinished:
-            return _resume(store, last, holder.run_id, held.fence, fresh), _resumption(last)
+        if last is not None and last.value.is_unfinished:
+            return _resume(store, last, holder.run_id, own.fence, fresh), _resumption(last)
         if last is not None:
-            champion.apply(store, last[0])
+            champion.apply(store, last.value)
         _check_classes(project, _compared(store, last))
         with loading(store, project, holder.run_id, now) as ledger:
             plan = _judge(store, ledger, last, force)
         if plan.decision == "idle":
             lock.release(store, holder.run_id)
             return None, plan
-        planned = _new_round(store, plan, holder.run_id, held.fence, now)
+        planned = _new_round(store, plan, holder.run_id, own.fence, now)
         store.create(layout.round_file(planned.number), planned.document())
     except BaseException:
         lock.release(store, holder.run_id)
         raise
-    _close_finished(store, plan.open_rounds, held.fence)
+    _close_finished(store, plan.open_rounds, own.fence)
     return planned, plan
 
 
-def finish_killed(store: Store, last: tuple[Round, str] | None, now: datetime) -> None:
+def finish_killed(store: Store, last: Versioned[Round] | None, now: datetime) -> None:
     """Finish what a run left that was killed after its commit: its promotion, and its name on the lock."""
     if last is not None:
-        champion.apply(store, last[0])
+        champion.apply(store, last.value)
     lock.free_dead(store, now)
 
 
@@ -167,22 +166,23 @@ def loading(store: Store, project: Project, run_id: str, now: datetime) -> Itera
             return
 
 
-def _nothing_new(store: Store, project: Project, last: tuple[Round, str] | None, force: bool) -> str:
+def _nothing_new(store: Store, project: Project, last: Versioned[Round] | None, force: bool) -> str:
     """Say why no round is due, from listings and the table ``inbox`` alone; empty where that cannot be said."""
     if last is None:
         _check_delivered(store, project)
         return ""
-    if force or not last[0].is_committed or not project.round.min_new_labels:
+    earlier = last.value
+    if force or not earlier.is_committed or not project.round.min_new_labels:
         return ""
-    if not project.round.min_new_samples or project.classes != last[0].settings.classes:
+    if not project.round.min_new_samples or project.classes != earlier.settings.classes:
         return ""
     tables = open_tables(store, names=("inbox",))
     if load.look(store, project, tables):
         return ""
     versions = tables.covered()
-    if tables.identity != last[0].ledger or any(versions.get(name) != last[0].versions.get(name) for name in _QUIET):
+    if tables.identity != earlier.ledger or any(versions.get(name) != earlier.versions.get(name) for name in _QUIET):
         return ""
-    return _too_little(last[0], project, 0, 0)
+    return _too_little(earlier, project, 0, 0)
 
 
 def _check_delivered(store: Store, project: Project) -> None:
@@ -196,12 +196,12 @@ def _check_delivered(store: Store, project: Project) -> None:
         raise InputError(_NO_SAMPLES)
 
 
-def _resumption(last: tuple[Round, str]) -> Plan:
-    record = last[0]
+def _resumption(last: Versioned[Round]) -> Plan:
+    record = last.value
     return Plan("resume", f"round {record.number} is unfinished and continues", record.settings, last, record.counts)
 
 
-def _judge(store: Store, ledger: Ledger, last: tuple[Round, str] | None, force: bool) -> Plan:
+def _judge(store: Store, ledger: Ledger, last: Versioned[Round] | None, force: bool) -> Plan:
     """Decide between a new round and none."""
     project, counts = ledger.settings, ledger.counts()
     ledger.check_classes()
@@ -246,9 +246,9 @@ def _too_little(earlier: Round, project: Project, labels: int, samples: int) -> 
     )
 
 
-def _compared(store: Store, last: tuple[Round, str] | None) -> Round | None:
+def _compared(store: Store, last: Versioned[Round] | None) -> Round | None:
     """Return the newest round that was not abandoned: what is new is counted since its plan."""
-    return rounds.before(store, last[0].number + 1) if last else None
+    return rounds.before(store, last.value.number + 1) if last else None
 
 
 def _check_classes(project: Project, last: Round | None) -> None:
@@ -262,8 +262,8 @@ def _check_classes(project: Project, last: Round | None) -> None:
             )
 
 
-def _resume(store: Store, last: tuple[Round, str], run_id: str, fence: int, fresh: bool) -> Round:
-    record = last[0]
+def _resume(store: Store, last: Versioned[Round], run_id: str, fence: int, fresh: bool) -> Round:
+    record = last.value
     again = fresh and run_id != record.run_id  # a repeated ingest of one run raises it once
     return rounds.swap(store, *last, run_id=run_id, fence=fence, state="planned", reason="", fresh=record.fresh + again)
 

@@ -13,11 +13,11 @@ from alfamix_core.telemetry.measures import Stopwatch
 
 
 def publish(store: Store, stage: str) -> None:
-    """Read the state and send it as ``metrics`` of project.json says; what goes wrong is one warning.
+    """Read the state and send it as ``metrics`` of project.json says; a failure is one warning.
 
     Args:
-        store: the project.
-        stage: that publishes, for the event.
+        store: The project.
+        stage: Stage that publishes, for the event.
     """
     watch = Stopwatch()
     problem = _publish(store)
@@ -26,7 +26,7 @@ def publish(store: Store, stage: str) -> None:
 
 
 def _publish(store: Store) -> str | None:
-    """Return what went wrong, '' if nothing did, None if nothing was to be done."""
+    """Return the problem, '' without one, None if there was nothing to do."""
     problem = ""
     try:
         settings = read_settings(store)

@@ -17,14 +17,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from alfamix_core.errors import InputError, LockedError, MissingObjectError, ObjectChangedError
-from alfamix_core.project import catalogue, layout, lock
+from alfamix_core.project import layout, lock
+from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.lock import Lock
 from alfamix_core.records.project import Project, read_project
 from alfamix_core.records.round import ObjectName, Outcome, Promotion, Round, number_of
 from alfamix_core.storage import Store
 
 _SHORT = timedelta(hours=1)
-"""Longest time that short work under the lock takes, if its process dies where nobody sees it."""
+"""Longest time for which short work holds the lock if its process dies unseen."""
 
 
 def read_settings(store: Store) -> Project:
@@ -43,9 +44,7 @@ def read_settings(store: Store) -> Project:
             f"{store.uri} has the layout of an earlier version, which is not read any more: it has {old}; make a new "
             "project with `alfamix init`, and deliver its samples and labels there"
         )
-    project = read_project(data)
-    catalogue.check(project.strategy)
-    return project
+    return read_project(data)
 
 
 def numbers(store: Store) -> list[int]:
@@ -59,8 +58,8 @@ def numbers(store: Store) -> list[int]:
     return found
 
 
-def read(store: Store, number: int) -> tuple[Round, str]:
-    """Return a round's record and its tag.
+def read(store: Store, number: int) -> Versioned[Round]:
+    """Return a round's record.
 
     Raises:
         InputError: there is no such round.
@@ -70,25 +69,25 @@ def read(store: Store, number: int) -> tuple[Round, str]:
         stored = store.read(key)
     except MissingObjectError:
         raise InputError(f"{store.uri} has no round {number}") from None
-    return Round.parse(stored.data, key), stored.tag
+    return Versioned(Round.parse(stored.data, key), stored.tag)
 
 
 def read_all(store: Store) -> Iterator[Round]:
     """Yield every round, oldest first."""
     for number in numbers(store):
-        yield read(store, number)[0]
+        yield read(store, number).value
 
 
 def before(store: Store, number: int) -> Round | None:
     """Return the round that a round is compared with: the newest before it that was not abandoned."""
     for earlier in reversed(numbers(store)):
-        if earlier < number and (record := read(store, earlier)[0]).state != "abandoned":
+        if earlier < number and (record := read(store, earlier).value).state != "abandoned":
             return record
     return None
 
 
-def newest(store: Store) -> tuple[Round, str] | None:
-    """Return the newest round and its tag, or None before the first."""
+def newest(store: Store) -> Versioned[Round] | None:
+    """Return the newest round, or None before the first."""
     known = numbers(store)
     return read(store, known[-1]) if known else None
 
@@ -112,26 +111,26 @@ def holding(store: Store, what: str, now: datetime) -> Iterator[Lock]:
         LockedError: a run, or other work, holds the project; one line says which.
     """
     run_id = f"{what}-{uuid.uuid4().hex[:12]}"
-    held = lock.acquire(store, lock.process(run_id, os.getpid()), now, now + _SHORT)
+    own = lock.acquire(store, lock.process(run_id, os.getpid()), now, now + _SHORT)
     try:
-        _sign_unfinished(store, held.fence)
-        yield held
+        _sign_unfinished(store, own.fence)
+        yield own
     finally:
         lock.release(store, run_id)
 
 
 def unlock(store: Store, now: datetime) -> Lock | None:
     """Take the lock from its holder, which cannot commit any more; return what was held, or None."""
-    held = lock.unlock(store)
-    if held is not None:
+    taken = lock.unlock(store)
+    if taken is not None:
         with suppress(LockedError), holding(store, "unlock", now):
             pass
-    return held
+    return taken
 
 
 def _sign_unfinished(store: Store, fence: int) -> None:
     """Write the unfinished round again, so that the tag which its late run read no longer fits."""
-    while (last := newest(store)) is not None and last[0].is_unfinished and last[0].fence < fence:
+    while (last := newest(store)) is not None and last.value.is_unfinished and last.value.fence < fence:
         try:
             swap(store, *last, fence=fence)
         except ObjectChangedError:
@@ -166,14 +165,14 @@ def mark_exported(
     record, tag = read(store, number)  # before the look at the lock, since a take-over changes the tag
     if record.is_committed:
         return record
-    held = lock.require(store, run_id, now)
+    own = lock.require(store, run_id, now)
     return swap(
         store,
         record,
         tag,
         state="exported",
         reason="",
-        fence=held.fence,
+        fence=own.fence,
         objects=dict(objects or {}),
         model=promotion.model if promotion else "",
         promotion=promotion,
@@ -189,7 +188,7 @@ def mark_failed(store: Store, number: int, run_id: str, reason: str) -> Round:
     try:
         return swap(store, record, tag, state="failed", reason=reason)
     except ObjectChangedError:
-        return read(store, number)[0]  # another run took it over at this moment
+        return read(store, number).value  # another run took it over at this moment
 
 
 def abandon(store: Store, reason: str, now: datetime) -> Round:
@@ -206,9 +205,9 @@ def abandon(store: Store, reason: str, now: datetime) -> Round:
     """
     with holding(store, "abandon", now):
         last = newest(store)
-        if last is None or not last[0].is_unfinished:
+        if last is None or not last.value.is_unfinished:
             raise InputError(
-                f"round {last[0].number} is {last[0].state}; only an unfinished round can be abandoned"
+                f"round {last.value.number} is {last.value.state}; only an unfinished round can be abandoned"
                 if last
                 else "there is no round to abandon"
             )

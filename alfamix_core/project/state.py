@@ -58,10 +58,10 @@ def measure(store: Store, now: datetime) -> Board:
     """
     settings = rounds.read_settings(store)
     known = _read_rounds(store, now)
-    held = lock.read(store)
     board = Board(settings.name)
-    _round(board, known, held[0] if held else None, now)
+    _round(board, known, lock.read(store).value, now)
     with open_ledger(store, settings, now) as ledger:
+        ledger.compute_states()
         _data(board, store, ledger, known, now)
         _inbox(board, ledger)
         _queue(board, settings, ledger, known)
@@ -92,13 +92,12 @@ def _read_rounds(store: Store, now: datetime) -> _Rounds:
     return _Rounds(newest, exported, tuple(today))
 
 
-def _round(board: Board, known: _Rounds, held: Lock | None, now: datetime) -> None:
+def _round(board: Board, known: _Rounds, held: Lock, now: datetime) -> None:
     newest, exported = known.newest, known.exported
-    working = held is not None and held.holder is not None and lock.is_alive(held, now)
+    run_id = held.holder.run_id if held.holder is not None and lock.is_alive(held, now) else None
     state = ""
     if newest is not None:
-        works_on_it = working and held is not None and held.holder is not None and held.holder.run_id == newest.run_id
-        state = "lost" if newest.state == "planned" and not works_on_it else newest.state
+        state = "lost" if newest.state == "planned" and run_id != newest.run_id else newest.state
     for name in _ROUND_STATES:
         board.set(m.ROUND_STATE, float(name == state), state=name)
     board.set(m.ROUND_NUMBER, newest.number if newest else 0)
@@ -107,8 +106,8 @@ def _round(board: Board, known: _Rounds, held: Lock | None, now: datetime) -> No
         end = exported.outcome.exported_at
         board.set(m.ROUND_LAST_SUCCESS, end.timestamp())
         board.set(m.ROUND_LAST_DURATION, (end - exported.planned_at).total_seconds())
-    board.set(m.LOCK_HELD, float(working))
-    if working and held is not None and held.until is not None:
+    board.set(m.LOCK_HELD, float(run_id is not None))
+    if run_id is not None and held.until is not None:
         board.set(m.LOCK_EXPIRES, held.until.timestamp())
 
 

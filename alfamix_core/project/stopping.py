@@ -1,4 +1,4 @@
-"""When another round is not worth it, and what the next one may bring."""
+"""Advice against another round, and a forecast of the next one."""
 
 import math
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ from alfamix_core.records.project import REPORTED, Project
 from alfamix_core.records.round import Counts, Round
 
 _POINTS = 6
-"""The forecast is fitted to so many of the last rounds at most: a learning curve bends, its end is nearly straight."""
+"""Maximum number of last rounds to which the forecast is fitted: a learning curve bends, its end is nearly straight."""
 
-_LEAST = 1e-4  # what a model that makes no mistake on the test split is still taken to miss
+_LEAST = 1e-4  # assumed error of a model that makes no mistake on the test split
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What the next round may measure.
+    """Forecast of the next round's metric.
 
     Attributes:
-        metric: which.
-        labels: of the train split, with which it would be trained.
-        value: expected.
-        error: one standard error of that prediction, from how far the last rounds lie from the fit.
-        rounds: how many were fitted.
+        metric: Name of the metric.
+        labels: Train labels of the next model.
+        value: Expected value.
+        error: One standard error of that prediction, from the residuals of the fit.
+        rounds: Number of fitted rounds.
     """
 
     metric: str
@@ -33,7 +33,7 @@ class Forecast:
 
     @property
     def text(self) -> str:
-        """The forecast in words."""
+        """Human-readable forecast."""
         return (
             f"the next round may reach {self.metric} {self.value:.4f} ± {self.error:.4f} with {self.labels:,} labels "
             f"(a power law through the last {self.rounds} rounds)"
@@ -42,12 +42,12 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Advice:
-    """Whether another round is worth it.
+    """Judgement on another round.
 
     Attributes:
-        reasons: what speaks against it, in words.
-        unknown: what could not be judged, and what is missing for it.
-        forecast: None with fewer than three measured rounds of different size.
+        reasons: Human-readable reasons against it.
+        unknown: What could not be judged, and what is missing for it.
+        forecast: Forecast; None with fewer than three measured rounds of different size.
     """
 
     reasons: tuple[str, ...]
@@ -66,13 +66,13 @@ class Advice:
 
 
 def advise(project: Project, rounds: Sequence[Round], counts: Counts, budget_spent: str = "") -> Advice:
-    """Judge by what the rounds measured.
+    """Judge by the metrics of the rounds.
 
     Args:
-        project: its settings: ``stop`` and ``promotion.metric``.
-        rounds: all, oldest first.
-        counts: of the samples now.
-        budget_spent: which budget is used up, in words; empty when none is.
+        project: Settings: ``stop`` and ``promotion.metric``.
+        rounds: All rounds, oldest first.
+        counts: Counts of the samples now.
+        budget_spent: Human-readable budget that is used up; empty when none is.
     """
     reasons, unknown = [], []
     if budget_spent:
@@ -92,7 +92,7 @@ def advise(project: Project, rounds: Sequence[Round], counts: Counts, budget_spe
             )
     else:
         unknown.append(f"plateau: {over + 1} rounds that measured {metric} are needed, there are {len(points)}")
-    agreement = next((each.outcome.agreement for each in reversed(rounds) if each.outcome is not None), None)
+    agreement = next((record.outcome.agreement for record in reversed(rounds) if record.outcome is not None), None)
     if agreement is None:
         unknown.append(
             "agreement: the last round compared its model with no earlier one; test or audit labels are needed"
@@ -111,9 +111,9 @@ def forecast(points: Sequence[tuple[int, float]], metric: str, labels: int) -> F
     A line is fitted to the logarithm of what is missing over the logarithm of the labels.
 
     Args:
-        points: (labels, value in [0, 1]), oldest first; labels at least 1.
-        metric: what the values are; one of which less is better has 0 for perfect, the others 1.
-        labels: for which the value is wanted, at least 1.
+        points: Pairs of labels, at least 1, and value in [0, 1], oldest first.
+        metric: Name of the values; if less is better, 0 is perfect, else 1.
+        labels: Labels for which to predict the value, at least 1.
 
     Returns:
         The prediction with its standard error, s * sqrt(1 + 1/n + (x - mean)^2 / Sxx) with s^2 = RSS / (n - 2) for the
@@ -139,11 +139,11 @@ def forecast(points: Sequence[tuple[int, float]], metric: str, labels: int) -> F
 
 def _points(rounds: Sequence[Round], metric: str) -> list[tuple[int, float]]:
     """Return (labels, metric) of the rounds that measured it; test labels before audit labels."""
-    found = []
-    for each in rounds:
-        if each.outcome is None or not each.counts.train:
+    points = []
+    for record in rounds:
+        if record.outcome is None or not record.counts.train:
             continue
-        value = each.outcome.metrics.get(metric, each.outcome.audit.get(metric))
+        value = record.outcome.metrics.get(metric, record.outcome.audit.get(metric))
         if value is not None:
-            found.append((each.counts.train, value))
-    return found
+            points.append((record.counts.train, value))
+    return points

@@ -1,4 +1,4 @@
-"""Sums over a project's rounds, carried from round to round, so that nobody has to read them all."""
+"""Sums over a project's rounds, carried from round to round, so that no reader needs all of them."""
 
 from collections import Counter
 
@@ -8,23 +8,23 @@ from alfamix_core.storage import Store
 
 
 def with_history(store: Store, record: Round, outcome: Outcome) -> Outcome:
-    """Return a round's outcome with the sums up to it, and its drift beside that of the round before.
+    """Return a round's outcome with the sums up to it, and its drift compared with the previous round's.
 
     Args:
-        store: the project.
-        record: the round; only those before it are read, back to the last that has sums.
-        outcome: of the round, with the embedding distance and the predicted shares in ``drift``.
+        store: The project.
+        record: Round; earlier rounds are read back to the last one with sums.
+        outcome: Outcome of the round, with the embedding distance and the predicted shares in ``drift``.
     """
     before: list[tuple[Outcome, int]] = []
-    for number in reversed([each for each in rounds.numbers(store) if each < record.number]):
+    for number in reversed([number for number in rounds.numbers(store) if number < record.number]):
         earlier, _ = rounds.read(store, number)
         if earlier.outcome is not None:
             before.append((earlier.outcome, earlier.counts.train))
             if earlier.outcome.totals is not None:
                 break
     totals = Totals()
-    for found, labels in reversed(before):
-        totals = found.totals or _add(totals, found, labels)
+    for earlier_outcome, labels in reversed(before):
+        totals = earlier_outcome.totals or _add(totals, earlier_outcome, labels)
     last = before[0][0].drift if before else None
     return outcome.model_copy(
         update={
@@ -49,7 +49,7 @@ def _add(totals: Totals, outcome: Outcome, train_labels: int) -> Totals:
 
 
 def _compare(drift: Drift, last: Drift | None) -> Drift:
-    """Keep the distance of the last new drop while none comes, and measure how the predicted classes have shifted."""
+    """Keep the distance of the last new drop until another comes, and measure the shift of the predicted classes."""
     if last is None:
         return drift
     distance = last.embedding_distance if drift.embedding_distance is None else drift.embedding_distance

@@ -1,4 +1,4 @@
-"""champion.json: which model production serves."""
+"""champion.json: the model that production serves."""
 
 from pydantic import Field
 
@@ -9,9 +9,13 @@ class Champion(Record):
     """The champion, or that there is none yet (``round`` None)."""
 
     revision: int = Field(0, ge=0, description="raised by each choice; 0 before the first")
-    fence: int = Field(0, ge=0)
+    fence: int = Field(0, ge=0, description="fence of the lock under which it was written")
     round: int | None = None
-    model: str = Field("", description="digest of the model of that round")
-    metrics: dict[str, float] = Field(default_factory=dict, description="on the test split, when it was promoted")
-    before: tuple[int, ...] = Field((), description="the rounds whose models served before it, the last one last")
-    newest: int | None = Field(None, description="the newest round whose promotion was applied; none comes back")
+    model: str = Field("", description="digest of that round's model")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="its metrics on the test split when it was promoted"
+    )
+    before: tuple[int, ...] = Field((), description="rounds whose models served before it, the last one last")
+    newest: int | None = Field(
+        None, description="newest round whose promotion was applied, if that is another; no older promotion is applied"
+    )

@@ -1,4 +1,4 @@
-"""rounds/<n>/run/train/checkpoint.json: which file of tensors an unfinished training goes on from."""
+"""rounds/<n>/run/train/checkpoint.json: the file of tensors from which an unfinished training resumes."""
 
 from pydantic import Field
 
@@ -7,34 +7,38 @@ from alfamix_core.records.record import Record
 
 
 class Unreadable(Record):
-    """A sample that could not be read, by its place in a split's list."""
+    """A sample that could not be read, by its index in a split's list."""
 
     index: int = Field(ge=0)
     reason: str
 
 
 class Course(Record):
-    """How far a training is: what it has measured, epoch by epoch, and what it has found unreadable."""
+    """Progress of a training: what it measured, epoch by epoch, and which samples it could not read."""
 
     pixels: PixelStatistics = Field(description="normalisation of the pixels with which the training began")
-    losses: tuple[float, ...] = Field((), description="mean over the samples of each epoch")
-    accuracies: tuple[float, ...] = Field((), description="of each epoch's own batches")
-    val_accuracies: tuple[float, ...] = Field((), description="after each epoch; empty if it is not watched")
-    best_epoch: int = Field(0, ge=0, description="with the greatest val accuracy; 0: none is watched")
-    steps: int = Field(0, ge=0, description="of the optimiser")
+    losses: tuple[float, ...] = Field((), description="mean loss over the samples, per epoch")
+    accuracies: tuple[float, ...] = Field((), description="accuracy on each epoch's own batches")
+    val_accuracies: tuple[float, ...] = Field(
+        (), description="accuracy on the val split after each epoch; empty if it is not watched"
+    )
+    best_epoch: int = Field(0, ge=0, description="epoch with the greatest val accuracy; 0: none is watched")
+    steps: int = Field(0, ge=0, description="steps of the optimiser")
     unreadable_train: tuple[Unreadable, ...] = ()
     unreadable_val: tuple[Unreadable, ...] = ()
 
     @property
     def epochs(self) -> int:
-        """Passes that are done."""
+        """Number of finished passes."""
         return len(self.losses)
 
 
 class Commit(Record):
     """checkpoint.json: written after the tensors; it is the checkpoint."""
 
-    digest: str = Field(description="of all that decides the training's result; another training begins anew")
-    file: str = Field(description="the tensors' name, in the same folder")
-    sha256: str = Field(description="of that file, hex")
+    digest: str = Field(
+        description="digest of all that decides the training's result; another training starts from scratch"
+    )
+    file: str = Field(description="name of the tensors' file, in the same folder")
+    sha256: str = Field(description="SHA-256 of that file, hex")
     course: Course

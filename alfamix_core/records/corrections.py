@@ -1,4 +1,4 @@
-"""withdrawn/<batch>.jsonl and released/<batch>.jsonl: what a person takes back about samples."""
+"""withdrawn/<batch>.jsonl and released/<batch>.jsonl: what a person withdraws or releases."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from alfamix_core.records.record import Moment, Record
 
 
 class Withdrawn(Record):
-    """A sample that must not be used any more, from the next round on, for ever."""
+    """A sample that must not be used from the next round on, permanently."""
 
     sample_id: str
     reason: str = ""
@@ -14,8 +14,8 @@ class Withdrawn(Record):
 
 
 class Released(Record):
-    """A sample that was repaired: what rounds up to this one could not read may be read again."""
+    """A repaired sample: rounds after this one may read it again."""
 
     sample_id: str
-    round: int = Field(ge=1, lt=2**31, description="the last round whose quarantine is over")
+    round: int = Field(ge=1, lt=2**31, description="last round whose quarantine is over")
     time: Moment

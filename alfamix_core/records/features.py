@@ -1,8 +1,8 @@
 """The features folder: what ``embed`` computed, as parts that are read memory-mapped.
 
-    part-00000.safetensors …   positions (n,) int64 ascending, then a column a name: embeddings (n, D), logits (n, K)
+    part-00000.safetensors …   positions (n,) int64 ascending; columns by name: embeddings (n, D), logits (n, K)
     slice.safetensors          the shard's rows of the map: positions, embeddings
-    sums.safetensors           of the shard: what ``evaluation.drift`` adds up
+    sums.safetensors           the shard's sums for ``evaluation.drift``
     stage.json
 
 The labelled samples' features are one such folder whose parts have ``labels`` in place of positions.
@@ -40,7 +40,7 @@ class FeatureWriter:
         self._bytes += size
 
     def close(self) -> None:
-        """Write what is left. A folder to which nothing was added has no part."""
+        """Write the remaining rows. A folder to which nothing was added has no part."""
         if self._blocks:
             self._flush()
 

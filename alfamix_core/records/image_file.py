@@ -1,4 +1,4 @@
-"""What a sample's file may be made of, so that no file costs more to open than its size suggests.
+"""Limits on the structure of a sample's file, so that no file costs more to open than its size suggests.
 
 Pixels alone do not bound the work. A JPEG may repeat a progressive scan of a few bytes, and each costs a pass over the
 whole image; a PNG may hold thousands of chunks that unpack to 1 MiB each; Pillow walks over segments, chunks and stray
@@ -13,12 +13,12 @@ import struct
 from alfamix_core.errors import SampleError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-"""The formats that a sample may have, as Pillow names them."""
+"""Formats of samples, by Pillow's names."""
 
 MAX_SCANS = 100
-"""The scans that a JPEG may have unless the project's limits say otherwise."""
+"""Default limit on the scans of a JPEG."""
 
-_FREE_PIECES = 1_000  # segments or chunks that any file may have, and one more per _PIECE_BYTES of its size
+_FREE_PIECES = 1_000  # segments or chunks allowed in any file, and one more per _PIECE_BYTES of its size
 _PIECE_BYTES = 1_024
 _MAX_STRAY = 65_536  # bytes between the segments of a JPEG's header
 _MAX_EXIF = 16  # segments that an EXIF block of a JPEG may be split into; the standard allows one
@@ -38,11 +38,11 @@ def check_pieces(data: bytes, max_scans: int = MAX_SCANS) -> None:
     """Refuse a file whose pieces cost more to open than its size and its pixels suggest.
 
     Args:
-        data: the whole file; one of another format passes, since opening it fails anyway.
-        max_scans: scans of a JPEG at most, at least 1.
+        data: The whole file; other formats pass, since opening them fails anyway.
+        max_scans: Maximum number of scans of a JPEG, at least 1.
 
     Raises:
-        SampleError: too many scans, segments or chunks, or a segment that no JPEG has; the reason in a few words.
+        SampleError: Too many scans, segments or chunks, or a segment that no JPEG has; the reason in a few words.
     """
     if data.startswith(_JPEG):
         _check_jpeg(data, max_scans)
@@ -53,10 +53,10 @@ def check_pieces(data: bytes, max_scans: int = MAX_SCANS) -> None:
 def _check_jpeg(data: bytes, max_scans: int) -> None:
     """Walk over the segments as libjpeg does, to the first scan or, where there may be too many, to the end."""
     has_few_scans = data.count(b"\xff\xda") <= max_scans  # also counts such bytes inside segments and behind the end
-    place, scans, segments, exif, stray = 2, 0, 0, 0, 0
-    while found := _MARKER.search(data, place):
-        marker, gap = data[found.end() - 1], found.start() - place
-        place = found.end()
+    offset, scans, segments, exif, stray = 2, 0, 0, 0, 0
+    while found := _MARKER.search(data, offset):
+        marker, gap = data[found.end() - 1], found.start() - offset
+        offset = found.end()
         if marker == _END and scans:
             return
         stray += 0 if scans else gap + 2 * (marker == _END)
@@ -74,17 +74,17 @@ def _check_jpeg(data: bytes, max_scans: int) -> None:
                 return
             if scans > max_scans:
                 raise SampleError(f"more scans than limits.max_scans = {max_scans}")
-        if marker == _APP1 and data[place + 2 : place + 6] == b"Exif":
+        if marker == _APP1 and data[offset + 2 : offset + 6] == b"Exif":
             exif += 1
             if exif > _MAX_EXIF:
                 raise SampleError(f"its EXIF block has more than {_MAX_EXIF} pieces")
-        place += max(2, int.from_bytes(data[place : place + 2]))
+        offset += max(2, int.from_bytes(data[offset : offset + 2]))
 
 
 def _check_png(data: bytes) -> None:
-    place, chunks, packed = len(_PNG), 0, 0
-    while place + 8 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, place)
+    offset, chunks, packed = len(_PNG), 0, 0
+    while offset + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, offset)
         if kind == b"IEND":
             return
         chunks += 1
@@ -92,7 +92,7 @@ def _check_png(data: bytes) -> None:
         packed += kind in _PACKED
         if packed > _MAX_PACKED:
             raise SampleError(f"more than {_MAX_PACKED} compressed chunks beside its pixels")
-        place += 12 + size
+        offset += 12 + size
 
 
 def _check_count(count: int, size: int, pieces: str) -> None:

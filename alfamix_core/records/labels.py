@@ -1,4 +1,4 @@
-"""labels/<batch>.jsonl: what annotators said, as events that are only ever added."""
+"""labels/<batch>.jsonl: annotators' answers, as events that are only ever added."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -11,18 +11,22 @@ from alfamix_core.records.record import Moment, Record
 class LabelEvent(Record):
     """One answer of one annotator about one sample.
 
-    An event_id counts once; of an annotator the event with the greatest (time, event_id) counts.
+    Equal events count once. If an annotator answers about a sample again, the last event by time counts.
     """
 
-    event_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="unique for ever")
-    sample_id: str = Field(description="a sample of any drop")
-    kind: Literal["label", "skip", "cannot_label", "withdraw"] = Field(
-        description="withdraw takes the annotator's earlier answer back"
+    event_id: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="unique id, never used again"
     )
-    label: str | None = Field(None, description="a class, for kind label alone")
-    annotator: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="who answered")
-    round: int = Field(0, ge=0, lt=2**31, description="the round that asked; 0 when nobody asked")
-    time: Moment = Field(description="when, with its time zone")
+    sample_id: str = Field(description="id of a sample of any drop")
+    kind: Literal["label", "skip", "cannot_label", "withdraw"] = Field(
+        description="kind of answer; withdraw takes the annotator's earlier answer back"
+    )
+    label: str | None = Field(None, description="class, for kind label alone")
+    annotator: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="name of the annotator"
+    )
+    round: int = Field(0, ge=0, lt=2**31, description="round that asked; 0 without a question")
+    time: Moment = Field(description="moment of the answer, with its time zone")
 
     @model_validator(mode="after")
     def _label_with_kind_label_alone(self) -> Self:

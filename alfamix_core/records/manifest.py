@@ -1,4 +1,4 @@
-"""drops/<drop>/manifest.jsonl: the samples of one delivery, one a line."""
+"""drops/<drop>/manifest.jsonl: the samples of one delivery, one per line."""
 
 import hashlib
 from typing import Annotated, Literal
@@ -12,19 +12,21 @@ Split = Literal["train", "val", "test", "audit"]
 
 
 class ManifestLine(Record):
-    """One sample as its deliverer names it."""
+    """One sample as a delivery names it."""
 
     uri: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(
-        description="of the file: relative to the manifest's folder, or absolute below one of the data prefixes"
+        description="URI of the file: relative to the manifest's folder, or absolute below one of the data prefixes"
     )
     id: Annotated[str, StringConstraints(pattern=ID_PATTERN)] | None = Field(
-        None, description="stable for ever; by default made of the absolute uri"
+        None, description="permanent id; by default made of the absolute uri"
     )
-    label: str | None = Field(None, description="a class, where it is known")
+    label: str | None = Field(None, description="class, if it is known")
     split: Literal["train", "val", "test"] | None = Field(
-        None, description="what the sample is for once it has a label; train by default"
+        None, description="purpose of the sample once it has a label; train by default"
     )
-    group: str | None = Field(None, max_length=200, description="patient, camera, video: what belongs together")
+    group: str | None = Field(
+        None, max_length=200, description="patient, camera or video: name of samples that belong together"
+    )
 
 
 def sample_id(absolute_uri: str) -> str:

@@ -28,8 +28,8 @@ class ModelCard(Record):
     pixels: PixelStatistics | None = Field(
         None, description="normalisation of the pixels; null: ImageNet's, as for every model without this field"
     )
-    embedding_size: int = Field(ge=1, description="D")
-    round: int = Field(ge=0, description="that trained it")
+    embedding_size: int = Field(ge=1, description="embedding size D")
+    round: int = Field(ge=0, description="round that trained it")
     trained: bool = Field(description="False: initial weights, because fewer than two classes have a label")
     epochs: int = Field(0, ge=0)
     stopped_because: str = ""

@@ -1,4 +1,4 @@
-"""What all JSON formats share: strict frozen models, bytes out, and errors in the user's words."""
+"""What all JSON formats share: strict frozen models, bytes, and errors in the user's words."""
 
 import io
 import json
@@ -13,13 +13,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from alfamix_core.errors import InputError
 
 MAX_LINE = 2**20
-"""The bytes that a line of a JSON Lines file may have, its end included."""
+"""Maximum length of a line of a JSON Lines file in bytes, its end included."""
 
 _BLOCK_BYTES = 2**15  # of lines that are parsed together; larger blocks leave the caches and are slower
 
 
 class Record(BaseModel):
-    """A JSON document or a line of one: no unknown fields, never changed in place."""
+    """A JSON document, or a line of a file: no unknown fields, never changed in place."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -29,10 +29,10 @@ class Record(BaseModel):
 
         Args:
             data: UTF-8 JSON.
-            where: what the user calls it, such as ``project.json`` or ``drops/a/manifest.jsonl line 3``.
+            where: Name of it for the user, such as ``project.json`` or ``drops/a/manifest.jsonl line 3``.
 
         Raises:
-            InputError: not JSON, an unknown or missing field, a wrong type or value; one line that names them all.
+            InputError: Not JSON, an unknown or missing field, a wrong type or value; one line names them all.
         """
         try:
             return cls.model_validate_json(data)
@@ -50,7 +50,7 @@ class Record(BaseModel):
 
 
 def explain(error: ValidationError) -> str:
-    """Return what a validation found as one line: field, what must hold, what came."""
+    """Return the findings of a validation as one line: field, what must hold, what came."""
     found = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"])
@@ -93,7 +93,7 @@ def _within_utc(value: datetime) -> datetime:
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)", re.ASCII)
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_within_utc)]
-"""A moment in a file that people and tools deliver: written out, with its time zone."""
+"""Moment in a file that people and tools deliver: written out, with its time zone."""
 
 R = TypeVar("R", bound=Record)
 
@@ -102,32 +102,34 @@ def read_lines(kind: type[R], stream: IO[bytes] | Iterable[bytes], where: str) -
     """Yield (line number from 1, record) of a JSON Lines stream, skipping blank lines.
 
     Lines are parsed some hundreds at a time, which halves the time; a block with a bad line is parsed again, one by
-    one. Whatever the stream holds, a few MiB of it are in memory at a time.
+    one. At most a few MiB of the stream are in memory at a time.
 
     Raises:
-        InputError: a line that is not such a record or longer than ``MAX_LINE``, with its number.
+        InputError: A line is no such record, or longer than ``MAX_LINE``; the message has its number.
     """
     number = 0
     for block in _blocks(bounded_lines(stream, where)):
-        full = [(place, text) for place, line in enumerate(block, start=number + 1) if (text := line.strip())]
+        full = [
+            (line_number, text) for line_number, line in enumerate(block, start=number + 1) if (text := line.strip())
+        ]
         number += len(block)
-        found = _parse_block(kind, [text for _, text in full])
-        if found is not None:
-            yield from zip((place for place, _ in full), found, strict=True)
+        records = _parse_block(kind, [text for _, text in full])
+        if records is not None:
+            yield from zip((line_number for line_number, _ in full), records, strict=True)
         else:
-            for place, text in full:
-                yield place, kind.parse(text, f"{where} line {place}")
+            for line_number, text in full:
+                yield line_number, kind.parse(text, f"{where} line {line_number}")
 
 
 def bounded_lines(stream: IO[bytes] | Iterable[bytes], where: str) -> Iterator[bytes]:
     """Yield the lines of a stream with their ends, and stop at one that is too long without reading the rest of it.
 
     Args:
-        stream: a file, or lines that are in memory already.
-        where: what the user calls it; the message adds the line's number.
+        stream: File, or lines that are in memory already.
+        where: Name of it for the user; the message adds the line's number.
 
     Raises:
-        InputError: a line of more than ``MAX_LINE`` bytes.
+        InputError: A line has more than ``MAX_LINE`` bytes.
     """
     lines = iter(partial(stream.readline, MAX_LINE + 1), b"") if isinstance(stream, io.IOBase) else stream
     for number, line in enumerate(lines, start=1):
@@ -150,7 +152,7 @@ def _blocks(lines: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 def _parse_block(kind: type[R], lines: list[bytes]) -> list[R] | None:
-    """Return the records of lines, or None if any is not one.
+    """Return the records of lines, or None if any line is no record.
 
     Joined by comma and line end they are one JSON array. No string may hold a line end and no object may begin where
     a key is expected, so every line that begins with { begins an element; their number shows that it is the only one.

@@ -1,4 +1,4 @@
-"""rounds/<n>/round.json, and how rounds are named."""
+"""rounds/<n>/round.json, and the names of rounds."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ ObjectName = Literal["queries", "questions", "quarantine", "evaluation", "report
 
 
 class Counts(Record):
-    """The samples of the project, by what is known of them, when the round was planned."""
+    """Numbers of samples by what is known of them, when the round was planned."""
 
     samples: int = 0
     pool: int = 0
@@ -26,72 +26,81 @@ class Counts(Record):
     skipped: int = 0
     disputed: int = 0
     quarantined: int = 0
-    withdrawn: int = Field(0, description="must not be used any more")
-    held_out: int = Field(0, description="of val or test and without a label: never asked, counted when one comes")
+    withdrawn: int = Field(0, description="samples that must not be used any more")
+    held_out: int = Field(0, description="val and test samples without a label: never asked about")
 
     @property
     def labelled(self) -> int:
-        """Labels of every split."""
+        """Labelled samples of every split."""
         return self.train + self.val + self.test + self.audit
 
 
 class StageTotal(Record):
-    """What a stage came to in a round, shards summed; of memory the largest."""
+    """Totals of a stage in a round: the sum over its shards, and the largest memory of any."""
 
     seconds: float = Field(0.0, ge=0)
-    rows: int = Field(0, ge=0, description="samples it worked on")
-    bytes_read: int = Field(0, ge=0, description="of samples")
-    peak_memory_bytes: int = Field(0, ge=0, description="resident, of a process")
-    gpu_seconds: float = Field(0.0, ge=0, description="times the GPUs held")
-    gpu_peak_memory_bytes: int = Field(0, ge=0, description="reserved on one GPU")
-    retries: int = Field(0, ge=0, description="attempts beyond each shard's first")
+    rows: int = Field(0, ge=0, description="samples processed")
+    bytes_read: int = Field(0, ge=0, description="bytes of samples read")
+    peak_memory_bytes: int = Field(0, ge=0, description="peak resident memory of a process")
+    gpu_seconds: float = Field(0.0, ge=0, description="seconds times the number of GPUs held")
+    gpu_peak_memory_bytes: int = Field(0, ge=0, description="peak memory reserved on one GPU")
+    retries: int = Field(0, ge=0, description="attempts after each shard's first")
 
 
 class Totals(Record):
-    """Sums over all exported rounds, this one included, so that nobody has to read them all."""
+    """Sums over all exported rounds, this one included, so that no reader needs all of them."""
 
-    rounds: dict[str, int] = Field(default_factory=dict, description="by strategy")
+    rounds: dict[str, int] = Field(default_factory=dict, description="exported rounds, by strategy")
     queries: int = Field(0, ge=0)
     gpu_seconds: float = Field(0.0, ge=0)
     stage_seconds: float = Field(0.0, ge=0)
     promotions: int = Field(0, ge=0)
-    first_metrics: dict[str, float] = Field(default_factory=dict, description="of the first model that was measured")
-    first_train_labels: int = Field(0, ge=0, description="with which it was trained")
+    first_metrics: dict[str, float] = Field(
+        default_factory=dict, description="metrics of the first model that was measured"
+    )
+    first_train_labels: int = Field(0, ge=0, description="train labels of that model")
 
 
 class Drift(Record):
-    """How far what is new is from what is labelled."""
+    """Distance of new samples from labelled ones."""
 
     embedding_distance: float | None = Field(
         None,
         ge=0,
-        description="see the metric of that name; of the last new drop; None: no labels or no drop of two samples yet",
+        description="distance of the last new drop, see the metric of that name; None: no labels, or no drop of two "
+        "samples yet",
     )
-    predicted_shares: dict[str, float] = Field(default_factory=dict, description="of the pool, by predicted class")
+    predicted_shares: dict[str, float] = Field(
+        default_factory=dict, description="shares of the pool, by predicted class"
+    )
     class_shift: float | None = Field(
-        None, ge=0, le=1, description="total variation distance to the shares of the exported round before it"
+        None, ge=0, le=1, description="total variation distance to the shares of the previous exported round"
     )
 
 
 class Outcome(Record):
-    """What the round came to; written by export."""
+    """Result of the round; written by export."""
 
-    queries: int = Field(description="asked in this round")
-    short_by: int = Field(0, description="queries fewer than the budget")
-    reason: str = Field("", description="why fewer, in words; empty when none are missing")
-    strategy: str = Field(description="that chose: the project's, or its cold start")
-    summary: dict[str, float | int | str] = Field(default_factory=dict, description="the strategy's own account")
-    metrics: dict[str, float] = Field(default_factory=dict, description="of the round's model on the test split")
-    audit: dict[str, float] = Field(default_factory=dict, description="of the same model on the audit split")
+    queries: int = Field(description="number of questions asked")
+    short_by: int = Field(0, description="number of queries missing from the budget")
+    reason: str = Field("", description="human-readable reason for missing queries; empty when none are missing")
+    strategy: str = Field(description="strategy that chose: the project's, or its cold start")
+    summary: dict[str, float | int | str] = Field(default_factory=dict, description="the strategy's own summary")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="metrics of the round's model on the test split"
+    )
+    audit: dict[str, float] = Field(default_factory=dict, description="metrics of the same model on the audit split")
     agreement: float | None = Field(
-        None, ge=0, le=1, description="share of the test samples of which the champion before it says the same"
+        None, ge=0, le=1, description="share of the test samples for which the earlier champion predicts the same"
     )
     promoted: bool = Field(False, description="whether the round's model passed the gate")
     quarantined: int = Field(0, description="samples that could not be read in this round")
-    labels: dict[str, int] = Field(default_factory=dict, description="of every split, by class, when it was planned")
-    seconds: dict[str, float] = Field(default_factory=dict, description="by stage, summed over shards")
-    stages: dict[str, StageTotal] = Field(default_factory=dict, description="by stage")
-    totals: Totals | None = Field(None, description="of the project up to this round")
+    labels: dict[str, int] = Field(
+        default_factory=dict, description="labelled samples of all splits, by class, when it was planned"
+    )
+    seconds: dict[str, float] = Field(default_factory=dict, description="seconds by stage, summed over shards")
+    stages: dict[str, StageTotal] = Field(default_factory=dict, description="totals by stage")
+    totals: Totals | None = Field(None, description="sums over the project up to this round")
     drift: Drift | None = None
     exported_at: AwareDatetime
 
@@ -100,46 +109,50 @@ class Promotion(Record):
     """What a round's evaluation proposes about its model; the swap of round.json to exported makes it count."""
 
     promoted: bool
-    reason: str = Field(description="in words, with the numbers")
-    model: str = Field("", description="digest of the round's model; empty when it is untrained")
-    metrics: dict[str, float] = Field(description="of the round's model on the test split")
-    champion_round: int | None = Field(None, description="whose model it was compared with")
-    champion_metrics: dict[str, float] = Field(default_factory=dict, description="of that model, same test split")
-    recalls: dict[str, float] = Field(default_factory=dict, description="of the round's model by class, where limited")
-    champion_recalls: dict[str, float] = Field(default_factory=dict, description="of the champion, same samples")
-    split: Literal["test", "audit"] = Field("test", description="on which the two were compared")
-    waits: bool = Field(False, description="nothing could be compared: `alfamix promote` decides")
+    reason: str = Field(description="human-readable reason, with the numbers")
+    model: str = Field("", description="digest of the round's model; empty if it is untrained")
+    metrics: dict[str, float] = Field(description="metrics of the round's model on the test split")
+    champion_round: int | None = Field(None, description="round whose model it was compared with")
+    champion_metrics: dict[str, float] = Field(
+        default_factory=dict, description="metrics of that model on the same samples"
+    )
+    recalls: dict[str, float] = Field(
+        default_factory=dict, description="recalls of the round's model, by class, if limited"
+    )
+    champion_recalls: dict[str, float] = Field(
+        default_factory=dict, description="recalls of the champion on the same samples"
+    )
+    split: Literal["test", "audit"] = Field("test", description="split on which the two were compared")
+    waits: bool = Field(False, description="whether nothing could be compared, so that `alfamix promote` decides")
 
 
 class Round(Record):
     """rounds/<n>/round.json: the round's state; each swap of it raises the revision."""
 
     number: int = Field(ge=1)
-    revision: int = Field(ge=1, description="raised by each swap, so that equal bytes never come back")
-    fence: int = Field(ge=1, description="of the lock under which it was last written")
-    run_id: str = Field(description="the run that works on it, or last did")
+    revision: int = Field(ge=1, description="number raised by each swap, so that equal bytes never return")
+    fence: int = Field(ge=1, description="fence of the lock under which it was last written")
+    run_id: str = Field(description="run that works on it, or last did")
     state: State
-    reason: str = Field("", description="why it failed or was abandoned, one line")
+    reason: str = Field("", description="one line on why it failed or was abandoned")
     planned_at: AwareDatetime
-    seed: int = Field(description="of this round's randomness, from the project's seed and the number")
-    versions: dict[str, int] = Field(description="version of each table of the ledger that it reads, by name")
-    ledger: str = Field(
-        "", description="identity of the ledger with these versions; one that was made again has another"
-    )
+    seed: int = Field(description="seed of this round's randomness, made of the project's seed and the number")
+    versions: dict[str, int] = Field(description="versions of the ledger's tables that it reads, by name")
+    ledger: str = Field("", description="identity of the ledger with these versions; a ledger made again has another")
     settings: Project
-    champion: Champion = Field(description="as it was when the round was planned: what a warm start begins from")
+    champion: Champion = Field(description="champion when the round was planned: a warm start begins with it")
     counts: Counts
     shards: int = Field(ge=1, le=256)
-    digest: str = Field(description="digest of all that the snapshot is a function of")
-    fresh: int = Field(0, ge=0, description="how often everything was computed again, whatever was cached")
-    objects: dict[ObjectName, str] = Field(default_factory=dict, description="SHA-256 of what it produced, by name")
-    model: str = Field("", description="digest of its trained model; empty before, and for an untrained one")
+    digest: str = Field(description="digest of everything that decides the snapshot")
+    fresh: int = Field(0, ge=0, description="number of times that everything was computed again, whatever was cached")
+    objects: dict[ObjectName, str] = Field(default_factory=dict, description="SHA-256 of its objects, by name")
+    model: str = Field("", description="digest of its trained model; empty before training, and for an untrained one")
     promotion: Promotion | None = None
     outcome: Outcome | None = None
 
     @property
     def key(self) -> str:
-        """What ``ingest`` hands to the later stages, such as ``000012-4be81f0c22aa``; -1 … with each ``fresh``."""
+        """Name that ``ingest`` hands to the later stages, such as ``000012-4be81f0c22aa``; -1 … with each ``fresh``."""
         return f"{folder(self.number)}-{self.digest[:12]}{f'-{self.fresh}' if self.fresh else ''}"
 
     @property
@@ -156,25 +169,27 @@ class Round(Record):
 class ManualDecision(Record):
     """decisions/<revision>.json: a person chose the champion; written once, before it is applied."""
 
-    revision: int = Field(ge=1, description="of champion.json, with which it is applied")
+    revision: int = Field(ge=1, description="revision of champion.json with which it is applied")
     kind: Literal["promote", "rollback"]
-    round: int = Field(ge=1, description="whose model is to serve")
+    round: int = Field(ge=1, description="round whose model is to serve")
     model: str = Field(description="digest of that model")
-    reason: str = Field("", description="the person's words")
-    metrics: dict[str, float] = Field(default_factory=dict, description="of that model, when its round measured it")
-    champion_round: int | None = Field(None, description="whose model served until then")
-    champion_metrics: dict[str, float] = Field(default_factory=dict, description="of that model")
+    reason: str = Field("", description="reason in the person's words")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="metrics of that model, if its round measured it"
+    )
+    champion_round: int | None = Field(None, description="round whose model served until then")
+    champion_metrics: dict[str, float] = Field(default_factory=dict, description="metrics of the earlier champion")
     time: AwareDatetime
 
 
 class Failure(Record):
-    """rounds/<n>/run/failures/<stage>-<shard>.json: the line that a stage stopped with."""
+    """rounds/<n>/run/failures/<stage>-<shard>.json: the line with which a stage stopped."""
 
     stage: str
     shard: str = ""
     run_id: str
-    status: int = Field(description="exit status: 2 wrong input, 3 storage or network")
-    line: str = Field(description="what a person should read")
+    status: int = Field(description="exit status: 2 for wrong input, 3 for storage or network")
+    line: str = Field(description="message for the user")
 
 
 def folder(number: int) -> str:

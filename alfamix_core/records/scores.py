@@ -1,4 +1,4 @@
-"""The scores folder: what one shard sends to ``select``.
+"""The scores folder: the scores of one shard for ``select``.
 
 scores.safetensors      positions (n,) int64 ascending, scores (n,) float32, and the strategy's rows of one number
 NAME-00000.safetensors  its wider rows of that name, in order, in parts of about 32 MiB
@@ -22,7 +22,7 @@ _PART_BYTES = 32 * 2**20
 
 
 def write_scores(folder: Path, scores: Scores) -> None:
-    """Write a shard's scores; of rows that are not in memory, a part at a time is."""
+    """Write a shard's scores; rows that are not in memory are read a part at a time."""
     columns = {"positions": scores.positions_n, "scores": scores.scores_n}
     for name, column in scores.rows.items():
         if len(column.shape) == 1:
@@ -36,7 +36,7 @@ def write_scores(folder: Path, scores: Scores) -> None:
 
 
 def read_scores(folder: Path) -> Scores:
-    """Read a shard's scores, on the CPU, memory-mapped; rows of more than a number are read when they are taken."""
+    """Read a shard's scores, on the CPU, memory-mapped; wider rows are read on access."""
     columns = load_file(folder / FILE)
     rows: dict[str, Column] = {
         name.removeprefix(_ROW): column for name, column in columns.items() if name.startswith(_ROW)

@@ -2,12 +2,12 @@
 
     round.json        the round's record, settings included
     project-uri.txt   the project's uri; samples are read from there and from data_prefixes, and from nowhere else
-    pool.parquet      the samples that may be asked: sample_id, uri, group, on_map, new
+    pool.parquet      the samples that may be asked about: sample_id, uri, group, on_map, new
     labelled.parquet  the samples with a decided label: sample_id, uri, label (class index), split, group, round
     stage.json
 
 ``on_map`` marks the 2,000 samples with the smallest SHA-256 of their id, which the report's map shows; ``new``
-those of the drops that came since the round before, by which drift is measured. A position is a
+those of the drops since the previous round, by which drift is measured. A position is a
 row number of pool.parquet; its rows are in order of sample_id. It never leaves the round.
 """
 
@@ -51,7 +51,7 @@ LABELLED = pa.schema(
 
 
 def write_table(path: Path, schema: pa.Schema, rows: Iterable[tuple[object, ...]]) -> int:
-    """Write rows, in order, block by block; return how many there were."""
+    """Write rows, in order, block by block; return their number."""
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         block: list[tuple[object, ...]] = []
@@ -68,7 +68,7 @@ def write_table(path: Path, schema: pa.Schema, rows: Iterable[tuple[object, ...]
 
 
 def write_batches(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) -> int:
-    """Write rows that come in batches; return how many there were. Equal rows give equal files."""
+    """Write rows that come in batches; return their number. Equal rows give equal files."""
     count, waiting = 0, [schema.empty_table()]
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
@@ -95,7 +95,7 @@ def read_round(snapshot: Path) -> Round:
 
 
 def read_roots(snapshot: Path, settings: Project) -> tuple[str, ...]:
-    """Return the uris below which the samples' files lie: that of the project, and its data prefixes."""
+    """Return the uris of the folders that hold the samples' files: the project, and its data prefixes."""
     return (snapshot / PROJECT_URI_FILE).read_text("utf-8"), *settings.data_prefixes
 
 
@@ -116,10 +116,10 @@ def read_labelled(snapshot: Path, split: str | None = None) -> pa.Table:
 
 
 def take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """Return rows of a table, in the order given; there may be none."""
+    """Return rows of a table, in the given order; there may be none."""
     return table.take(pa.array(rows, pa.int64()))
 
 
 def shard_range(rows: int, shards: int, shard: int) -> range:
-    """Return the positions of one shard: contiguous, and as even as can be."""
+    """Return the positions of one shard: contiguous, and of nearly equal size."""
     return range(rows * shard // shards, rows * (shard + 1) // shards)

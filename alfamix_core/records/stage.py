@@ -1,4 +1,4 @@
-"""stage.json: what a stage and those before it did; and the reasons for quarantined samples."""
+"""stage.json: the runs of a stage and of those before it, and the quarantined samples."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,16 +26,16 @@ class StageRun(Record):
     stage: str
     shard: str = ""
     seconds: float = Field(ge=0)
-    rows: int = Field(0, ge=0, description="samples it worked on")
-    bytes_read: int = Field(0, ge=0, description="of samples")
-    peak_memory_bytes: int = Field(0, ge=0, description="resident, of the process")
-    device: str = Field("", description="cpu or the GPU's name, where a model ran")
-    gpu_seconds: float = Field(0.0, ge=0, description="times the GPUs held")
-    gpu_peak_memory_bytes: int = Field(0, ge=0, description="reserved on one GPU")
+    rows: int = Field(0, ge=0, description="samples processed")
+    bytes_read: int = Field(0, ge=0, description="bytes of samples read")
+    peak_memory_bytes: int = Field(0, ge=0, description="peak resident memory of the process")
+    device: str = Field("", description="cpu or the GPU's name, if a model ran")
+    gpu_seconds: float = Field(0.0, ge=0, description="seconds times the number of GPUs held")
+    gpu_peak_memory_bytes: int = Field(0, ge=0, description="peak memory reserved on one GPU")
 
 
 class StageLog(Record):
-    """The whole of stage.json: this stage last, those whose output it consumed before it."""
+    """The whole of stage.json: this stage last, after those whose output it consumed."""
 
     runs: tuple[StageRun, ...]
     quarantined: tuple[Quarantined, ...] = ()
@@ -62,10 +62,10 @@ def write_log(
     """Write a stage's log into each of its output folders.
 
     Args:
-        run: what the stage did.
-        consumed: the folders it read, whose logs go before its own.
-        outputs: the folders it wrote.
-        quarantined: the samples that it could not read; one that is known already counts once.
+        run: Run of the stage.
+        consumed: Folders that it read, whose logs go before its own.
+        outputs: Folders that it wrote.
+        quarantined: Samples that it could not read; one that is known already counts once.
     """
     before = read_logs(list(consumed)) if consumed else StageLog(runs=())
     bad = {sample.sample_id: sample for sample in (*before.quarantined, *quarantined)}
@@ -75,11 +75,11 @@ def write_log(
 
 
 def totals(runs: Iterable[StageRun], attempts: Mapping[tuple[str, str], int]) -> dict[str, StageTotal]:
-    """Return what each stage came to.
+    """Return the totals of each stage.
 
     Args:
-        runs: of all stages and shards.
-        attempts: how often each stage and shard was begun; those of which nothing is known were begun once.
+        runs: Runs of all stages and shards.
+        attempts: Number of starts by stage and shard; unknown ones were started once.
     """
     by_stage: dict[str, list[StageRun]] = defaultdict(list)
     for run in runs:

@@ -1,13 +1,13 @@
-"""The ledger's tables: their names and columns, the one place that spells them.
+"""The ledger's tables: their names and columns, spelt here alone.
 
-    samples      a row per sample: the first accepted manifest line with its id
-    events       a row per label event; equal events are one row
-    questions    a row per question that a committed round asked
-    quarantine   a row per sample that a committed round could not read
-    corrections  a row per line of withdrawn/ and released/
-    inbox        a row per reading of an inbox file or a committed round, and one per line that was set aside
+    samples      one row per sample: the first accepted manifest line with its id
+    events       one row per label event; equal events are one row
+    questions    one row per question that a committed round asked
+    quarantine   one row per sample that a committed round could not read
+    corrections  one row per line of withdrawn/ and released/
+    inbox        one row per reading of an inbox file or a committed round, and one per line that was set aside
 
-``load`` is the version of the table with which a row came. ``samples``, ``events``, ``questions`` and ``inbox`` are a
+``load`` is the version of the table that added a row. ``samples``, ``events``, ``questions`` and ``inbox`` are a
 stable interface: columns may be added, but none changes its meaning (docs/query-your-project.md).
 """
 
@@ -68,7 +68,7 @@ INBOX = _schema(
     sha256=_TEXT,
     size=pa.int64(),
     rows=pa.int64(),  # lines that brought something new
-    repeated=pa.int64(),  # lines that said what another line had said
+    repeated=pa.int64(),  # lines that repeat another line
     vanished=pa.int64(),  # rows that the file had brought before and no longer holds
     basis=_TEXT,  # digest of the settings under which it was read
     loaded_at=_TIME,

@@ -1,4 +1,4 @@
-"""What a person takes back about samples: withdraw them for good, or release them from quarantine."""
+"""Withdraw samples permanently, or release them from quarantine."""
 
 import hashlib
 import re
@@ -16,18 +16,18 @@ def withdraw(store: Store, lines: Iterable[str], reason: str, now: datetime, whe
     """Withdraw samples: from the next round on they are in no pool and no training set, permanently.
 
     Args:
-        store: the project.
-        lines: ids or absolute uris of samples, one a line; blank ones are skipped.
-        reason: the reason in the user's words; may be empty.
-        now: the moment, UTC.
-        where: what the user calls the list.
+        store: The project.
+        lines: Ids or absolute uris of samples, one per line; blank lines are skipped.
+        reason: Reason in the user's words; may be empty.
+        now: Current moment, UTC.
+        where: Name of the list for the user.
 
     Returns:
-        The name of the batch, empty when all were withdrawn before, and how many samples it withdraws.
+        Name of the batch, empty if all were withdrawn before, and number of samples that it withdraws.
 
     Raises:
-        InputError: a line names no sample of the project; nothing was written.
-        LockedError: a run holds the project.
+        InputError: A line names no sample of the project; nothing was written.
+        LockedError: A run holds the project.
     """
     texts = [(number, text) for number, line in enumerate(lines, start=1) if (text := line.strip())]
     if not texts:
@@ -38,36 +38,38 @@ def withdraw(store: Store, lines: Iterable[str], reason: str, now: datetime, whe
     for number, text in texts:
         if text not in ids:
             raise InputError(f'{where} line {number}: "{text}" is neither the id nor the uri of a sample')
-    keys = sorted(set(ids.values()) - before)
-    if not keys:
+    sample_ids = sorted(set(ids.values()) - before)
+    if not sample_ids:
         return "", 0
-    data = b"".join(Withdrawn(sample_id=key, reason=reason, time=now).json_line() for key in keys)
+    data = b"".join(Withdrawn(sample_id=sample_id, reason=reason, time=now).json_line() for sample_id in sample_ids)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", where.rsplit("/", 1)[-1]).strip("-").lower()[:60] or "list"
     batch = f"{slug}-{hashlib.sha256(data).hexdigest()[:8]}"
     with rounds.holding(store, "withdraw", now):
         store.create_same(layout.withdrawn(batch), data)
-    return batch, len(keys)
+    return batch, len(sample_ids)
 
 
 def release(store: Store, ids: Iterable[str], now: datetime) -> int:
-    """Let repaired samples out of the quarantine; without ids, all of them. One that is still bad comes back.
+    """Release repaired samples from quarantine; without ids, all of them. A sample that is still bad returns to it.
 
     Returns:
-        How many samples may be read again.
+        Number of released samples.
 
     Raises:
-        InputError: a sample is not in quarantine; nothing was written.
+        InputError: A sample is not in quarantine; nothing was written.
     """
     project = rounds.read_settings(store)
     with open_ledger(store, project, now) as ledger:
         quarantined = ledger.quarantined()
     wanted = set(ids)
-    for key in sorted(wanted - quarantined.keys()):
-        raise InputError(f'sample "{key}" is not in quarantine')
-    keys = sorted(wanted or quarantined)
-    if not keys:
+    for sample_id in sorted(wanted - quarantined.keys()):
+        raise InputError(f'sample "{sample_id}" is not in quarantine')
+    sample_ids = sorted(wanted or quarantined)
+    if not sample_ids:
         return 0
-    data = b"".join(Released(sample_id=key, round=quarantined[key], time=now).json_line() for key in keys)
-    last = max(quarantined[key] for key in keys)
+    data = b"".join(
+        Released(sample_id=sample_id, round=quarantined[sample_id], time=now).json_line() for sample_id in sample_ids
+    )
+    last = max(quarantined[sample_id] for sample_id in sample_ids)
     store.create_same(layout.released(f"{last:06d}-{hashlib.sha256(data).hexdigest()[:8]}"), data)
-    return len(keys)
+    return len(sample_ids)

@@ -1,7 +1,7 @@
-"""Deliver samples: copied files first, the manifest last. Its presence says that the drop is complete.
+"""Deliver samples: copied files first, the manifest last. Its presence marks the drop as complete.
 
-A delivery only writes to the inbox and to files/. What it leaves out because the project has it is a courtesy: the
-load decides, and two deliveries of one picture agree, since a copied file is named by its content.
+A delivery writes only to the inbox and to files/. Leaving out known samples is a courtesy: the load decides. Two
+deliveries of one picture agree, since a copied file is named by its content.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ _ESCAPED = r'[\x00-\x1f"\\]'  # by JSON
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a delivery.
+    """The outcome of a delivery.
 
     Attributes:
-        name: of the drop; empty when there was nothing new.
-        added: samples that are new to the project.
-        known: samples that were left out because the project has them.
+        name: Name of the drop; empty if nothing was new.
+        added: Number of samples that are new to the project.
+        known: Number of samples left out because the project has them.
         how: ``copied`` into the project, or ``referred to in place``.
     """
 
@@ -63,23 +63,24 @@ def register(
     val_share: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Registered:
-    """Register a folder of images, an S3 prefix, or a manifest; what is known already is left out.
+    """Register a folder of images, an S3 prefix, or a manifest, without the samples that the project has.
 
     Samples below one of the project's data prefixes stay where they are. Others must be local files: they are copied
-    to ``files/<sha256>``, and have an id made of their content unless their manifest gives them one.
+    to ``files/<sha256>``, and have an id made of their content unless their manifest gives them one. Large manifests
+    that wait to be loaded are not compared: if they hold the same samples, the load counts each once.
 
     Args:
-        store: the project.
-        source_uri: uri of the folder, the prefix, or a file that ends in .jsonl.
-        name: name of the drop; by default made of the source and its content.
-        labelled: whether the first folder below the source is the class.
-        test_share: share of the labelled samples without a split, by hash of their id, that go to the test split.
-        val_share: likewise, to the val split.
-        progress: called with (samples done, samples in all) while files are copied.
+        store: The project.
+        source_uri: URI of the folder, the prefix, or a file that ends in .jsonl.
+        name: Name of the drop; by default made of the source and its content.
+        labelled: Whether the first folder below the source is the class.
+        test_share: Share of the labelled samples without a split, by hash of their id, that go to the test split.
+        val_share: Likewise, to the val split.
+        progress: Called with (copied samples, all samples) while files are copied.
 
     Raises:
-        InputError: nothing to register, a class that the project does not have, a line that is no sample, a uri
-            outside the data prefixes, an id with another uri, shares above 1 in sum; nothing was registered.
+        InputError: There is nothing to register, a class that the project does not have, a line that is no sample, a
+            uri outside the data prefixes, an id with another uri, or shares above 1 in sum; nothing was registered.
     """
     if test_share + val_share > 1:
         raise InputError(f"the shares of test {test_share:g} and val {val_share:g} must be 1 at most in sum")
@@ -94,7 +95,9 @@ def register(
             raise InputError(f"{source_uri} has nothing to register: no sample in it")
         with open_samples(store, project, datetime.now(UTC)) as samples:
             if not source.refer:
-                _check(samples, source, source_uri)  # in the delivery's words, before its files have other names
+                _check(
+                    samples, source, source_uri
+                )  # before its files have other names, so that messages have the delivery's
                 source = _named_by_content(store, source, root, folder)
             fresh = _fresh(samples, source, source_uri)
         manifest = folder / layout.MANIFEST_FILE
@@ -124,14 +127,14 @@ def _taken(name: str) -> InputError:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a source holds, on disk.
+    """The samples of a source, on disk.
 
     Attributes:
-        path: parquet file with the columns of a manifest's rows; ``line`` is the source's. Where files are to be
-            copied, ``uri`` is that of the copy, and ``source`` that of the file.
-        rows: number of samples.
-        refer: whether all lie below a data prefix.
-        left_out: lines that are no samples of their own.
+        path: Parquet file with the columns of a manifest's rows; ``line`` is the source's. If files are to be copied,
+            ``uri`` is the copy's and ``source`` the file's.
+        rows: Number of samples.
+        refer: Whether all lie below a data prefix.
+        left_out: Lines that repeat another sample.
     """
 
     path: Path
@@ -204,7 +207,7 @@ def _listed(project: Project, source_uri: str, labelled: bool) -> Iterator[tuple
 
 
 def _named_by_content(store: Store, source: _Source, root: str, folder: Path) -> _Source:
-    """Give files that are to be copied the uri of their copy, and an id made of their bytes unless they have one."""
+    """Replace each file's uri by that of its copy, and its id, unless it has its own, by one made of its bytes."""
 
     def rows() -> Iterator[tuple[object, ...]]:
         for batch in source.batches():
@@ -228,10 +231,10 @@ def _named_by_content(store: Store, source: _Source, root: str, folder: Path) ->
 def _check(samples: Database, source: _Source, source_uri: str) -> None:
     """Refuse a delivery that contradicts itself.
 
-    Leaves the lines whose id an earlier line has in the table ``repeated``.
+    The table ``repeated`` then holds the lines whose id an earlier line has.
 
     Raises:
-        InputError: an id has two uris, or a sample two labels.
+        InputError: An id has two uris, or a sample two labels.
     """
     samples.execute(
         f"""
@@ -262,7 +265,7 @@ def _fresh(samples: Database, source: _Source, source_uri: str) -> _Source:
     """Return the samples that the project does not have, each once.
 
     Raises:
-        InputError: the delivery contradicts itself, or the project has an id with another uri.
+        InputError: The delivery contradicts itself, or the project has an id with another uri.
     """
     _check(samples, source, source_uri)
     samples.execute(
@@ -292,7 +295,7 @@ def _write_manifest(path: Path, source: _Source, shares: tuple[float, float]) ->
 
 
 def _lines(batch: pa.RecordBatch, shares: tuple[float, float]) -> bytes:
-    """Return samples as lines of a manifest: what ``ManifestLine`` writes, in a fraction of its time."""
+    """Return samples as lines of a manifest: equal to those of ``ManifestLine``, in a fraction of the time."""
     split = batch["split"]
     if any(shares):
         rows = zip(*(batch[name].to_pylist() for name in ("sample_id", "label", "split")), strict=True)
@@ -312,12 +315,12 @@ def _lines(batch: pa.RecordBatch, shares: tuple[float, float]) -> bytes:
 
 
 def _copy(store: Store, source: _Source, root: str, to: Path, progress: Callable[[int, int], None]) -> None:
-    """Copy the files of new samples; one that another delivery has copied is left as it is."""
+    """Copy the files of new samples; a file that another delivery has copied stays as it is."""
     done = 0
     for batch in source.batches():
         for uri, original in zip(batch["uri"].to_pylist(), batch["source"].to_pylist(), strict=True):
             digest = uri.rsplit("/", 1)[-1]
-            # what is uploaded is what was looked at, whatever becomes of the file meanwhile
+            # upload the bytes that were checked, whatever happens to the file meanwhile
             with _opened(original, root) as stream, to.open("wb") as out:
                 shutil.copyfileobj(stream, out)
             with to.open("rb") as stream:
@@ -329,7 +332,7 @@ def _copy(store: Store, source: _Source, root: str, to: Path, progress: Callable
 
 
 def _opened(uri: str, root: str) -> io.BufferedReader:
-    """Open a delivered file without following a link out of the source."""
+    """Open a delivered file, following no link out of the source."""
     try:
         return open_file(uri, (root,))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which files are in the inbox now, and what each is for."""
+"""The files that are in the inbox now, and the kind of each."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +12,12 @@ from alfamix_core.storage import Entry, LinkError, Store
 Kind = Literal["samples", "events", "withdrawn", "released"]
 
 _LISTED: dict[str, Kind] = {layout.LABELS: "events", layout.WITHDRAWN: "withdrawn", layout.RELEASED: "released"}
-_REQUESTS = 16  # manifests that are looked for at a time
+_REQUESTS = 16  # manifests looked up at a time
 
 
 @dataclass(frozen=True)
 class InboxFile:
-    """A file as the store lists it; ``tag`` stays equal as long as the file is unchanged."""
+    """A file as the store lists it; ``tag`` is equal as long as the file is unchanged."""
 
     key: str
     kind: Kind
@@ -30,8 +30,8 @@ class Listing:
     """The inbox at one moment.
 
     Attributes:
-        files: in the order of their keys' UTF-8 bytes.
-        odd: names below labels/, withdrawn/ and released/ that no store can hold as keys.
+        files: Files in the order of their keys' UTF-8 bytes.
+        odd: Names below labels/, withdrawn/ and released/ that are not valid keys.
     """
 
     files: tuple[InboxFile, ...]
@@ -39,7 +39,7 @@ class Listing:
 
 
 def list_inbox(store: Store) -> Listing:
-    """Return what is delivered now; a drop without its manifest is not delivered yet."""
+    """Return the delivered files; a drop without its manifest is not delivered yet."""
     odd: list[str] = []
     files = [*manifests(store)]
     for prefix, kind in _LISTED.items():
@@ -48,7 +48,7 @@ def list_inbox(store: Store) -> Listing:
 
 
 def manifests(store: Store) -> Iterator[InboxFile]:
-    """Look for each drop's manifest; its folder may hold any number of pictures."""
+    """Yield each drop's manifest without listing its folder, which may hold any number of pictures."""
     keys = [f"{layout.DROPS}{name}/{layout.MANIFEST_FILE}" for name in store.folders(layout.DROPS)]
     with ThreadPoolExecutor(_REQUESTS) as pool:
         yield from (_file(entry, "samples") for entry in pool.map(partial(_entry, store), keys) if entry is not None)

@@ -1,7 +1,7 @@
-"""Read one inbox file as a whole: its rows as a parquet file, or the line for which it is set aside.
+"""Read one inbox file as a whole: its rows as a parquet file, or the reason why it is set aside.
 
-Large files are read column by column. What that reading is not sure of is left to the reading line by line, whose
-records are the only judge of what is right.
+Large files are read column by column. Doubtful ones are read again line by line, and those records alone decide what is
+valid.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from alfamix_core.records.record import MAX_LINE, read_lines
 from alfamix_core.records.tables import CORRECTIONS, EVENTS, SAMPLES
 from alfamix_core.storage import LinkError, NotAFileError, Store, normalise_folder_uri
 
-BLOCK = 65_536  # rows that are Python objects at a time
-_BLOCK_BYTES = 8 * 2**20  # read at a time where columns are read
-_WORTH_BYTES = 65_536  # a smaller file is read as soon line by line
+BLOCK = 65_536  # rows held as Python objects at a time
+_BLOCK_BYTES = 8 * 2**20  # bytes read at a time by column
+_WORTH_BYTES = 65_536  # a smaller file is read as fast line by line
 _TABLES = {"samples": "samples", "events": "events", "withdrawn": "corrections", "released": "corrections"}
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 
@@ -44,19 +44,19 @@ ROWS = {
     "events": _without(EVENTS, "load", "loaded_at"),
     "corrections": _without(CORRECTIONS, "load"),
 }
-"""Columns of what a file says; those that a load adds are missing."""
+"""Columns of a file's rows, without those that a load adds."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a file says.
+    """The content of a file.
 
     Attributes:
-        table: of the ledger, to which its rows belong.
-        path: parquet file with the columns of ``ROWS``; None where the file is set aside.
-        sha256: digest of the file's bytes, hex.
-        size: of the file, bytes.
-        reason: why it is set aside: file, line, what must hold and what came; empty where it is not.
+        table: Table of the ledger to which its rows belong.
+        path: Parquet file with the columns of ``ROWS``; None if the file is set aside.
+        sha256: Digest of the file's bytes, hex.
+        size: Size of the file in bytes.
+        reason: Reason why it is set aside: file, line, what must hold and what came; else empty.
     """
 
     table: str
@@ -67,17 +67,17 @@ class Reading:
 
 
 def read(store: Store, project: Project, file: InboxFile, folder: Path) -> Reading:
-    """Read one file; nothing of it counts unless every line is right.
+    """Read one file; nothing of it counts unless every line is valid.
 
     Args:
-        store: the project.
-        project: its settings: classes and data prefixes.
-        file: as it was listed.
-        folder: an empty folder for what is written.
+        store: The project.
+        project: Settings: classes and data prefixes.
+        file: File as it was listed.
+        folder: Empty folder for the result.
 
     Raises:
-        MissingObjectError: it is gone.
-        ObjectChangedError: it was replaced while it was read.
+        MissingObjectError: It is gone.
+        ObjectChangedError: It was replaced while it was read.
     """
     raw, table = folder / "raw.jsonl", _TABLES[file.kind]
     try:
@@ -99,15 +99,15 @@ def read(store: Store, project: Project, file: InboxFile, folder: Path) -> Readi
 
 
 class FileReader:
-    """One file on disk, and what is needed to read it.
+    """One file on disk, and the settings under which it is read.
 
     Args:
-        key: what the user calls the file.
-        kind: what it is for.
-        raw: the file.
-        classes: of the project.
-        prefixes: below which a manifest may name files.
-        folder_uri: the folder to which a manifest's uris are relative.
+        key: Name of the file for the user.
+        kind: Kind of the file.
+        raw: Path of the file.
+        classes: Classes of the project.
+        prefixes: URIs of folders whose files a manifest may name.
+        folder_uri: URI of the folder to which a manifest's uris are relative.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class FileReader:
         """Write the file's rows as parquet.
 
         Raises:
-            InputError: a line that is not what the format says; it names file, line and what must hold.
+            InputError: A line is not what the format says; the message has file, line and what must hold.
         """
         if not self.columns(path):
             self.lines(path)
@@ -136,7 +136,7 @@ class FileReader:
         """Read it line by line.
 
         Raises:
-            InputError: a line that is not what the format says; it names file, line and what must hold.
+            InputError: A line is not what the format says; the message has file, line and what must hold.
         """
         rows = {"samples": self._samples, "events": self._events}.get(self._kind, self._corrections)
         with self._raw.open("rb") as stream, pq.ParquetWriter(path, self._schema, compression="none") as writer:
@@ -144,7 +144,7 @@ class FileReader:
                 writer.write_batch(batch)
 
     def columns(self, path: Path) -> bool:
-        """Read it column by column; return whether every line is right beyond doubt."""
+        """Read it column by column; return whether every line is certainly valid."""
         check = {"samples": self._checked_samples, "events": self._checked_events}.get(self._kind)
         if check is None or self._raw.stat().st_size < _WORTH_BYTES or not (count := _object_lines(self._raw)):
             return False
@@ -221,7 +221,7 @@ class FileReader:
         if ids.null_count:
             pairs = zip(ids.to_pylist(), below.to_pylist(), strict=True)
             ids = pa.array([name or sample_id(text or "") for name, text in pairs], pa.string())
-        right = [
+        checks = [
             plain,
             pc.match_substring_regex(ids, ID_PATTERN),
             pc.or_kleene(pc.is_null(batch["label"]), pc.is_in(batch["label"], pa.array(sorted(self._classes)))),
@@ -229,14 +229,14 @@ class FileReader:
             pc.or_kleene(pc.is_null(batch["group"]), pc.less_equal(pc.utf8_length(batch["group"]), 200)),
         ]
         columns = [ids, below, batch["label"], split, batch["group"]]
-        return self._batch(right, columns, first)
+        return self._batch(checks, columns, first)
 
     def _checked_events(self, batch: pa.RecordBatch, first: int) -> pa.RecordBatch | None:
         labels = pc.equal(batch["kind"], "label")
         if batch["round"].null_count and self._says_null:
             return None  # a round may be missing, but not null
         asked = pc.fill_null(batch["round"], 0)
-        right = [
+        checks = [
             _short(batch["event_id"], 200),
             pc.is_valid(batch["sample_id"]),
             pc.is_in(batch["kind"], pa.array(["label", "skip", "cannot_label", "withdraw"])),
@@ -247,14 +247,14 @@ class FileReader:
             pc.fill_null(pc.match_substring_regex(batch["time"], _TIME), False),
             pc.invert(pc.is_in(pc.utf8_slice_codeunits(batch["time"], 0, 4), pa.array(["0000", "0001", "9999"]))),
         ]
-        if not _all(right):
+        if not _all(checks):
             return None
         time = pc.cast(batch["time"], EVENTS.field("time").type)
         columns = [batch["event_id"], batch["sample_id"], batch["kind"], batch["label"], batch["annotator"]]
         return self._batch([], [*columns, pc.cast(asked, pa.int32()), time], first)
 
-    def _batch(self, right: list[pa.Array], columns: list[pa.Array], first: int) -> pa.RecordBatch | None:
-        if not _all(right):
+    def _batch(self, checks: list[pa.Array], columns: list[pa.Array], first: int) -> pa.RecordBatch | None:
+        if not _all(checks):
             return None
         count = len(columns[0])
         columns = [*columns, pa.repeat(self._key, count), pa.array(np.arange(first, first + count))]
@@ -271,9 +271,10 @@ _JSON = {
 
 
 def _object_lines(path: Path) -> int:
-    """Return how many lines a file has if each begins with ``{`` and none is too long, else 0.
+    """Return the number of a file's lines if each begins with ``{`` and none is too long, else 0.
 
-    No value of ours holds an object, so such a line begins one; as many rows as lines are then one row per line.
+    No value of these formats holds an object, so such a line begins one; equal numbers of rows and lines then mean one
+    row per line.
     """
     lines, length, start = 0, 0, True
     with path.open("rb") as stream:
@@ -292,7 +293,7 @@ def _object_lines(path: Path) -> int:
 
 
 def _resolved(uri: pa.Array, folder_uri: str, prefixes: tuple[str, ...]) -> tuple[pa.Array, pa.Array]:
-    """Return absolute uris, and which of them need no closer look: plain, in the folder or below a prefix."""
+    """Return absolute uris, and whether each is certainly allowed: plain, in the folder or below a prefix."""
     short = pc.fill_null(pc.less_equal(pc.utf8_length(uri), LONGEST_PLAIN), False)
     relative = pc.fill_null(pc.match_substring_regex(uri, f"^{PLAIN}$"), False)
     plain = relative
@@ -310,12 +311,12 @@ def _short(column: pa.Array, longest: int) -> pa.Array:
     return pc.and_(pc.greater_equal(length, 1), pc.less_equal(length, longest))
 
 
-def _all(right: list[pa.Array]) -> bool:
-    return all(pc.all(pc.fill_null(column, False)).as_py() is not False for column in right)
+def _all(checks: list[pa.Array]) -> bool:
+    return all(pc.all(pc.fill_null(column, False)).as_py() is not False for column in checks)
 
 
 def batches(schema: pa.Schema, rows: Iterable[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
-    """Yield rows as columns, some thousands at a time."""
+    """Yield rows as columns, block by block."""
     block: list[tuple[object, ...]] = []
 
     def batch() -> pa.RecordBatch:

@@ -1,4 +1,4 @@
-"""What a line of a manifest says of a sample, checked: an absolute uri, a label that exists, a split."""
+"""Checks of a manifest's line: an absolute uri, a label that exists, a split."""
 
 import hashlib
 import re
@@ -9,14 +9,14 @@ from alfamix_core.errors import InputError
 from alfamix_core.records.manifest import Split
 from alfamix_core.storage import absolute_uri, normalise_folder_uri
 
-# parts of letters, digits and these signs, none of which begins with a dot: such a path is canonical as it stands
+# parts of letters, digits and these signs, none with a dot at its start: such a path is canonical as it is
 PLAIN = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*"
 _PLAIN = re.compile(PLAIN)
 LONGEST_PLAIN = 200
 
 
 def resolver(folder_uri: str, prefixes: Sequence[str]) -> Callable[[str], str]:
-    """Return ``storage.absolute_uri`` for one folder, several times as fast where a uri is plain."""
+    """Return ``storage.absolute_uri`` for one folder, several times as fast for a plain uri."""
     folder = normalise_folder_uri(folder_uri)
     folder = folder if folder.endswith("/") else folder + "/"
     starts = tuple(canonical(prefixes))
@@ -34,7 +34,7 @@ def resolver(folder_uri: str, prefixes: Sequence[str]) -> Callable[[str], str]:
 
 
 def canonical(prefixes: Sequence[str]) -> Iterator[str]:
-    """Yield the prefixes with their slash; one that is no uri has its error where a uri is compared with it."""
+    """Yield the prefixes with their slash; an invalid one has its error when a uri is compared with it."""
     for prefix in prefixes:
         with suppress(InputError):
             start = normalise_folder_uri(prefix)
@@ -45,7 +45,7 @@ def check_class(label: str, classes: frozenset[str], where: str) -> None:
     """Refuse a label that is not a class of the project.
 
     Raises:
-        InputError: with the place and the classes.
+        InputError: The message has the place and the classes.
     """
     if label not in classes:
         raise InputError(f'{where}: label "{label}" is not a class; the classes are {named(classes)}')

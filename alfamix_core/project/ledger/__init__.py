@@ -1,1 +1,1 @@
-"""The ledger: what was delivered, asked and answered, as Delta Lake tables; the rules over them as SQL views."""
+"""The ledger: deliveries, questions and answers as Delta Lake tables, and the rules over them as SQL views."""

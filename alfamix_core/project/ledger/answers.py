@@ -1,4 +1,4 @@
-"""What the answers say about the people who give them: how many, how soon, how much alike."""
+"""Statistics of the answers: their number, delay and agreement."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ _RECENT = """
 
 @dataclass(frozen=True)
 class Answers:
-    """An account of the label events about samples that the project has.
+    """Statistics of the label events about samples of the project.
 
     Attributes:
-        kinds: how many events there are, by kind.
-        newest: moment of the newest event; None without any.
-        waiting: quantiles of the seconds from question to answer, over the answers to questions among the newest
+        kinds: Number of events by kind.
+        newest: Moment of the newest event; None without any.
+        waiting: Quantiles of the seconds from question to answer, over the answers to questions among the newest
             1,000 events; empty without any.
-        agreement: share of the pairs of standing answers by two annotators to one sample that are equal, over the
-            samples of the newest 1,000 events; None without such a pair.
+        agreement: Share of equal pairs among the standing answers of two annotators to one sample, over the samples of
+            the newest 1,000 events; None without such a pair.
     """
 
     kinds: Mapping[str, int]
@@ -35,7 +35,7 @@ class Answers:
 
 
 def account(ledger: Ledger) -> Answers:
-    """Look at the answers."""
+    """Compute the statistics."""
     kinds = ledger.query(
         """select kind, count(*) as count, max(greatest(least(time, loaded_at), '0001-01-02'::timestamptz)) as newest
         from events semi join samples using (sample_id) group by kind order by kind"""
@@ -48,10 +48,10 @@ def account(ledger: Ledger) -> Answers:
     )["seconds"].to_pylist()
     (agreement,) = ledger.query(
         f"""{_RECENT}
+        , standing as materialized (select * from standing_answers where sample_id in (select sample_id from recent))
         select avg((one.kind = other.kind and one.label is not distinct from other.label)::integer) as agreement
-        from standing_answers as one join standing_answers as other
-            on one.sample_id = other.sample_id and one.annotator < other.annotator
-        where one.sample_id in (select sample_id from recent)"""
+        from standing as one join standing as other
+            on one.sample_id = other.sample_id and one.annotator < other.annotator"""
     )["agreement"].to_pylist()
     last = len(waiting) - 1
     return Answers(

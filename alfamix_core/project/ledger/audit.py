@@ -1,4 +1,4 @@
-"""Compare the ledger with what it was loaded from: every row must stand in a file of the inbox or a committed round."""
+"""Compare the ledger with its sources: every row must be in a file of the inbox or in a committed round."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ class Difference:
     """Rows of one table that differ from their sources.
 
     Attributes:
-        table: its name.
-        rows: how many.
-        example: the first by name.
-        key: the file from which it says to be; empty for rows of rounds.
-        kind: ``foreign``: the file was not changed since it was loaded, and does not hold the row; ``vanished``: the
-            file was changed or deleted since; ``missing``: a loaded file holds a row that the table does not;
-            ``twice``: what is one row stands in several.
+        table: Name of the table.
+        rows: Number of rows.
+        example: First of them by name.
+        key: File from which the rows were loaded; empty for rows of rounds.
+        kind: ``foreign``: the file is unchanged since it was loaded, and does not hold the row; ``vanished``: the file
+            was changed or deleted since; ``missing``: a loaded file holds a row that the table does not; ``twice``: one
+            row is there several times.
     """
 
     table: str
@@ -53,12 +53,12 @@ def differences(store: Store, project: Project, now: datetime) -> Iterator[Diffe
     """Read the inbox and all committed rounds again, and yield where the tables differ from them.
 
     Args:
-        store: the project.
-        project: its settings.
-        now: the current moment, UTC.
+        store: The project.
+        project: Its settings.
+        now: Current moment, UTC.
 
     Raises:
-        InputError: a table cannot be read.
+        InputError: A table cannot be read.
     """
     tables = open_tables(store)
     known = load.known_files(tables)
@@ -75,7 +75,7 @@ def differences(store: Store, project: Project, now: datetime) -> Iterator[Diffe
         for name, columns in _SAME.items():
             yield from _compare(con, name, columns, unchanged)
         for key, file in same.items():
-            # set aside under these very settings, and nothing is wrong with it
+            # set aside under these very settings, although it is valid
             if file.state != coming.files[key] and file.basis == load.basis_of(project):
                 yield Difference("inbox", 1, key, key, "foreign")
 
@@ -98,7 +98,7 @@ def _compare(
     for key, first, count in rows(foreign):
         kind = "vanished" if is_from_files and key not in unchanged else "foreign"
         yield Difference(name, count, first, key, kind)
-    # of several lines about a sample the first counts: the table must have the id, whichever line that was
+    # the first line about a sample counts: the table must have the id, from any of its lines
     known = _equal(("sample_id",)) if name == "samples" else equal
     missing = f"""
         select {group}, min({example}), count(*) from {read} as left_

@@ -1,4 +1,4 @@
-"""What is known of every sample, by the rules of ``rules.sql``: read from the tables, never stored as a flag."""
+"""The state of every sample, by the rules of ``rules.sql``: computed from the tables, never stored."""
 
 import hashlib
 from collections import Counter
@@ -33,12 +33,12 @@ class Ledger(Database):
     """The project's samples at one moment.
 
     Args:
-        con: a database in which the tables stand under their names.
-        settings: of the project, or a round's copy of them.
-        now: the moment at which questions are judged to have expired, UTC.
-        tables: the versions that are read.
-        news: what no load has read yet; None for a round's frozen versions.
-        coming: what of the news stands in the database all the same.
+        con: Database with the tables under their names.
+        settings: Settings of the project, or a round's copy of them.
+        now: Moment at which questions expire, UTC.
+        tables: Tables at the versions that are read.
+        news: Files and rounds that no load has read; None for a round's frozen versions.
+        coming: Rows of the news, which are in the database although they are not loaded.
     """
 
     def __init__(
@@ -52,10 +52,21 @@ class Ledger(Database):
     ) -> None:
         self.settings, self.now, self.tables, self.news, self.coming = settings, now, tables, news, coming
         super().__init__(con)
+        self._has_states = False
         _state_rules(con, settings, now)
 
+    def compute_states(self) -> None:
+        """Compute the states once, before several queries over them."""
+        if not self._has_states:
+            self.execute(
+                """create table state_rows as
+                select sample_id, uri, "group", split, verdict, state, label, label_round, load from states;
+                create or replace view states as from state_rows"""
+            )
+            self._has_states = True
+
     def counts(self) -> Counts:
-        """Count the samples by what is known of them."""
+        """Count the samples by their state."""
         fields: Counter[str] = Counter()
         for state, split, count in self.rows("select state, split, count(*) from states group by all"):
             fields[split if state == "labelled" else _STATES[state]] += count
@@ -66,21 +77,21 @@ class Ledger(Database):
         """Return the samples that may be asked about now, in order of their ids.
 
         Args:
-            earlier: versions of the tables; a sample that came after them is new.
-            on_map: how many samples are on the map: those with the smallest SHA-256 of their id.
+            earlier: Versions of the tables; samples that came after them are new.
+            on_map: Number of samples on the map: those with the smallest SHA-256 of their id.
 
         Returns:
             Columns sample_id, uri, group, on_map, new.
         """
-        self._materialise()
+        self.compute_states()
         return self.reader(
             """
             with chosen as (
-                select sample_id from state_rows where state = 'pool' order by sha256(sample_id), sample_id limit ?
+                select sample_id from states where state = 'pool' order by sha256(sample_id), sample_id limit ?
             )
-            select state_rows.sample_id, uri, "group", chosen.sample_id is not null as on_map, load > ? as new
-            from state_rows left join chosen using (sample_id)
-            where state = 'pool' order by state_rows.sample_id
+            select states.sample_id, uri, "group", chosen.sample_id is not null as on_map, load > ? as new
+            from states left join chosen using (sample_id)
+            where state = 'pool' order by states.sample_id
             """,
             [on_map, earlier.get("samples", -1)],
         )
@@ -89,14 +100,14 @@ class Ledger(Database):
         """Return the samples that have a label and can be read, in order of their ids.
 
         Returns:
-            Columns sample_id, uri, label (int32, the place of its class), split, group, round (int32, of the deciding
+            Columns sample_id, uri, label (int32, the index of its class), split, group, round (int32, of the deciding
             answer; 0: none).
         """
-        self._materialise()
+        self.compute_states()
         return self.reader(
             """select sample_id, uri, (list_position(?, label) - 1)::integer as label, split, "group",
                 label_round::integer as round
-            from state_rows where state = 'labelled' order by sample_id""",
+            from states where state = 'labelled' order by sample_id""",
             [list(self.settings.classes)],
         )
 
@@ -116,7 +127,7 @@ class Ledger(Database):
         return frozenset(round_ for (round_,) in self.rows("select distinct round from open_queries"))
 
     def ids_of(self, texts: Sequence[str]) -> dict[str, str]:
-        """Return the ids of samples by the ids or uris that name them; withdrawn samples too."""
+        """Return the ids of samples, withdrawn ones included, by the ids or uris given."""
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
         with self.holding("wanted", wanted):
             by_uri = self.rows("select text, sample_id from samples join wanted on uri = text")
@@ -124,16 +135,17 @@ class Ledger(Database):
         return dict(by_uri) | dict(by_id)
 
     def known(self, ids: Sequence[str]) -> frozenset[str]:
-        """Return those of the ids that are samples and not withdrawn."""
+        """Return the ids that belong to samples that are not withdrawn."""
         wanted = pa.table({"sample_id": pa.array(sorted(set(ids)), pa.string())})
         with self.holding("wanted", wanted):
             return frozenset(
-                key for (key,) in self.rows("select sample_id from placed semi join wanted using (sample_id)")
+                sample_id
+                for (sample_id,) in self.rows("select sample_id from placed semi join wanted using (sample_id)")
             )
 
     def withdrawn(self) -> frozenset[str]:
         """Return the ids that must not be used any more."""
-        return frozenset(key for (key,) in self.rows("select sample_id from withdrawn"))
+        return frozenset(sample_id for (sample_id,) in self.rows("select sample_id from withdrawn"))
 
     def quarantined(self) -> dict[str, int]:
         """Return, by id, the last round that could not read the sample, for those that are still in quarantine."""
@@ -141,15 +153,15 @@ class Ledger(Database):
         return dict(self.rows(rows))
 
     def inbox(self) -> list[KnownFile]:
-        """Return how each inbox file was last read, in order of the keys."""
+        """Return the last reading of each inbox file, in order of the keys."""
         columns = ", ".join(KnownFile.__dataclass_fields__)
         rows = self.rows(f"select {columns} from inbox_files order by key")
         return [KnownFile(*row) for row in rows]
 
     def set_aside(self) -> list[tuple[str, int, str]]:
-        """Return (key, line, reason) of everything that is set aside now; line 0 stands for a whole file.
+        """Return (key, line, reason) of all files and lines that are set aside now; line 0 stands for a whole file.
 
-        A file that was deleted is no longer named.
+        Deleted files are left out.
         """
         gone = list(self.news.gone) if self.news else []
         return self.rows(
@@ -165,20 +177,18 @@ class Ledger(Database):
         return int(self.rows("select count(*) from events anti join samples using (sample_id)")[0][0])
 
     def unasked_answers(self) -> int:
-        """Count the label events that decide nothing because nobody asked for them."""
+        """Count the label events that decide nothing because no round asked for them."""
         rows = "select count(*) from events semi join placed using (sample_id) anti join answerable using (sample_id)"
         return int(self.rows(rows)[0][0])
 
     def repeated_event_ids(self) -> list[str]:
         """Return the event ids that came back with other content, the first hundred by name."""
         rows = "select event_id from events group by event_id having count(*) > 1 order by event_id limit 100"
-        return [key for (key,) in self.rows(rows)]
+        return [event_id for (event_id,) in self.rows(rows)]
 
     def decided(self) -> int:
         """Count the samples that answers have given a label."""
-        return int(
-            self.rows("select count(*) from verdicts semi join placed using (sample_id) where verdict = 'label'")[0][0]
-        )
+        return int(self.rows("select count(*) from states where verdict = 'label'")[0][0])
 
     def new_samples(self, earlier: Mapping[str, int]) -> int:
         """Count the samples that came after those versions."""
@@ -190,7 +200,7 @@ class Ledger(Database):
         return [key for (key,) in self.rows(rows, [earlier.get("samples", -1)])]
 
     def touched(self, earlier: Mapping[str, int]) -> int:
-        """Count the samples about whose label anything came after those versions: at least the new labels."""
+        """Count the samples with any event or label after those versions: at least the new labels."""
         return int(self.rows(f"select count(*) from ({_TOUCHED})", _touched_since(earlier))[0][0])
 
     def new_labels(self, earlier: Mapping[str, int]) -> int:
@@ -216,10 +226,10 @@ class Ledger(Database):
             )
 
     def superseded(self, events: Sequence[LabelEvent]) -> list[str]:
-        """Return the ids of the events that stand in place of those given, and give another answer.
+        """Return the ids of the later events that replace those given with another answer.
 
         Args:
-            events: any; one that the ledger does not have is superseded by none.
+            events: Any events; those unknown to the ledger are superseded by none.
         """
         names = ("event_id", "sample_id", "kind", "label", "annotator")
         rows = [event.model_dump(include=set(names)) for event in events]
@@ -231,13 +241,13 @@ class Ledger(Database):
                 join last_events as last using (sample_id, annotator)
                 where last.kind <> wanted.kind or last.label is distinct from wanted.label order by all"""
             )
-        return [key for (key,) in found]
+        return [event_id for (event_id,) in found]
 
     def check_classes(self) -> None:
         """Refuse settings without a class that labels in the ledger name.
 
         Raises:
-            InputError: it names the class.
+            InputError: The message names the class.
         """
         rows = self.rows(
             """select label, count(*) from (select label from samples union all select label from events)
@@ -251,17 +261,17 @@ class Ledger(Database):
             )
 
     def query(self, sql: str, **rows: pa.Table) -> pa.Table:
-        """Return what a query over the tables, the rules' views and other rows by name comes to."""
+        """Return the result of a query over the tables, the rules' views and other rows by name."""
         with ExitStack() as stack:
             for name, table in rows.items():
                 stack.enter_context(self.holding(name, table))
             return self.table(sql)
 
     def commit(self, store: Store) -> None:
-        """Append what is not loaded yet to the tables; the caller holds the project's lock.
+        """Append the rows that are not loaded yet to the tables; the caller holds the project's lock.
 
         Raises:
-            ObjectChangedError: another load came first; open the ledger again.
+            ObjectChangedError: Another load came first; open the ledger again.
         """
         if self.coming is not None and self.coming.rows:
             self.tables = load.commit(self._con, store, self.tables, self.coming)
@@ -269,7 +279,7 @@ class Ledger(Database):
     def since(self, earlier: Round | None) -> Mapping[str, int]:
         """Return the versions that a round froze, as a point of comparison.
 
-        Empty, so that everything is new, without a round, and where the ledger was made again or restored since.
+        Empty, so that everything is new, without a round, or if the ledger was made again or restored since.
         """
         if earlier is None or earlier.ledger != self.tables.identity:
             return {}
@@ -281,16 +291,8 @@ class Ledger(Database):
         """The version of each table."""
         return self.tables.versions
 
-    def _materialise(self) -> None:
-        """Work the states out once, for what asks for them several times."""
-        with explained():
-            self._con.execute(
-                """create temp table if not exists state_rows as
-                select sample_id, uri, "group", split, state, label, label_round, load from states"""
-            )
 
-
-_SMALL_BYTES = 8 * 2**20  # of manifests that are read in a quarter of a second
+_SMALL_BYTES = 8 * 2**20  # a quarter of a second of reading
 _TOUCHED = """
     select sample_id from events where load > ?
     union select sample_id from samples where load > ? and label is not null
@@ -303,12 +305,10 @@ def _touched_since(earlier: Mapping[str, int]) -> list[object]:
 
 @contextmanager
 def open_ledger(store: Store, settings: Project, now: datetime) -> Iterator[Ledger]:
-    """Open the ledger as it is now, with what the inbox and committed rounds hold beyond the last load.
-
-    Writes nothing to the project.
+    """Open the ledger as it is now, with the news of the inbox and of committed rounds; write nothing to the project.
 
     Raises:
-        InputError: a table is not what ingest wrote.
+        InputError: A table is not what ingest wrote.
     """
     tables = open_tables(store)
     news = load.look(store, settings, tables)
@@ -318,12 +318,12 @@ def open_ledger(store: Store, settings: Project, now: datetime) -> Iterator[Ledg
 
 @contextmanager
 def open_samples(store: Store, settings: Project, now: datetime) -> Iterator[Database]:
-    """Open the table ``samples`` as it is now, with what small manifests hold beyond the last load.
+    """Open the table ``samples`` as it is now, with the samples of small manifests that are not loaded yet.
 
-    What a larger manifest holds is not known before it is loaded.
+    Those of larger manifests are unknown until a load.
 
     Raises:
-        InputError: a table is not what ingest wrote.
+        InputError: A table is not what ingest wrote.
     """
     tables = open_tables(store, names=("samples", "inbox"))
     news = load.look_at_manifests(store, settings, tables, _SMALL_BYTES)
@@ -335,7 +335,7 @@ def open_samples(store: Store, settings: Project, now: datetime) -> Iterator[Dat
 def _beyond(
     store: Store, settings: Project, now: datetime, tables: Tables, news: News
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Load]]:
-    """Make the tables readable under their names, with what no load has read."""
+    """Make the tables readable under their names, with the rows of the news."""
     with scratch() as folder, connect(Path(folder)) as con:
         register(con, tables, "_table")
         coming = load.pending(con, store, settings, tables, news, now, Path(folder))
@@ -346,7 +346,7 @@ def _beyond(
 
 @contextmanager
 def loaded_ledger(settings: Project, now: datetime, tables: Tables) -> Iterator[Ledger]:
-    """Open the ledger as the tables have it."""
+    """Open the ledger without news."""
     with scratch() as folder, connect(Path(folder)) as con:
         register(con, tables)
         yield Ledger(con, settings, now, tables)
@@ -385,5 +385,5 @@ def _state_rules(con: duckdb.DuckDBPyConnection, settings: Project, now: datetim
 
 
 def audit_place(seed: int, sample_id: str) -> float:
-    """Return a sample's place in the audit's order, in [0, 1): it is in the reserve when that is below audit.share."""
+    """Return a sample's place in the audit's order, in [0, 1): below audit.share it is in the reserve."""
     return int.from_bytes(hashlib.sha256(f"audit/{seed}/{sample_id}".encode()).digest()[:6], "big") / 2**48

@@ -1,7 +1,7 @@
-"""Load what is new in the inbox and what rounds committed: read files as a whole, keep what no table has yet.
+"""Load the news of the inbox and of committed rounds: read files as a whole, keep the rows that no table has.
 
-``pending`` works out what a load would bring and writes nothing to the project, so that a reader can look at files that
-are not loaded yet. ``commit`` appends it, ``inbox`` last. Repeating either changes nothing.
+``pending`` computes the rows of a load and writes nothing to the project, so that readers see files that are not loaded
+yet. ``commit`` appends them, ``inbox`` last. Repeating either changes nothing.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _OLDER_ROUNDS = (
     "ledger/ holds its questions: put back rounds/ and ledger/ of one moment, or delete ledger/, which the next round "
     "loads again"
 )
-_READERS = 8  # files that are fetched at a time
+_READERS = 8  # files fetched at a time
 _FROM_FILES = ("samples", "events", "corrections")
 _SOURCES = (*_FROM_FILES, "questions", "quarantine")
 _FROM_ROUNDS: "dict[ObjectName, type[Question] | type[Quarantined]]" = {
@@ -49,7 +49,7 @@ _FROM_ROUNDS: "dict[ObjectName, type[Question] | type[Quarantined]]" = {
 
 @dataclass(frozen=True)
 class KnownFile:
-    """What the table ``inbox`` says of a file: how it was last read."""
+    """The last reading of a file, by the table ``inbox``."""
 
     key: str
     state: str
@@ -65,12 +65,12 @@ class KnownFile:
 
 @dataclass(frozen=True)
 class Load:
-    """What a load brings; its rows stand in the database as ``samples_new`` and so on.
+    """A load; its rows are in the database as ``samples_new`` and so on.
 
     Attributes:
-        rows: how many rows are new, by table; a table without any is missing.
-        files: ``loaded`` or ``set aside`` for the inbox files that were read, and for committed rounds by the key of
-            their record.
+        rows: Number of new rows by table; tables without any are missing.
+        files: ``loaded`` or ``set aside`` by key, for inbox files that were read and for the records of committed
+            rounds.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -79,14 +79,14 @@ class Load:
 
 @dataclass(frozen=True)
 class News:
-    """What the inbox and the rounds hold that no load has read.
+    """The files and rounds that no load has read.
 
     Attributes:
-        files: inbox files that are new, changed, or were set aside under other settings.
-        rounds: committed and abandoned rounds that are not in the ledger.
-        known: every file that a load has read, by key.
-        gone: keys of files that a load has read and that are gone.
-        odd: names in the inbox that cannot be keys.
+        files: Inbox files that are new, changed, or were set aside under other settings.
+        rounds: Committed and abandoned rounds that are not in the ledger.
+        known: Every file that a load has read, by key.
+        gone: Keys of files that a load has read and that are gone.
+        odd: Names in the inbox that cannot be keys.
     """
 
     files: tuple[InboxFile, ...]
@@ -97,7 +97,7 @@ class News:
 
     @property
     def deleted(self) -> list[str]:
-        """The files that are gone and of which something was loaded."""
+        """Keys of deleted files that had rows."""
         return [key for key in self.gone if self.known[key].rows]
 
     def __bool__(self) -> bool:
@@ -108,9 +108,9 @@ def look(store: Store, project: Project, tables: Tables) -> News:
     """Compare listings with the table ``inbox``; opens no inbox file.
 
     Args:
-        store: the project.
-        project: its settings.
-        tables: at least ``inbox``, where it exists.
+        store: The project.
+        project: Its settings.
+        tables: At least ``inbox``, if it exists.
     """
     known = known_files(tables)
     listing = list_inbox(store)
@@ -138,7 +138,7 @@ def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes
 
 
 def known_files(tables: Tables) -> dict[str, KnownFile]:
-    """Return how each inbox file was last read, by key."""
+    """Return the last reading of each inbox file, by key."""
     columns = [*KnownFile.__dataclass_fields__, "line", "load"]
     with explained("inbox"):
         rows = tables.dataset("inbox").to_table(columns=columns).to_pylist()
@@ -165,19 +165,19 @@ def pending(
     now: datetime,
     folder: Path,
 ) -> Load:
-    """Read what is new, and work out what the tables do not have yet; writes nothing to the project.
+    """Read the news, and compute the rows that the tables do not have; write nothing to the project.
 
     Args:
-        con: a database in which the tables stand as ``samples_table`` and so on; gets ``samples_new`` and so on.
-        store: the project.
-        project: its settings.
-        tables: all that exist, at their newest versions.
-        news: what to read.
-        now: the moment of the load, UTC.
-        folder: a folder for what is read.
+        con: Database with the tables as ``samples_table`` and so on; receives ``samples_new`` and so on.
+        store: The project.
+        project: Its settings.
+        tables: All existing tables, at their newest versions.
+        news: Files and rounds to read.
+        now: Moment of the load, UTC.
+        folder: Folder for temporary files.
 
     Raises:
-        InputError: a table is not what ingest wrote, or a committed round's object is not what its record names.
+        InputError: A table is not what ingest wrote, or a committed round's object is not what its record names.
     """
     with _Incoming(folder) as incoming:
         for file, reading in _read_all(store, project, news.files, folder):
@@ -194,7 +194,7 @@ def pending(
         for name in _SOURCES:
             con.register(f"{name}_none", SCHEMAS[name].empty_table())
             columns = ", ".join(f'"{column.name}"' for column in SCHEMAS[name] if column.name != "load")
-            # a table of which nothing came is not read at all
+            # a table without news is not read at all
             fresh = f"{name}_fresh" if incoming.paths[name] else f"{name}_none"
             version = _next_version(tables, name)
             con.execute(f"create temp table {name}_new as select {columns}, {version}::bigint as load from {fresh}")
@@ -210,10 +210,10 @@ def commit(con: duckdb.DuckDBPyConnection, store: Store, tables: Tables, load: L
     """Append a load to the tables; the caller holds the project's lock.
 
     Returns:
-        Handles of all tables, those that were written to at their new versions.
+        Handles of all tables, at their new versions where rows were added.
 
     Raises:
-        ObjectChangedError: another load came first; look again.
+        ObjectChangedError: Another load came first; look again.
     """
     tables = create_missing(store, tables)
     for name, schema in SCHEMAS.items():
@@ -263,14 +263,14 @@ def _rounds(store: Store, known: Mapping[str, KnownFile]) -> Iterator[Round]:
 def _read_all(
     store: Store, project: Project, listed: Sequence[InboxFile], folder: Path
 ) -> Iterator[tuple[InboxFile, Reading]]:
-    """Yield each file with what it says; one that is replaced at this moment is left to the next load."""
+    """Yield each file with its reading; a file that is replaced at this moment is left to the next load."""
 
     def one(numbered: tuple[int, InboxFile]) -> Reading | None:
         number, file = numbered
-        place = folder / f"{number:06d}"
-        place.mkdir(parents=True)
+        own = folder / f"{number:06d}"
+        own.mkdir(parents=True)
         try:
-            return read(store, project, file, place)
+            return read(store, project, file, own)
         except (MissingObjectError, ObjectChangedError):
             return None
 
@@ -302,7 +302,7 @@ class _Incoming:
         self._stack.close()
 
     def add(self, file: InboxFile, reading: Reading) -> None:
-        """Take over the rows of a file, or the reason why it is set aside."""
+        """Add the rows of a file, or the reason why it is set aside."""
         self.readings[file.key] = (file, reading)
         if reading.path is not None:
             with pq.ParquetFile(reading.path) as rows:
@@ -315,7 +315,7 @@ class _Incoming:
             reading.path.unlink()
 
     def add_round(self, store: Store, record: Round) -> None:
-        """Take over a round's questions, and the samples that it could not read."""
+        """Add a round's questions, and the samples that it could not read."""
         key = layout.round_file(record.number)
         self.rounds[key] = record
         self.lines[key] = 0
@@ -337,7 +337,7 @@ class _Incoming:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of each file, and of each line that was set aside: the rows of ``inbox``."""
+    """The outcome for each file, and for each line that was set aside: the rows of ``inbox``."""
 
     rows: list[dict[str, object]]
     files: dict[str, str]
@@ -346,7 +346,7 @@ class _Outcome:
     def of(
         con: duckdb.DuckDBPyConnection, incoming: _Incoming, known: Mapping[str, KnownFile], basis: str, now: datetime
     ) -> "_Outcome":
-        """Count what a load brought, file by file."""
+        """Count the rows of a load, file by file."""
         new: dict[str, int] = {}
         for name in _FROM_FILES:
             new |= dict(con.execute(f"select key, count(*) from {name}_new group by key").fetchall())

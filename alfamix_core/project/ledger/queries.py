@@ -1,4 +1,4 @@
-"""A DuckDB connection over the ledger's tables: bounded memory, no network, times in UTC."""
+"""DuckDB connections over the ledger's tables: bounded memory, no network, times in UTC."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from alfamix_core.project.ledger.tables import Tables, explained
 from alfamix_core.records.tables import SCHEMAS
 
 MEMORY_LIMIT = "2GiB"
-"""What the queries may hold in memory; beyond it they use the disk."""
+"""Memory limit of the queries, beyond which they use the disk."""
 
 _BATCH = 65_536  # rows
 
@@ -34,10 +34,10 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 class Database:
-    """Queries over what stands in a DuckDB database.
+    """Queries over a DuckDB database.
 
     Args:
-        con: the connection.
+        con: Connection to it.
     """
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -65,7 +65,7 @@ class Database:
 
     @contextmanager
     def holding(self, name: str, rows: object) -> Iterator[None]:
-        """Make rows readable under a name for a while."""
+        """Make rows readable under a name within a block."""
         self._con.register(name, rows)
         try:
             yield
@@ -74,7 +74,7 @@ class Database:
 
 
 def scratch() -> "tempfile.TemporaryDirectory[str]":
-    """Return a folder for what a load or a query writes, which is removed with the object."""
+    """Return a folder for temporary files of a load or a query; it is removed with the object."""
     return tempfile.TemporaryDirectory(prefix="alfamix-ledger-", ignore_cleanup_errors=True)
 
 

@@ -32,7 +32,7 @@ create view placed as
                     / 281474976710656 < parameters.audit_share then 'audit'
             else 'train'
         end as split,
-        asked.sample_id is not null as asked
+        asked.asked_at
     from samples
     cross join parameters
     left join latest_questions as asked using (sample_id)
@@ -43,7 +43,7 @@ create view answerable as
     select sample_id
     from placed
     cross join parameters
-    where asked or (accept_unasked and split in ('train', 'val'));
+    where asked_at is not null or (accept_unasked and split in ('train', 'val'));
 
 -- Of an annotator the last event about a sample counts, and one from the future counts as of its loading.
 create view last_events as
@@ -101,30 +101,28 @@ create view known as
     left join verdicts using (sample_id)
     left join quarantined using (sample_id);
 
--- A query is open until its sample has a label or verdict, cannot be read, or the question expires.
-create view open_queries as
-    select latest_questions.*
-    from latest_questions
-    join known using (sample_id)
-    cross join parameters
-    where asked_at > now - expires_after and label is null and verdict = 'open' and not unreadable;
-
--- One state a sample; the first that fits.
+-- One state a sample; the first that fits. A query is open until its sample has a label or verdict, cannot be read, or
+-- the question expires.
 create view states as
     select
         known.*,
         case
             when unreadable then 'quarantined'
-            when known.label is not null then 'labelled'
+            when label is not null then 'labelled'
             when verdict in ('skip', 'cannot_label') then 'skipped'
             when verdict = 'disputed' then 'disputed'
-            when open_queries.sample_id is not null then 'queried'
+            when asked_at > now - expires_after then 'queried'
             when split = 'train' then 'pool'
             when split = 'audit' then 'reserve'
             else 'held_out'
         end as state
     from known
-    left join open_queries using (sample_id);
+    cross join parameters;
+
+create view open_queries as
+    select latest_questions.*
+    from latest_questions
+    semi join (select sample_id from states where state = 'queried') using (sample_id);
 
 -- Of several readings of an inbox file the last says what became of it.
 create view inbox_files as

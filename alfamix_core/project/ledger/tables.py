@@ -1,7 +1,7 @@
 """The ledger's Delta Lake tables: opened at a version, appended to by one load after another.
 
-Loads follow each other: each appends under the transaction ``load`` with a handle that it opened before it looked at
-what is there, so of two loads that overlap one is refused and looks again.
+Loads are serial: each appends under the transaction ``load`` with a handle that it opened before it read the tables, so
+of two loads that overlap one is refused and starts over.
 """
 
 import json
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 KEPT = timedelta(days=60)
-"""Age below which no version of a table is removed."""
+"""Minimum age at which a version of a table is removed."""
 
-_LOAD = "load"  # the transaction that makes loads follow each other
+_LOAD = "load"  # transaction that makes loads serial
 _CONFIGURATION = {
     # a round may be resumed after weeks, and reads the version that it froze
     "delta.enableExpiredLogCleanup": "false",
     "delta.deletedFileRetentionDuration": f"interval {KEPT.days} days",
 }
-_READING = ("Python exception", "reading the stream")  # DuckDB's words for an error of what it reads
-_RECENT = 8  # commits of the table inbox that are looked at before all are
-_LONGEST = 500  # letters of a foreign message
+_READING = ("Python exception", "reading the stream")  # in DuckDB's messages about an error of its source
+_RECENT = 8  # commits of the table inbox read before all are
+_LONGEST = 500  # length of a foreign message
 _STREAM = re.compile(r"reading the stream registered as '(\w+?)(?:_table)?' failed: (.*?)\.? Detail: ")  # of DuckDB
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in messages of the Delta Lake library
 _CHANGED = "it is not what ingest wrote; `alfamix doctor --deep` compares it with the inbox"
@@ -55,12 +55,12 @@ class Tables:
 
     @property
     def identity(self) -> str:
-        """What tells this ledger from one that was made in its place; empty before the first load."""
+        """Identity of this ledger, which another made in its place lacks; empty before the first load."""
         handle = self.handles.get("inbox")
         return "" if handle is None else str(handle.metadata().id)
 
     def dataset(self, name: str) -> ds.Dataset:
-        """Return a table's rows, which are read when they are asked for; an empty one where there is no table."""
+        """Return a table's rows, which are read on demand; an empty one if there is no table."""
         handle = self.handles.get(name)
         if handle is None:
             return ds.dataset(SCHEMAS[name].empty_table())
@@ -69,12 +69,12 @@ class Tables:
         return rows
 
     def covered(self) -> dict[str, int]:
-        """Return the versions of all tables as of the last load, which ``inbox`` alone can say."""
+        """Return the versions of all tables as of the last load, which ``inbox`` alone holds."""
         handle = self.handles.get("inbox")
         if handle is None:
             return {}
         with explained("inbox"):
-            # compacting leaves commits of its own, a few at most between two loads
+            # compacting adds commits of its own, at most a few between two loads
             commits = (commit for most in (_RECENT, None) for commit in handle.history(most))
             for commit in commits:
                 if _LOAD in commit:
@@ -87,13 +87,13 @@ def open_tables(store: Store, versions: Mapping[str, int] | None = None, names: 
     """Open tables at the versions named, or as they are now.
 
     Args:
-        store: the project.
-        versions: those that a round froze; None for the newest, tables that do not exist yet left out.
-        names: which tables; all by default.
+        store: The project.
+        versions: Versions that a round froze; None for the newest, without tables that do not exist yet.
+        names: Names of the tables; all by default.
 
     Raises:
-        InputError: a version or a file of it is gone.
-        StorageError: the store does not answer.
+        InputError: A version or a file of it is gone.
+        StorageError: The store does not answer.
     """
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
@@ -115,7 +115,7 @@ def open_tables(store: Store, versions: Mapping[str, int] | None = None, names: 
         for name, version in tables.covered().items():
             if tables.versions.get(name, -1) < version:
                 raise InputError(
-                    f"{layout.table(name)} is gone, or older than the last load; put it back, since what it said "
+                    f"{layout.table(name)} is gone, or older than the last load; put it back, since its content "
                     "would be missing"
                 )
     return tables
@@ -125,7 +125,7 @@ def create_missing(store: Store, tables: Tables) -> Tables:
     """Create the tables that do not exist yet; return handles of all.
 
     Raises:
-        ObjectChangedError: another load has made one of them meanwhile, and written to it.
+        ObjectChangedError: Another load made one of them meanwhile, and wrote to it.
     """
     from deltalake import DeltaTable
 
@@ -139,7 +139,7 @@ def create_missing(store: Store, tables: Tables) -> Tables:
                 made[name] = DeltaTable.create(
                     uri, schema=schema, mode="ignore", configuration=_CONFIGURATION, storage_options=options
                 )
-            if made[name].version():  # what is to be appended was worked out without its rows
+            if made[name].version():  # the rows to append were computed without its rows
                 raise ObjectChangedError(f"{layout.table(name)} was made by another load at this moment")
     return Tables(made)
 
@@ -148,13 +148,13 @@ def append(tables: Tables, name: str, rows: pa.RecordBatchReader, metadata: Mapp
     """Append rows to a table; the handle then stands at the new version.
 
     Args:
-        tables: handles that were opened before the rows were worked out.
-        name: of the table.
-        rows: batches with the table's columns.
-        metadata: a JSON value to be kept with the commit, under ``load``.
+        tables: Handles that were opened before the rows were computed.
+        name: Name of the table.
+        rows: Batches with the table's columns.
+        metadata: JSON value to keep with the commit, under ``load``.
 
     Raises:
-        ObjectChangedError: another load has written to the table since it was opened.
+        ObjectChangedError: Another load wrote to the table since it was opened.
     """
     from deltalake import CommitProperties, Transaction, write_deltalake
 
@@ -172,11 +172,11 @@ def append(tables: Tables, name: str, rows: pa.RecordBatchReader, metadata: Mapp
 
 
 def tidy(tables: Tables, oldest: timedelta) -> None:
-    """Compact the tables' small files, and remove files that only versions of a greater age name.
+    """Compact the tables' small files, and remove files that only older versions name.
 
     Args:
-        tables: handles of the newest versions.
-        oldest: age of the oldest version that must stay readable, at least ``KEPT``.
+        tables: Handles of the newest versions.
+        oldest: Age of the oldest version that must stay readable, at least ``KEPT``.
     """
     for name, handle in tables.handles.items():
         with explained(name):
@@ -186,10 +186,10 @@ def tidy(tables: Tables, oldest: timedelta) -> None:
 
 @contextmanager
 def explained(name: str = "") -> Iterator[None]:
-    """Turn an error of the Delta Lake library, or of reading its files, into one line of ours.
+    """Turn an error of the Delta Lake library, or of reading its files, into one of this package, with one line.
 
     Args:
-        name: of the table; empty for a query over several, whose error says which.
+        name: Name of the table; empty for a query over several, whose error names it.
     """
     import duckdb
     from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -207,7 +207,7 @@ def explained(name: str = "") -> Iterator[None]:
         line = _one_line(error)
         if isinstance(error, duckdb.Error):
             if not any(words in line for words in _READING):
-                raise  # a query of ours is wrong
+                raise  # a bug in a query
             if stream := _STREAM.search(line):
                 where, line = layout.table(stream[1]), stream[2]
         if "Generic S3 error" in line or "Generic HTTP" in line:

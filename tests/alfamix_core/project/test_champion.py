@@ -228,7 +228,7 @@ def test_a_choice_whose_process_was_killed_is_applied_by_the_next(kept):
 
 
 def test_before_the_first_promotion_nobody_serves(place):
-    assert champion.read(place) == (Champion(), None)
+    assert champion.read(place) == (Champion(), "")
 
 
 def test_a_promotion_counts_once_its_round_is_committed_and_repeating_it_changes_nothing(made_anywhere):

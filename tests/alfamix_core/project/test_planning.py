@@ -10,7 +10,6 @@ from alfamix_core.errors import InputError, LockedError
 from alfamix_core.project import champion, doctor, layout, lock, planning, rounds
 from alfamix_core.project.inbox.corrections import withdraw
 from alfamix_core.project.ledger.ledger import frozen_ledger
-from alfamix_core.records.champion import Champion
 from alfamix_core.records.round import Counts, Outcome
 from alfamix_core.storage import path_of
 from tests.alfamix_core.project.conftest import outcome
@@ -216,11 +215,10 @@ def test_an_empty_pool_is_one_empty_shard(made, noon):
 
 def test_the_champion_of_the_moment_is_frozen_in_the_round(made, holder, noon):
     made.drop("a", "b")
-    serving = champion.swap(made.store, Champion(), None, made.ask(1), {"accuracy": 0.5}, 1)
+    serving = champion.swap(made.store, champion.read(made.store), made.ask(1), {"accuracy": 0.5}, 1)
     record, _ = planning.begin(made.store, holder("run"), noon, force=True)
-    current, tag = champion.read(made.store)
-    champion.swap(made.store, current, tag, made.ask(3), {"accuracy": 0.9}, 1)
-    assert rounds.read(made.store, record.number)[0].champion == serving == current
+    champion.swap(made.store, champion.read(made.store), made.ask(3), {"accuracy": 0.9}, 1)
+    assert rounds.read(made.store, record.number)[0].champion == serving
 
 
 def test_a_plan_that_could_not_be_written_leaves_the_project_unlocked(made, holder, noon):

@@ -123,8 +123,16 @@ def test_files_that_are_no_keys_are_not_listed(folder_store, root):
     (root / "with\nnewline").touch()
     (root / "with\\backslash").touch()
     Path(os.fsdecode(os.fsencode(root) + b"/\xff")).touch()
-    os.mkfifo(root / "pipe")
     assert [entry.key for entry in folder_store.list()] == ["a"]
+
+
+def test_a_pipe_is_listed_and_never_read(folder_store, root):
+    folder_store.create("labels/a", b"1")
+    os.mkfifo(root / "labels/pipe")
+    assert [entry.key for entry in folder_store.list()] == ["labels/a", "labels/pipe"]
+    for read in (folder_store.read, folder_store.open, lambda key: folder_store.fetch(key, root / "out")):
+        with pytest.raises(InputError, match="pipe is a pipe, a socket or a device, and only files are read"):
+            read("labels/pipe")
 
 
 def test_a_link_is_listed_and_never_followed(folder_store, root, tmp_path):

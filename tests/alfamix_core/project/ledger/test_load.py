@@ -104,7 +104,7 @@ def test_a_manifest_that_grew_is_seen_and_a_deleted_one_is_said(made_anywhere, n
     made.edit(layout.manifest("a"), lambda data: data + made.lines("d"))
     made.store.delete(layout.manifest("z"))
     assert made.pool() == ["b", "c", "d"]
-    gone = (layout.manifest("z"), "was loaded and is deleted; what it said still counts")
+    gone = (layout.manifest("z"), "was loaded and is deleted; its content still counts")
     assert waiting(made, noon) == [gone]
     made.load(noon + HOUR)
     assert made.pool() == ["b", "c", "d"]
@@ -252,8 +252,8 @@ def test_files_whose_names_cannot_be_keys_are_said(made, noon):
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).write_bytes(b"")
     said = [what for _, what in waiting(made, noon)]
     assert said == [
-        "cannot be read: 'labels/back\\\\slash.jsonl' is no name for a file here",
-        "cannot be read: 'labels/\\udcff.jsonl' is no name for a file here",
+        "cannot be read: 'labels/back\\\\slash.jsonl' is not a valid file name here",
+        "cannot be read: 'labels/\\udcff.jsonl' is not a valid file name here",
     ]
     made.load()
     assert made.pool() == ["b"]
