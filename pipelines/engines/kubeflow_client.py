@@ -34,7 +34,7 @@ _SECONDS = (10, 60)  # to connect, without a byte
 class Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
     """The SDK's client with a time limit on each request and a check of each answer."""
 
-    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> api.V2beta1GetHealthzResponse:
         """Ask once; the caller asks again."""
         self.guard()  # the constructor asks this first
         return self._healthz_api.healthz_service_get_healthz()

@@ -1,4 +1,4 @@
-"""The cluster under test: runs by Kubeflow's client, pods by that of Kubernetes, and what is removed at the end."""
+"""The cluster under test: its runs by Kubeflow's client, its pods by that of Kubernetes, and the clean-up."""
 
 import contextlib
 import time
@@ -79,7 +79,7 @@ class Runs:
         """Remove the pipeline's version that the test uploaded.
 
         Args:
-            before: ids of the versions that were there before the test; they stay.
+            before: ids of the versions that existed before the test; they stay.
         """
         pipeline, version = self.kubeflow.version()
         if version not in before:
@@ -101,13 +101,13 @@ class Runs:
 
 
 def eventually(what: str, seconds: float, found: Callable[[], object], poll: float = POLL_SECONDS) -> object:
-    """Return the first true answer; fail with what was waited for.
+    """Return the first true answer; fail with the name of what did not come.
 
     Args:
-        what: for the message, such as "a pod of train".
-        seconds: after which it fails.
-        found: asked until its answer is true.
-        poll: seconds between two questions.
+        what: name for the message, such as "a pod of train".
+        seconds: time after which it fails.
+        found: function that is called until its answer is true.
+        poll: time between two calls, in seconds.
     """
     end = time.monotonic() + seconds
     while not (answer := found()):

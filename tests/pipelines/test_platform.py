@@ -240,7 +240,7 @@ def test_a_cluster_without_a_gpu_is_asked_for_none(tmp_path: Path):
     assert all("tolerations" not in pod for pod in kubernetes["deploymentSpec"]["executors"].values())
 
 
-def test_this_machine_is_told_nothing_but_what_may_be_cached():
+def test_on_this_machine_a_task_has_its_caching_rule_and_nothing_else():
     spec = alfamix_round.pipeline_spec
     for name, executor in spec.deployment_spec["executors"].items():
         container = executor["container"]

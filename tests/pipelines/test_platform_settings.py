@@ -64,7 +64,7 @@ def _toml(value: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("run_hours = ", "is not TOML"),
         ("run_hour = 3", 'unknown field "run_hour"'),
@@ -160,12 +160,12 @@ def _toml(value: object) -> str:
         ('[storage]\nendpoint_url = "seaweedfs:8333"', "http:// or https:// address"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, said: str):
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, reason: str):
     with pytest.raises(InputError) as raised:
         read_text(tmp_path, text)
     message = str(raised.value)
     assert message.startswith(f"{tmp_path}/platform.toml: ")
-    assert said in message
+    assert reason in message
     assert "\n" not in message
 
 
@@ -241,7 +241,7 @@ def test_digests_of_a_file_replace_every_tag(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         (digests("train", "score"), "no line for train, score"),
         (digests() + f"train x@{DIGEST}\n", 'line 13: "train" is named twice'),
@@ -250,11 +250,11 @@ def test_digests_of_a_file_replace_every_tag(tmp_path: Path):
         (digests("train") + "train ghcr.io/x:1\n", "must be an image by digest, name@sha256:…, not"),
     ],
 )
-def test_wrong_digests_are_one_line(tmp_path: Path, text: str, said: str):
+def test_wrong_digests_are_one_line(tmp_path: Path, text: str, reason: str):
     (tmp_path / "digests").write_text(text, "utf-8")
     with pytest.raises(InputError) as raised:
         platform_settings.with_digests(PlatformSettings(), tmp_path / "digests")
-    assert said in str(raised.value)
+    assert reason in str(raised.value)
 
 
 def test_the_page_of_settings_is_the_generated_one():

@@ -216,17 +216,17 @@ def either(request, server):
 def test_waiting_shows_each_stage_when_its_state_changes(kubeflow, either, settings):
     run_id = kubeflow.start(settings, URI)
     steps = iter([("RUNNING", {"ingest": "SUCCEEDED", "train": "RUNNING"})])
-    said = []
+    lines = []
 
     def show(line):
-        said.append(line)
+        lines.append(line)
         if "succeeded" not in line:
             state, stages = next(steps, ("FAILED", {"ingest": "SUCCEEDED", "train": "FAILED"}))
             either.move(run_id, state, **stages)
 
     either.move(run_id, "RUNNING", ingest="RUNNING")
     assert kubeflow.follow(run_id, 0.01, show).state == "FAILED"
-    assert [line.split() for line in said] == [
+    assert [line.split() for line in lines] == [
         ["ingest", "running"],
         ["ingest", "succeeded"],
         ["train", "running"],
