@@ -1,6 +1,5 @@
 """The library's one call: from arrays to the rows worth labelling, without a project, a store or a pipeline."""
 
-import operator
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +11,16 @@ from torch import Tensor
 from alfamix_core.acquisition import policy, strategies
 from alfamix_core.acquisition.constraints import AtMost, Constraint
 from alfamix_core.acquisition.scoring import score_shard
-from alfamix_core.acquisition.strategy import Strategy
+from alfamix_core.acquisition.strategy import Strategy, fault, first_bad_row
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead
+from alfamix_core.arrays import Array, column, dense, floats, numbers, shown, some_rows, whole, whole_numbers
 from alfamix_core.errors import InputError
-
-Array = Any
-"""A numpy array, a torch tensor, or what numpy makes an array of."""
 
 _BLOCK_ROWS = 16_384
 _SMALLEST = torch.finfo(torch.float32).tiny
 """A probability of 0 counts as this one: its logarithm is finite."""
-_COLUMNS = ("mc_logits", "deepfool")
+_COLUMNS = {"mc_logits": ("passes", "classes"), "deepfool": ()}
+"""Further columns, and the sizes of their rows."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +86,20 @@ def select(
     Raises:
         InputError: an argument cannot be used; the message names the argument and the row.
     """
-    budget, seed = _whole(budget, "budget", least=0), _whole(seed, "seed", least=0)
-    per_group = _whole(per_group, "per_group", least=1)
-    chosen = strategies.load(strategy, tunables)
-    table = _Table.read(chosen, embeddings, labels, head, probabilities, columns or {})
+    budget, seed = whole(budget, "budget", least=0), whole(seed, "seed", least=0)
+    per_group = whole(per_group, "per_group", least=1)
+    if not isinstance(strategy, str):
+        raise InputError(f"strategy: must be the name of a strategy, not {shown(strategy)}")
+    chosen = strategies.load(
+        strategy, {name: value.item() if isinstance(value, np.generic) else value for name, value in tunables.items()}
+    )
+    table = _Table.read(chosen, embeddings, labels, head, probabilities, {} if columns is None else columns)
     asked_N = (table.labels_N < 0) & ~_excluded(exclude, len(table.labels_N))
     asked_n = asked_N.nonzero()[:, 0]
     labelled = table.labelled()
     state = chosen.prepare(labelled, table.head or _silent(labelled), seed)
     rules: list[Constraint] = []
-    reach = policy.reach(budget, sparse=groups is not None)
+    reach = min(policy.reach(budget, sparse=groups is not None), len(table.labels_N))
     scores = score_shard(chosen, table.blocks(asked_n, logits="logits" in chosen.columns), state, reach)
     if groups is not None:
         codes_N = _codes(groups, len(table.labels_N))
@@ -149,50 +151,51 @@ class _Table:
         Raises:
             InputError: they do not fit.
         """
-        wide = embeddings if embeddings is not None else probabilities
-        wide = wide if isinstance(wide, Tensor) else None if wide is None else np.asarray(wide)
-        device = wide.device if isinstance(wide, Tensor) else torch.device("cpu")
-        labels_N = _whole_numbers(labels, "labels")
+        labels_N = whole_numbers(labels, "labels")
         N = len(labels_N)
         if embeddings is not None:
-            embeddings = _matrix(embeddings, "embeddings", N)
+            embeddings = column(embeddings, "embeddings", (N, "features"))
+        if probabilities is not None:
+            probabilities = column(probabilities, "probabilities", (N, "classes"))
+        wide = embeddings if embeddings is not None else probabilities
+        device = wide.device if isinstance(wide, Tensor) else torch.device("cpu")
         if head is not None and probabilities is not None:
             raise InputError("head and probabilities: give one of them, they could contradict each other")
         _complete(strategy, embeddings, head, probabilities, others)
         function, names = _head(head, None if embeddings is None else embeddings.shape[1], device)
-        logits = None if probabilities is None else _logarithms(_matrix(probabilities, "probabilities", N), device)
+        logits = None if probabilities is None else _logarithms(probabilities, device)
         classes = None if logits is None else logits.shape[1]
         if function is not None and embeddings is not None:
-            classes = _check_head(function, embeddings[:1], device)
+            classes = _check_head(function, embeddings[:1], device, names)
         labels_N = _numbered(labels_N, names, classes)
-        others = {name: _column(others[name], name, N) for name in others}
+        others = {name: column(others[name], name, (N, *_COLUMNS[name])) for name in others}
         table = _Table(embeddings, logits, others, labels_N, function, classes, device, isinstance(wide, Tensor))
         table._check_rows()
         return table
 
     def _check_rows(self) -> None:
-        """Look for values that are not finite, a block at a time."""
-        for name, column in (("embeddings", self.embeddings), *self.others.items()):
-            if column is None:
-                continue
-            for start in range(0, len(column), _BLOCK_ROWS):
-                block = _floats(column[start : start + _BLOCK_ROWS], self.device)
-                bad_n = (~block.reshape(len(block), -1).isfinite().all(dim=1)).nonzero()
-                if len(bad_n):
-                    raise InputError(
-                        f"{name}: row {start + int(bad_n[0, 0])} has a value that is not finite in float32"
-                    )
+        """Look for values that are not finite or too large, a block at a time.
+
+        Raises:
+            InputError: there is one; it names the row.
+        """
+        for name, values in (("embeddings", self.embeddings), *self.others.items()):
+            for start in range(0, 0 if values is None else len(values), _BLOCK_ROWS):
+                block = floats(values[start : start + _BLOCK_ROWS], self.device)
+                bad = first_bad_row(block, name)
+                if bad is not None:
+                    raise InputError(f"{name}: row {start + bad} {_fault(block[bad])}")
 
     def features(self, rows_n: Tensor, *, logits: bool) -> Features:
         """Return the columns of some rows, whose positions are the caller's rows; the head computes logits if told."""
-        embeddings_nD = None if self.embeddings is None else _floats(_rows(self.embeddings, rows_n), self.device)
+        embeddings_nD = None if self.embeddings is None else floats(some_rows(self.embeddings, rows_n), self.device)
         logits_nK = None if self.logits is None else self.logits[rows_n.to(self.device)]
         if embeddings_nD is not None and self.head is not None:
             # a strategy that asks the head itself does not look at what a function returns for each row
             if logits or not isinstance(self.head, LinearHead):
                 logits_nK = self._checked_logits(embeddings_nD, rows_n)
             logits_nK = logits_nK if logits else None
-        others = {name: _floats(_rows(column, rows_n), self.device) for name, column in self.others.items()}
+        others = {name: floats(some_rows(values, rows_n), self.device) for name, values in self.others.items()}
         return Features(
             rows_n.to(self.device), embeddings_nD, logits_nK, others.get("mc_logits"), others.get("deepfool")
         )
@@ -230,6 +233,11 @@ class _Table:
             yield self.features(rows_n[start : start + _BLOCK_ROWS], logits=logits)
 
 
+def _fault(row_X: Tensor) -> str:
+    """Return what is wrong with a row; its value may have been finite before it was rounded."""
+    return fault(row_X) if bool(row_X.isfinite().all()) else "has a value that is not finite in float32"
+
+
 def _complete(
     strategy: Strategy, embeddings: Array | None, head: Any, probabilities: Array | None, others: Mapping[str, Array]
 ) -> None:
@@ -238,9 +246,11 @@ def _complete(
     Raises:
         InputError: something is missing, or a further column has a name that no strategy reads.
     """
-    unknown = sorted(set(others) - set(_COLUMNS))
+    if not isinstance(others, Mapping):
+        raise InputError(f"columns: must be a dict from names to arrays, not {shown(others)}")
+    unknown = [name for name in others if name not in _COLUMNS]
     if unknown:
-        raise InputError(f'columns: no strategy reads "{unknown[0]}"; known: {", ".join(_COLUMNS)}')
+        raise InputError(f"columns: no strategy reads {shown(unknown[0])}; known: {', '.join(_COLUMNS)}")
     words = f'strategy "{strategy.name}" needs '
     if "embeddings" in strategy.columns and embeddings is None:
         raise InputError(words + "embeddings, and they are None")
@@ -263,11 +273,13 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, 
     if head is None:
         return None, None
     if hasattr(head, "coef_") and hasattr(head, "intercept_") and hasattr(head, "classes_"):
-        weight, bias = np.atleast_2d(np.asarray(head.coef_)), np.atleast_1d(np.asarray(head.intercept_))
-        names = _whole_numbers(head.classes_, "head: classes_")
+        weight = np.atleast_2d(numbers(head.coef_, "head: coef_"))
+        bias = np.atleast_1d(numbers(head.intercept_, "head: intercept_"))
+        names = whole_numbers(head.classes_, "head: classes_")
         if -1 in names.tolist():
             raise InputError("head: classes_ has -1, which stands for an unknown class in labels; fit it with another")
-        bias = np.broadcast_to(bias, (len(weight),))
+        if bias.shape in ((), (1,)):
+            bias = np.broadcast_to(bias, (len(weight),))
         if len(names) == 2 and len(weight) == 1:
             # one function, the logit of the second class about the first
             weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
@@ -277,15 +289,15 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, 
     if isinstance(head, tuple | list):
         if len(head) != 2:
             raise InputError(f"head: (W, b) has two parts, not {len(head)}")
-        weight_KD, bias_K = (_floats(part, device) for part in head)
+        weight_KD, bias_K = (
+            floats(numbers(part, f"head: {name}"), device) for name, part in zip("Wb", head, strict=True)
+        )
         if weight_KD.dim() != 2 or bias_K.shape != weight_KD.shape[:1]:
             shapes = f"{tuple(weight_KD.shape)} and {tuple(bias_K.shape)}"
             raise InputError(f"head: W must be (K, D) and b (K,), not {shapes}")
         if D is not None and weight_KD.shape[1] != D:
             shape = tuple(weight_KD.shape)
             raise InputError(f"head: W must have one column per feature of the embeddings, {D}, not the shape {shape}")
-        if not bool(weight_KD.isfinite().all() and bias_K.isfinite().all()):
-            raise InputError("head: W or b has a value that is not finite in float32")
         return LinearHead(weight_KD, bias_K), names
     if callable(head):
         return head, None
@@ -299,18 +311,30 @@ def _silent(labelled: Labelled) -> LinearHead:
     return LinearHead(labelled.embeddings_LD.new_zeros(K, D), labelled.embeddings_LD.new_zeros(K))
 
 
-def _check_head(head: Head, first: Array, device: torch.device) -> int:
-    """Return the number of classes, from the logits of one row."""
-    row_1D = _floats(first, device).to(torch.float32, copy=True)  # a head that works in place gets rows of its own
+def _check_head(head: Head, first: Array, device: torch.device, names_K: Tensor | None) -> int:
+    """Return the number of classes, from the logits of one row.
+
+    Raises:
+        InputError: the head cannot take the row, returns no logits, or has a value that is not finite or too large.
+    """
+    if isinstance(head, LinearHead):
+        rows_KX = torch.cat([head.weight_KD, head.bias_K[:, None]], dim=1)
+        bad = first_bad_row(rows_KX, "embeddings")
+        if bad is not None:
+            name = bad if names_K is None else int(names_K[bad])
+            raise InputError(f"head: W or b of class {name} {_fault(rows_KX[bad])}")
+    row_1D = floats(first, device).to(torch.float32, copy=True)  # a head that works in place gets rows of its own
     try:
         with torch.no_grad():
             logits = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
-    except RuntimeError as error:
-        line = " ".join(str(error).split())
-        raise InputError(f"head: must take (n, {row_1D.shape[1]}) float32 embeddings, but says: {line}") from None
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(f"head: must take (n, {row_1D.shape[1]}) float32 embeddings, but raises {line}") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
         came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"head: must return a tensor (n, K) for (n, D) embeddings; for one row came {came}")
+    if not logits.is_floating_point():
+        raise InputError(f"head: must return floating-point logits, not {logits.dtype}")
     if logits.shape[1] < 2:
         raise InputError(f"head: two classes are needed to compare, it has {logits.shape[1]}")
     return logits.shape[1]
@@ -350,13 +374,14 @@ def _logarithms(probabilities: Array, device: torch.device) -> Tensor:
     Raises:
         InputError: a row is no distribution.
     """
-    probs_NK = _floats(probabilities, device)
+    probs_NK = floats(probabilities, device)
     if probs_NK.shape[1] < 2:
         raise InputError(f"probabilities: two classes are needed to compare, there are {probs_NK.shape[1]}")
     bad_N = ~((probs_NK >= 0).all(dim=1) & ((probs_NK.sum(dim=1) - 1).abs() < 1e-3))
     if bool(bad_N.any()):
         row = int(bad_N.nonzero()[0, 0])
-        raise InputError(f"probabilities: row {row} must be 0 or more and add up to 1, not {probs_NK[row].tolist()}")
+        came = f"the smallest is {float(probs_NK[row].min()):.4g}, the sum {float(probs_NK[row].sum()):.4g}"
+        raise InputError(f"probabilities: row {row} must be 0 or more and add up to 1; {came}")
     return probs_NK.clamp(min=_SMALLEST).log()
 
 
@@ -371,14 +396,12 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
         return left_out_N
     if isinstance(exclude, set | frozenset):
         exclude = list(exclude)
-    given = exclude.cpu() if isinstance(exclude, Tensor) else torch.from_numpy(np.array(exclude))
-    if given.dtype == torch.bool:
-        if given.shape != (N,):
+    given = dense(exclude, "exclude")
+    if given.dtype in (torch.bool, np.bool_):
+        if tuple(given.shape) != (N,):
             raise InputError(f"exclude: a mask must have one value per row, {N}, not the shape {tuple(given.shape)}")
-        return given
-    if not given.numel():
-        return left_out_N
-    rows_m = _whole_numbers(given, "exclude")
+        return torch.as_tensor(given).cpu()
+    rows_m = whole_numbers(given, "exclude")
     outside_m = (rows_m < 0) | (rows_m >= N)
     if bool(outside_m.any()):
         raise InputError(f"exclude: row {int(rows_m[outside_m][0])} does not exist; rows are 0 … {N - 1}")
@@ -386,98 +409,25 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
     return left_out_N
 
 
-def _whole(value: Any, what: str, least: int) -> int:
-    """Return a Python integer, of numpy's integers too.
-
-    Raises:
-        InputError: it is none, or too small.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if isinstance(value, bool | np.bool_) or not least <= number < 2**63:
-        raise InputError(f"{what}: must be a whole number from {least} on, not {value!r}")
-    return number
-
-
 def _codes(groups: Sequence[Hashable] | Array, N: int) -> Tensor:
     """Return a number for each row's group, (N,) int64.
 
     Raises:
-        InputError: another length, or values that cannot be keys.
+        InputError: another length, a value that is not equal to itself, or values that cannot be keys.
     """
-    values: Collection[Hashable] = groups.tolist() if hasattr(groups, "tolist") else groups
-    if len(values) != N:
-        raise InputError(f"groups: must have one value per row, {N}, not {len(values)}")
-    numbers: dict[Hashable, int] = {}
+    if isinstance(groups, Tensor):
+        groups = dense(groups, "groups")
+    values = groups.tolist() if hasattr(groups, "tolist") else groups
+    if not isinstance(values, Collection) or len(values) != N:
+        came = len(values) if isinstance(values, Collection) else shown(groups)
+        raise InputError(f"groups: must have one value per row, {N}, not {came}")
     # tensors of one number are equal by their number, not by their place in memory
-    keys = (value.item() if isinstance(value, Tensor) and value.numel() == 1 else value for value in values)
+    keys = [value.item() if isinstance(value, Tensor) and value.numel() == 1 else value for value in values]
+    unequal = next((row for row, value in enumerate(keys) if isinstance(value, float) and value != value), None)
+    if unequal is not None:
+        raise InputError(f"groups: row {unequal} has nan, which is equal to nothing")
+    codes: dict[Hashable, int] = {}
     try:
-        return torch.tensor([numbers.setdefault(value, len(numbers)) for value in keys], dtype=torch.int64)
+        return torch.tensor([codes.setdefault(value, len(codes)) for value in keys], dtype=torch.int64)
     except TypeError as error:
         raise InputError(f"groups: must be values that can be keys, such as texts or numbers: {error}") from None
-
-
-def _whole_numbers(values: Array, what: str) -> Tensor:
-    """Return (n,) int64 on the CPU.
-
-    Raises:
-        InputError: another shape, or values that are not whole numbers.
-    """
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if array.ndim != 1:
-        raise InputError(f"{what}: must have one dimension, not the shape {array.shape}")
-    if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.floor(array)).all():
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        first = next((row for row, value in enumerate(array.tolist()) if not _is_whole(value)), 0)
-        came = f"row {first} has {array.tolist()[first]!r}" if len(array) else f"the type is {array.dtype}"
-        raise InputError(f"{what}: must be whole numbers; {came}")
-    return torch.from_numpy(array.astype(np.int64))
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
-
-
-def _matrix(values: Array, what: str, N: int) -> Array:
-    """Return an array or tensor (N, X).
-
-    Raises:
-        InputError: another shape.
-    """
-    array = _column(values, what, N)
-    if array.ndim != 2 or not array.shape[1]:
-        raise InputError(f"{what}: must have the shape ({N}, features), not {tuple(array.shape)}")
-    return array
-
-
-def _column(values: Array, what: str, N: int) -> Array:
-    """Return an array or tensor of N rows of numbers.
-
-    Raises:
-        InputError: another number of rows, or no numbers.
-    """
-    array = values if isinstance(values, Tensor) else np.asarray(values)
-    if not array.ndim or len(array) != N:
-        raise InputError(f"{what}: must have one row per label, {N}, not the shape {tuple(array.shape)}")
-    if not isinstance(array, Tensor) and array.dtype.kind not in "fiu":
-        raise InputError(f"{what}: must be numbers, not {array.dtype}")
-    return array
-
-
-def _rows(column: Array, rows_n: Tensor) -> Array:
-    """Return rows of the caller's array, as a copy."""
-    return column[rows_n.to(column.device)] if isinstance(column, Tensor) else column[rows_n.numpy()]
-
-
-def _floats(values: Array, device: torch.device) -> Tensor:
-    """Return a tensor on the device: float16 and float32 as they are, everything else in float32."""
-    if not isinstance(values, Tensor):
-        array = np.asarray(values)
-        # a mapped file, a broadcast array and one that is read backwards cannot be shared
-        is_shared = array.flags.writeable and array.dtype.isnative and min(array.strides, default=0) >= 0
-        values = torch.from_numpy(array if is_shared else array.astype(array.dtype.newbyteorder("=")).copy())
-    tensor: Tensor = values.detach().to(device)
-    return tensor if tensor.dtype in (torch.float16, torch.float32) else tensor.to(torch.float32)

@@ -42,15 +42,17 @@ from torch import Tensor
 from alfamix_core.acquisition import agglomerative, mixing, strategies
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import CUDA_BLOCK_ROWS
-from alfamix_core.acquisition.clustering import Effort, kmeans
+from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.constraints import Apart
 from alfamix_core.acquisition.flips import critical_caps, linear_flips
 from alfamix_core.acquisition.probabilities import log_probabilities
 from alfamix_core.acquisition.rows import Rows
+from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.strategies.entropy import entropies
 from alfamix_core.acquisition.strategies.uherding import herd
 from alfamix_core.acquisition.strategy import Strategy
+from alfamix_core.acquisition.tunable_types import Effort
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead, Scores
 from alfamix_core.records.features import FeatureWriter, read_blocks
 from alfamix_core.records.scores import read_scores, write_scores
@@ -255,10 +257,10 @@ def alfamix(bench: Bench) -> None:
         return mixing.first_caps_by_loop(embeddings_nD, anchors_CD, task.head)
 
     def candidates(firsts_n: Tensor, *, of_loop: bool) -> list[Tensor]:
-        return [firsts_n <= cap if of_loop else firsts_n < cap for cap in mixing.CAPS]
+        return [firsts_n <= cap if of_loop else firsts_n < cap for cap in CAPS]
 
     def shares(firsts_n: Tensor) -> str:
-        found = [f"{float((firsts_n < cap).double().mean()):.0%}" for cap in mixing.CAPS]
+        found = [f"{float((firsts_n < cap).double().mean()):.0%}" for cap in CAPS]
         return f"candidates at caps .2 … 1: {' '.join(found)}"
 
     rows_nD, exact_nD = task.rows, task.rows.double()

@@ -513,7 +513,7 @@ QUEUE = [
                 "Files and lines that cannot be used",
                 [(of("data_set_aside"), "set aside")],
                 limit="AlfamixDataSetAside",
-                about="`alfamix doctor` names file, line and reason. Rounds go ahead without them.",
+                about="`alfamix doctor` names file, line and reason. Rounds continue without them.",
             ),
             Panel(
                 "Loaded files that were changed or deleted",
@@ -521,7 +521,7 @@ QUEUE = [
                     (of("data_vanished_lines"), "lines that are gone"),
                     (of("data_deleted_files"), "files that are gone"),
                 ],
-                about="What they said still counts. `alfamix doctor` names the files.",
+                about="Their content still counts. `alfamix doctor` names the files.",
             ),
             Panel(
                 "Trigger",

@@ -24,7 +24,7 @@ PREFIX = "app.kubernetes.io/"
 CA_FOLDER = "/etc/alfamix-ca"
 
 
-def place(task: dsl.PipelineTask, settings: PlatformSettings | None, *, cached: bool) -> dsl.PipelineTask:
+def configure(task: dsl.PipelineTask, settings: PlatformSettings | None, *, cached: bool) -> dsl.PipelineTask:
     """Return the task with its settings for the platform.
 
     Args:

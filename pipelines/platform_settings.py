@@ -3,14 +3,17 @@
 The defaults fit a cluster with one GPU. A TOML file changes what differs; what it does not name keeps its default.
 """
 
+import itertools
 import json
 import math
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+from kubernetes.utils.quantity import parse_quantity
 from pydantic import AfterValidator, Field, model_validator
 
 from alfamix_core.errors import InputError
@@ -23,30 +26,37 @@ ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
 """Names the file to whatever uploads the pipeline: the trigger, `alfamix schedule`, `alfamix round`."""
 
 LOADING = ("train", "evaluate", "embed")
-"""The stages that read images with worker processes, which hand them over in /dev/shm."""
+"""The stages that read images with worker processes, which pass them on in /dev/shm."""
 
-_OF_THE_LAUNCHER = {
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
-    *("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE"),
+# What `environment` may not set, by the beginning of the name, and why.
+_NOT_OURS_TO_SET = {
+    access.PREFIX: "the storage settings do",
+    "ALFAMIX_STAGE_": "the retry and stages settings do",
+    "AWS_": "Kubeflow's launcher would read it for its own artifacts; use the storage settings",
+    "KFP_": "Kubeflow sets it",
+    "ARGO_": "Argo sets it",
+    "KUBERNETES_": "Kubernetes sets it",
+    "SSL_CERT_": "Kubeflow's launcher would read it for its own artifacts; use storage.ca_config_map",
 }
+_READ_BY_STAGES = ("ALFAMIX_LOG", "ALFAMIX_TRAIN_PROCESSES")
 
 _PREFETCHED = 2  # batches a worker keeps ready, as torch's DataLoader has it, beside the one it works on
 _CHANNELS = 3
 _MIB = 2**20
 _SHM_STEP = 64  # MiB; also what a container has without any volume
 _COLLECTIVES = 1024  # MiB that the processes of one pod need to exchange gradients
-_BYTES = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_LEAST_MEMORY, _MOST_MEMORY = "64Mi", "64Ti"
+_MOST_CORES = 1024
 
 
 def quantity_bytes(text: str) -> int:
     """Return a Kubernetes quantity of memory in bytes: ``512Mi`` is 536870912."""
-    number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()  # type: ignore[union-attr]  # it was validated
-    return int(number) * _BYTES[unit]
+    return int(parse_quantity(text))
 
 
 def cores(text: str) -> float:
     """Return a Kubernetes quantity of CPU in cores: ``500m`` is 0.5."""
-    return float(text.removesuffix("m")) / (1000 if text.endswith("m") else 1)
+    return float(parse_quantity(text))
 
 
 def _like(pattern: str, what: str) -> AfterValidator:
@@ -56,6 +66,24 @@ def _like(pattern: str, what: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _is_memory(text: str) -> str:
+    if not quantity_bytes(_LEAST_MEMORY) <= quantity_bytes(text) <= quantity_bytes(_MOST_MEMORY):
+        raise ValueError(f"must be from {_LEAST_MEMORY} to {_MOST_MEMORY}")
+    return text
+
+
+def _is_cpu(text: str) -> str:
+    if cores(text) > _MOST_CORES:
+        raise ValueError(f"must be at most {_MOST_CORES} cores")
+    return text
+
+
+def _is_accelerator(text: str) -> str:
+    if text.partition("/")[0].endswith("kubernetes.io"):
+        raise ValueError("must be a resource of a vendor, such as nvidia.com/gpu")
+    return text
 
 
 def _is_user(value: int | str) -> int | str:
@@ -72,14 +100,23 @@ _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
 _PLACE = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
-Cpu = Annotated[str, _like(r"[1-9]\d*m?|0\.\d*[1-9]|[1-9]\d*\.\d+", "a number of cores such as 500m or 2")]
-Memory = Annotated[str, _like(r"[1-9]\d*(Ki|Mi|Gi|Ti)?", "a size such as 512Mi or 8Gi")]
+Cpu = Annotated[
+    str, _like(r"[1-9]\d*m?|0\.\d*[1-9]|[1-9]\d*\.\d+", "a number of cores such as 500m or 2"), AfterValidator(_is_cpu)
+]
+Memory = Annotated[str, _like(r"[1-9]\d*(Ki|Mi|Gi|Ti)?", "a size such as 512Mi or 8Gi"), AfterValidator(_is_memory)]
 Name = Annotated[str, _like(_NAME, "the name of a Kubernetes object: lower-case letters, digits, - and .")]
 NameOrNone = Annotated[str, _like(f"({_NAME})?", 'the name of a Kubernetes object, or "" for none')]
 LabelKey = Annotated[str, _like(rf"({_NAME}/)?{_LABEL_NAME}", "a Kubernetes label such as team or example.org/team")]
 LabelValue = Annotated[
     str, _like(_LABEL_VALUE, "the value of a Kubernetes label: up to 63 letters, digits, -, _ and .")
 ]
+TaintKey = Annotated[str, _like(rf"(({_NAME}/)?{_LABEL_NAME})?", 'the key of a taint such as nvidia.com/gpu, or ""')]
+Accelerator = Annotated[
+    str,
+    _like(rf"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[-a-z0-9]+)+/{_LABEL_NAME}", "a resource such as nvidia.com/gpu"),
+    AfterValidator(_is_accelerator),
+]
+SecretKey = Annotated[str, _like(r"[-._A-Za-z0-9]{1,253}", "a key of a Secret: letters, digits, -, _ and .")]
 Variable = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 Digest = Annotated[str, _like(rf"{_PLACE}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
 Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/team")]
@@ -88,9 +125,9 @@ Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/
 class Toleration(Record):
     """A taint of nodes that a pod tolerates."""
 
-    key: str = Field(description="key of the taint")
+    key: TaintKey = Field(description='key of the taint; "" with Exists: every taint')
     operator: Literal["Exists", "Equal"] = Field("Exists", description="comparison; Equal compares the value")
-    value: str = Field("", description="value of the taint, for Equal")
+    value: LabelValue = Field("", description="value of the taint, for Equal")
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
         "NoSchedule", description="effect of the taint"
     )
@@ -99,6 +136,8 @@ class Toleration(Record):
     def _value_fits_operator(self) -> Self:
         if self.operator == "Exists" and self.value:
             raise ValueError(f'toleration of "{self.key}": Exists takes no value; use operator = "Equal"')
+        if self.operator == "Equal" and not self.key:
+            raise ValueError("a toleration with Equal must name the key of a taint")
         return self
 
 
@@ -144,20 +183,29 @@ class StorageSettings(Record):
     secret: NameOrNone = Field(
         "alfamix-s3", description='Secret with the credentials, if there is one; "": the pod\'s own identity'
     )
-    access_key: str = Field(access.ACCESS_KEY_ID, min_length=1, description="key of the Secret that has the access key")
-    secret_key: str = Field(access.SECRET_ACCESS_KEY, min_length=1, description="key of the Secret that has the secret")
-    session_token: str = Field(
+    access_key: SecretKey = Field(access.ACCESS_KEY_ID, description="key of the Secret that has the access key")
+    secret_key: SecretKey = Field(access.SECRET_ACCESS_KEY, description="key of the Secret that has the secret")
+    session_token: SecretKey = Field(
         access.SESSION_TOKEN,
-        min_length=1,
         description="key of the Secret that has the token of temporary credentials, if there is one",
     )
-    endpoint_url: Annotated[str, _like(r"(https?://\S+)?", 'an http:// or https:// address, or ""')] = Field(
-        "", description='address of a store other than AWS; "": AWS'
+    endpoint_url: Annotated[str, _like(r"(https?://[^\s/@]+(/\S*)?)?", 'an http:// or https:// address, or ""')] = (
+        Field("", description='address of a store other than AWS; "": AWS')
     )
-    region: str = Field("", description='region of the bucket; "": the client\'s default')
+    region: Annotated[str, _like(r"[A-Za-z0-9-]*", 'the name of a region, or ""')] = Field(
+        "", description='region of the bucket; "": the client\'s default'
+    )
     ca_config_map: NameOrNone = Field(
         "", description='ConfigMap whose key ca.crt has the certificate authority of the store; "": those of the image'
     )
+
+    @model_validator(mode="after")
+    def _keys_differ(self) -> Self:
+        keys = {"access_key": self.access_key, "secret_key": self.secret_key, "session_token": self.session_token}
+        for name, other in itertools.combinations(keys, 2):
+            if keys[name] == keys[other]:
+                raise ValueError(f'storage.{name} and storage.{other} must differ, but both are "{keys[name]}"')
+        return self
 
 
 class LoaderSettings(Record):
@@ -236,9 +284,7 @@ class PlatformSettings(Record):
         16, ge=1, le=256, description="shards that are worked on at a time, whatever round.max_shards says"
     )
     tmp_size: Memory = Field("10Gi", description="size of /tmp, on the node's disk")
-    accelerator: str = Field(
-        "nvidia.com/gpu", min_length=1, description="name of the resource by which a GPU is requested"
-    )
+    accelerator: Accelerator = Field("nvidia.com/gpu", description="name of the resource by which a GPU is requested")
     service_account: NameOrNone = Field(
         "",
         description="service account of the runs' pods, which may have a cloud identity; \"\": Kubeflow's default",
@@ -330,18 +376,39 @@ class PlatformSettings(Record):
     @model_validator(mode="after")
     def _nothing_is_set_twice(self) -> Self:
         for name in sorted(self.environment):
-            if name.startswith(access.PREFIX):
-                raise ValueError(f"environment may not set {name}: the storage settings do")
-            if name.startswith("ALFAMIX_STAGE_"):
-                raise ValueError(f"environment may not set {name}: the retry and stages settings do")
-            if name in _OF_THE_LAUNCHER:
-                raise ValueError(
-                    f"environment may not set {name}: Kubeflow's launcher would read it for its own artifacts; use the "
-                    "storage settings"
-                )
-        for key in sorted(RESERVED_LABELS & set(self.labels)):
-            raise ValueError(f'labels may not set "{key}": every pod has its own')
+            for prefix, reason in _NOT_OURS_TO_SET.items():
+                if name.upper().startswith(prefix):
+                    raise ValueError(f"environment may not set {name}: {reason}")
+            if name.upper().startswith("ALFAMIX_") and name not in _READ_BY_STAGES:
+                raise ValueError(f"environment may not set {name}: of ours only {' and '.join(_READ_BY_STAGES)} may be")
+        for key in sorted(self.labels):
+            if key in RESERVED_LABELS:
+                raise ValueError(f'labels may not set "{key}": every pod has its own')
+            if key.partition("/")[0] in _RESERVED_DOMAINS and "/" in key:
+                raise ValueError(f'labels may not set "{key}": Argo and Kubeflow use it')
         return self
+
+    @model_validator(mode="after")
+    def _nothing_is_a_template(self) -> Self:
+        for field, text in _texts("", self.model_dump(mode="json")):
+            if "{{" in text or "$(" in text:
+                raise ValueError(f'"{field}" must hold neither {{{{ nor $(, which Argo or Kubernetes would replace')
+            if any(ord(character) < 32 and character not in "\t\n" for character in text):
+                raise ValueError(f'"{field}" must hold no control characters')
+        return self
+
+
+def _texts(field: str, value: object) -> Iterator[tuple[str, str]]:
+    """Yield every text with the name of its field, keys of tables included."""
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield field, key
+            yield from _texts(f"{field}.{key}".removeprefix("."), item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(field, item)
 
 
 RESERVED_LABELS = {
@@ -350,6 +417,7 @@ RESERVED_LABELS = {
     "app.kubernetes.io/version",
     "app.kubernetes.io/managed-by",
 }
+_RESERVED_DOMAINS = {"workflows.argoproj.io", "pipelines.kubeflow.org", "pipeline"}
 
 
 def read(path: Path) -> PlatformSettings:

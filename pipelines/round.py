@@ -1,8 +1,9 @@
 """One round as a Kubeflow pipeline: wiring only.
 
-ingest, evaluate, export and finish touch the project and are never cached; the others are functions of the round's
-key and their inputs, so that Kubeflow's cache is how a round resumes. ``fresh`` gives the round another key, which no
-cache knows. Nothing behind evaluate may be cached.
+The word in front of each step is its caching rule. ingest, evaluate, export and finish touch the project and run
+``always``; the others are functions of the round's key and their inputs, and an output that the cache knows is
+``reused``: that is how a round resumes. ``fresh`` gives the round another key, which no cache knows. Nothing behind
+evaluate may be reused.
 """
 
 from functools import partial
@@ -28,7 +29,8 @@ def build(settings: PlatformSettings | None):
     Args:
         settings: settings of the cluster on which it runs; None for this machine.
     """
-    place = partial(platform.place, settings=settings)
+    reused = partial(platform.configure, settings=settings, cached=True)
+    always = partial(platform.configure, settings=settings, cached=False)
 
     @dsl.pipeline(
         name="alfamix-round",
@@ -43,68 +45,25 @@ def build(settings: PlatformSettings | None):
             force: Whether a round starts even if too little is new.
             fresh: Whether a round that is resumed computes everything again, whatever is cached.
         """
-        run_id = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        end = place(finish(project_uri=project_uri, run_id=run_id), cached=False)
-        with dsl.ExitHandler(end, name="round"):
-            key = place(ingest(project_uri=project_uri, run_id=run_id, force=force, fresh=fresh), cached=False)
-            with dsl.If(key.output != "idle", name="a round is due"):
-                world = place(snapshot(project_uri=project_uri, key=key.output), cached=True)
-                frozen, champion = world.outputs["snapshot"], world.outputs["champion"]
-                fit = place(
-                    train(project_uri=project_uri, key=key.output, snapshot=frozen, champion=champion), cached=True
-                )
-                model, labelled = fit.outputs["model"], fit.outputs["labelled"]
-                measured = place(
-                    evaluate(
-                        project_uri=project_uri,
-                        key=key.output,
-                        run_id=run_id,
-                        snapshot=frozen,
-                        champion=champion,
-                        model=model,
-                    ),
-                    cached=False,
-                )
+        run = {"project_uri": project_uri, "run_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
+        with dsl.ExitHandler(always(finish(**run)), name="round"):
+            key = always(ingest(**run, force=force, fresh=fresh)).output
+            with dsl.If(key != "idle", name="a round is due"):
+                frozen = reused(snapshot(project_uri=project_uri, key=key))
+                champion, shards = frozen.outputs["champion"], frozen.outputs["Output"]
+                common = {"project_uri": project_uri, "key": key, "snapshot": frozen.outputs["snapshot"]}
+                trained = reused(train(**common, champion=champion))
+                model, labelled = trained.outputs["model"], trained.outputs["labelled"]
+                measured = always(evaluate(**common, run_id=run["run_id"], champion=champion, model=model))
                 # without a name: with one, Collected fails before release 2.16
-                with dsl.ParallelFor(world.outputs["Output"], parallelism=platform.shards_at_once(settings)) as shard:
-                    features = place(
-                        embed(project_uri=project_uri, key=key.output, shard=shard, snapshot=frozen, model=model),
-                        cached=True,
-                    )
-                    scored = place(
-                        score(
-                            project_uri=project_uri,
-                            key=key.output,
-                            shard=shard,
-                            snapshot=frozen,
-                            model=model,
-                            labelled=labelled,
-                            features=features.outputs["features"],
-                        ),
-                        cached=True,
-                    )
-                chosen = place(
-                    select(
-                        project_uri=project_uri,
-                        key=key.output,
-                        snapshot=frozen,
-                        model=model,
-                        labelled=labelled,
-                        scores=dsl.Collected(scored.outputs["scores"]),
-                    ),
-                    cached=True,
-                )
-                place(
-                    export(
-                        project_uri=project_uri,
-                        key=key.output,
-                        run_id=run_id,
-                        snapshot=frozen,
-                        queries=chosen.outputs["queries"],
-                        evaluation=measured.outputs["evaluation"],
-                    ),
-                    cached=False,
-                )
+                with dsl.ParallelFor(shards, parallelism=platform.shards_at_once(settings)) as shard:
+                    embedded = reused(embed(**common, shard=shard, model=model))
+                    features = embedded.outputs["features"]
+                    scored = reused(score(**common, shard=shard, model=model, labelled=labelled, features=features))
+                scores = dsl.Collected(scored.outputs["scores"])
+                selected = reused(select(**common, model=model, labelled=labelled, scores=scores))
+                queries, evaluation = selected.outputs["queries"], measured.outputs["evaluation"]
+                always(export(**common, run_id=run["run_id"], queries=queries, evaluation=evaluation))
 
     return pipeline
 

@@ -12,6 +12,17 @@ PAGES = sorted(
 )
 PATH = r"`((?:alfamix_core|components|pipelines|monitoring|deploy|tests|benchmarks|docs|Dockerfiles)/[\w./-]*)`"
 
+USUAL_WORDS = {
+    r"anew": "again, or from scratch",
+    r"at once": "immediately, or together",
+    r"for ever": "permanently",
+    r"in vain": "to no effect",
+    r"who(so)?ever|anybody": "the caller, or the user",
+    r"goes on|gone on|going on": "continues, or resumes",
+    r"reckons?|reckoned": "compute",
+    r"mends?|mended": "fix",
+}
+
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
@@ -31,6 +42,17 @@ def test_every_link_and_path_leads_somewhere(page: Path):
         if not linked.exists() or (anchor and anchor not in anchors(linked)):
             broken.append(target)
     assert broken == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, Path("Makefile"), Path("monitoring/rules/alerts.yml")], ids=str)
+def test_a_page_uses_the_usual_word(page: Path):
+    text = (ROOT / page).read_text("utf-8")
+    unusual = {
+        f"{found[0]!r}: write {usual}"
+        for word, usual in USUAL_WORDS.items()
+        for found in re.finditer(rf"\b(?:{word})\b", text, re.IGNORECASE)
+    }
+    assert unusual == set()
 
 
 def test_every_page_can_be_reached_from_the_readme():

@@ -1,74 +1,96 @@
 """Who may import whom: the floors of the library, and the walls between components and pipelines."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = "errors telemetry acquisition storage records evaluation learning choosing project queues reports".split()
+PIPELINES = ("the pipeline", "engines", "services", "cli")
 TORCH = ("torch", "torchvision", "safetensors")
 LIGHT_STAGES = ("ingest", "snapshot", "export", "finish")
-# below these floors torch is at home; records of tensors are read and written with it
+HEAVY = (*TORCH, "alfamix_core.acquisition", "alfamix_core.learning", "alfamix_core.choosing")
+SHARED, USED = ("options.py", "printing.py"), ("options", "printing")  # what all groups of commands share
+# torch may be imported here: these rooms compute on tensors, or read and write them
 TORCH_FILES = (
-    *("acquisition/", "learning/", "choosing/", "library.py", "records/features.py", "records/scores.py"),
+    *("acquisition/", "learning/", "choosing/", "arrays.py", "library.py", "records/features.py", "records/scores.py"),
     *("evaluation/metrics.py", "evaluation/calibration.py", "evaluation/drift.py", "evaluation/plane.py"),
 )
 
 
-def imports(source: str) -> list[str]:
-    """Return the names of all modules that a source imports, at any depth; a relative import is reported as '.'."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
+def imports(source: str, *, types: bool = True) -> list[str]:
+    """Return the names of all modules that a source imports, at any depth; a relative import is reported as '.'.
+
+    Without ``types``, the imports of ``if TYPE_CHECKING:`` are left out, because nothing imports them at run time.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = "." if node.level else str(node.module)
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return found
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return names
 
 
 def broken_rules(path: str, source: str) -> list[str]:
-    """Return the rules that a file breaks, in words.
+    """Return one line for each rule that a file breaks.
 
     Args:
-        path: of the file, relative to the repository.
-        source: its text.
+        path: path relative to the repository.
+        source: content of the file.
     """
     room, *rest = path.split("/")
-    broken = []
-    for name in imports(source):
-        parts = name.split(".")
-        if room == "alfamix_core":
-            floor = rest[0].removesuffix(".py")
-            if parts[0] in ("kfp", "components", "pipelines"):
-                broken.append(f"{path} imports {name}: the library knows neither kfp nor who uses it")
-            above = parts[1] if parts[0] == "alfamix_core" and len(parts) > 1 else ""
-            if above in FLOORS and floor in FLOORS and FLOORS.index(above) > FLOORS.index(floor):
-                broken.append(f"{path} imports {name}: {above} is a floor below {floor}")
-            if (
-                floor == "acquisition"
-                and parts[0] == "alfamix_core"
-                and parts[1:2] not in ([], ["acquisition"], ["errors"])
-            ):
-                broken.append(f"{path} imports {name}: acquisition is pure numerics")
-            if parts[0] in TORCH and not "/".join(rest).startswith(TORCH_FILES):
-                broken.append(f"{path} imports {name}: this floor is in the image without torch")
-        if room == "components" and rest[-1] == "stage.py":
-            if parts[0] == "kfp":
-                broken.append(f"{path} imports {name}: a stage knows no kfp")
-            if parts[0] == "components" and parts[1:2] != [rest[0]]:
-                broken.append(f"{path} imports {name}: a stage imports no other component")
-            if rest[0] in LIGHT_STAGES and name.startswith(
-                (*TORCH, "alfamix_core.acquisition", "alfamix_core.learning", "alfamix_core.choosing")
-            ):
-                broken.append(f"{path} imports {name}: this stage's image has no torch")
-        inside = room == "pipelines" and parts[0] == "components" and len(parts) > 2 and parts[1] != "images"
-        if inside and parts[2] != "component":
-            broken.append(f"{path} imports {name}: pipelines see of a component its component.py alone")
-        if parts[0] == "":
-            broken.append(f"{path}: relative import")
+    rules = {"alfamix_core": of_the_library, "components": of_a_component, "pipelines": of_the_pipelines}[room]
+    names, at_run_time = imports(source), set(imports(source, types=False))
+    broken = [f"{path} imports {name}: {why}" for name in names for why in rules(rest, name.split("."))]
+    broken += [f"{path}: relative import" for name in names if name.startswith(".")]
+    if room == "alfamix_core" and not "/".join(rest).startswith(TORCH_FILES):
+        heavy = [name for name in names if name in at_run_time and name.split(".")[0] in TORCH]
+        broken += [f"{path} imports {name}: this file is in the image without torch" for name in heavy]
     return broken
+
+
+def of_the_library(rest: list[str], name: list[str]) -> Iterator[str]:
+    """Yield why a file of alfamix_core may not import a module."""
+    floor, ours = rest[0].removesuffix(".py"), name[0] == "alfamix_core"
+    other = name[1] if ours and len(name) > 1 else ""
+    if name[0] in ("kfp", "components", "pipelines"):
+        yield "the library knows neither kfp nor its users"
+    if other in FLOORS and floor in FLOORS and FLOORS.index(other) > FLOORS.index(floor):
+        yield f"{other} comes after {floor} in the list of floors"
+    if floor == "acquisition" and ours and name[1:2] not in ([], ["acquisition"], ["errors"]):
+        yield "acquisition is pure numerics"
+
+
+def of_a_component(rest: list[str], name: list[str]) -> Iterator[str]:
+    """Yield why a file of components may not import a module; only a stage.py has rules."""
+    if rest[-1] != "stage.py":
+        return
+    if name[0] == "kfp":
+        yield "a stage knows no kfp"
+    if name[0] == "components" and name[1:2] != [rest[0]]:
+        yield "a stage imports no other component"
+    if rest[0] in LIGHT_STAGES and ".".join(name).startswith(HEAVY):
+        yield "this stage's image has no torch"
+
+
+def of_the_pipelines(rest: list[str], name: list[str]) -> Iterator[str]:
+    """Yield why a file of pipelines may not import a module."""
+    if name[0] == "components" and len(name) > 2 and name[1] != "images" and name[2] != "component":
+        yield "pipelines see nothing of a component except its component.py"
+    if name[0] == "pipelines" and len(name) > 1:
+        floor, other = (room if room in PIPELINES else PIPELINES[0] for room in (rest[0], name[1]))
+        if PIPELINES.index(other) > PIPELINES.index(floor):
+            yield f"{floor} is below {other}"
+        if rest[0] == "cli" and rest[-1] in SHARED and name[1] == "cli" and name[2:3] not in ([], *[[x] for x in USED]):
+            yield "what all commands share imports no command"
 
 
 def test_no_file_breaks_a_rule():
@@ -92,6 +114,11 @@ def test_no_file_breaks_a_rule():
         ("components/export/stage.py", "from alfamix_core.learning import device"),
         ("components/export/stage.py", "from alfamix_core.choosing import decision"),
         ("pipelines/x.py", "from components.train.stage import run"),
+        ("pipelines/round.py", "from pipelines.engines import local"),
+        ("pipelines/engines/x.py", "def f():\n    from pipelines.services.cron import Cron"),
+        ("pipelines/services/x.py", "import pipelines.cli.round"),
+        ("pipelines/cli/printing.py", "from pipelines.cli.round import run"),
+        ("alfamix_core/records/x.py", "from . import record"),
     ],
 )
 def test_a_rule_broken_on_purpose_is_found(path: str, source: str):

@@ -7,7 +7,6 @@ on the rows and the seed alone. On CUDA the sums of a cluster are only repeatabl
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,8 +16,7 @@ from alfamix_core.acquisition.k_means_start import greedy_start, trials
 from alfamix_core.acquisition.precision import true_float32
 from alfamix_core.acquisition.relocation import relocations
 from alfamix_core.acquisition.sketch import sketch
-
-Effort = Literal["fast", "best", "ten_starts"]
+from alfamix_core.acquisition.tunable_types import Effort
 
 _BLOCK_NUMBERS = 1 << 20
 """Distances in one block, about: 4 MiB, which the allocator uses again. Greater ones it may fetch anew each time."""

@@ -15,9 +15,6 @@ from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.points import Distributions
 from alfamix_core.acquisition.types import Head, LinearHead
 
-CAPS = tuple(step / 32 for step in range(1, 33))
-"""The schedule of caps of the released code for ratios that are learned; a cap bounds every coordinate's ratio."""
-
 _SMALLEST = 1e-8
 
 

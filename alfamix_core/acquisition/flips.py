@@ -16,6 +16,7 @@ from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.points import Distributions, coarse_mean
+from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import Head, Labelled, LinearHead
 
 _EQUAL = 1e-13
@@ -206,7 +207,7 @@ def first_flipping_caps(
     embeddings_nD: Tensor,
     anchors_CD: Tensor,
     head: Head,
-    caps: Sequence[float] = mixing.CAPS,
+    caps: Sequence[float] = CAPS,
     *,
     farthest_only: bool = False,
     nearest_only: bool = False,

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition.anchors import Anchors
+from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import Head, LinearHead
-
-CAPS = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""The schedule of caps; a cap a bounds the step by a/√D of the distance to the anchor."""
 
 
 def direction(embeddings_nD: Tensor, head: Head) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from alfamix_core.acquisition.batch import Batch
-from alfamix_core.acquisition.clustering import Effort, grouped, kmeans
+from alfamix_core.acquisition.clustering import grouped, kmeans
 from alfamix_core.acquisition.rows import unit
+from alfamix_core.acquisition.tunable_types import Effort
 from alfamix_core.acquisition.types import Scores
 
 

@@ -1,7 +1,5 @@
-"""A strategy: the module that holds its arithmetic, with its parameters and the checks that all strategies share."""
+"""A strategy: the module that holds its arithmetic, with its tunables and the checks that all strategies share."""
 
-import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -23,16 +21,15 @@ _WORDS = {
 class StrategyModule(Protocol):
     """What a file below ``strategies/`` defines.
 
-    ``prepare`` takes its tunables as further keyword-only arguments with a default and an annotation. A module may
-    also define ``summary(scores, state, need)``, numbers for the report, and ``COLUMN_TUNABLES``, the names of those
-    tunables that say how its columns are computed.
+    A module may also define ``summary(scores, state, need)``, numbers for the report, and ``COLUMN_TUNABLES``, the
+    names of those tunables that say how its columns are computed.
     """
 
     COLUMNS: frozenset[str]
     NEEDS_LABELS: bool
     USES_HEAD: bool
 
-    def prepare(self, labelled: Labelled, head: Head, *, seed: int, **tunables: Any) -> Any:
+    def prepare(self, labelled: Labelled, head: Head, tunables: Any, *, seed: int) -> Any:
         """Return what every shard needs: small, deterministic, frozen; the tunables are in it."""
 
     def score(self, block: Features, state: Any) -> Scores:
@@ -55,9 +52,14 @@ _SMALLEST = 1e-15
 """Where every value is smaller, squares and products of float32 lose their digits."""
 
 
-def _first_bad_row(column_nX: Tensor, what: str) -> int | None:
-    """Return the index of the first row with a value that is not finite, or too large."""
-    if not len(column_nX):
+def first_bad_row(column_nX: Tensor, what: str) -> int | None:
+    """Return the index of the first row with a value that is not finite, or too large.
+
+    Args:
+        column_nX: (n, …) of a floating dtype.
+        what: name of the column; embeddings have a lower limit than the others.
+    """
+    if not column_nX.numel():
         return None
     # one cheap pass; only where it finds something is it asked which row
     lowest, highest = torch.aminmax(column_nX)
@@ -69,7 +71,7 @@ def _first_bad_row(column_nX: Tensor, what: str) -> int | None:
     return int(bad_m[0]) if len(bad_m) else None
 
 
-def _fault(row_X: Tensor) -> str:
+def fault(row_X: Tensor) -> str:
     """Say what is wrong with a bad row."""
     if not bool(row_X.isfinite().all()):
         return "has a value that is not finite"
@@ -87,9 +89,9 @@ def _check_labelled(labelled: Labelled, columns: frozenset[str]) -> None:
     for what, rows in (("embeddings", labelled.embeddings_LD), ("logits", labelled.logits_LK)):
         if len(rows) != L:
             raise InputError(f"labelled samples: there must be as many {what} as labels, {L}, not {len(rows)}")
-        bad = _first_bad_row(rows, what) if what == "embeddings" or what in columns else None
+        bad = first_bad_row(rows, what) if what == "embeddings" or what in columns else None
         if bad is not None:
-            raise InputError(f"labelled sample {bad}: {_WORDS[what]} {_fault(rows[bad])}")
+            raise InputError(f"labelled sample {bad}: {_WORDS[what]} {fault(rows[bad])}")
     largest = float(torch.linalg.vector_norm(labelled.embeddings_LD, ord=torch.inf)) if L else 0.0
     if 0 < largest < _SMALLEST:
         raise InputError(f"labelled samples: one value at least must be {_SMALLEST:g}, the largest is {largest:.3g}")
@@ -111,9 +113,9 @@ def _check_head(head: Head, labelled: Labelled) -> None:
             shapes = f"{tuple(head.weight_KD.shape)} and {tuple(head.bias_K.shape)}"
             raise InputError(f"head: weight and bias must have shapes {(K, D)} and {(K,)}, not {shapes}")
         rows_KX = torch.cat([head.weight_KD, head.bias_K[:, None]], dim=1)
-        bad = _first_bad_row(rows_KX, "embeddings")
+        bad = first_bad_row(rows_KX, "embeddings")
         if bad is not None:
-            raise InputError(f"head: weight or bias of class {bad} {_fault(rows_KX[bad])}")
+            raise InputError(f"head: weight or bias of class {bad} {fault(rows_KX[bad])}")
         return
     if not len(labelled):
         return
@@ -127,17 +129,17 @@ def _check_head(head: Head, labelled: Labelled) -> None:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A strategy with its parameters, ready to be used; ``strategies.load`` makes it.
+    """A strategy with its tunables, ready to be used; ``strategies.load`` makes it.
 
     Attributes:
         name: the name of its file.
         module: its arithmetic.
-        parameters: the tunables that differ from their defaults.
+        tunables: the dataclass in ``tunables/`` that belongs to it.
     """
 
     name: str
     module: StrategyModule
-    parameters: Mapping[str, Any]
+    tunables: Any
 
     @property
     def columns(self) -> frozenset[str]:
@@ -157,8 +159,7 @@ class Strategy:
     def column_parameters(self) -> dict[str, Any]:
         """Return the tunables that say how its columns are computed, with their values: what ``embed`` is given."""
         names: frozenset[str] = getattr(self.module, "COLUMN_TUNABLES", frozenset())
-        signature = inspect.signature(self.module.prepare)
-        return {name: self.parameters.get(name, signature.parameters[name].default) for name in sorted(names)}
+        return {name: getattr(self.tunables, name) for name in sorted(names)}
 
     def prepare(self, labelled: Labelled, head: Head, seed: int) -> Any:
         """Return what every shard needs.
@@ -180,7 +181,7 @@ class Strategy:
         _check_labelled(labelled, self.columns)
         if self.uses_head:
             _check_head(head, labelled)
-        return self.module.prepare(labelled, head, seed=seed, **self.parameters)
+        return self.module.prepare(labelled, head, self.tunables, seed=seed)
 
     def score(self, block: Features, state: Any) -> Scores:
         """Score the samples of one block.
@@ -199,10 +200,10 @@ class Strategy:
             column_nX = block.column(name)
             if column_nX is None:
                 raise InputError(f'strategy "{self.name}" needs the column "{name}", which was not computed')
-            bad = _first_bad_row(column_nX, name)
+            bad = first_bad_row(column_nX, name)
             if bad is not None:
                 position = int(block.positions_n[bad])
-                raise InputError(f"sample at position {position}: {_WORDS[name]} {_fault(column_nX[bad])}")
+                raise InputError(f"sample at position {position}: {_WORDS[name]} {fault(column_nX[bad])}")
         scores = self.module.score(block, state)
         wrong_m = (~(scores.scores_n < torch.inf)).nonzero()[:, 0]
         if len(wrong_m):

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from alfamix_core.acquisition.rows import Column, Rows, whole
 
+COLUMNS = frozenset({"embeddings", "logits", "mc_logits", "deepfool"})
+"""The columns of ``Features``, as strategies and files name them."""
+
 
 @dataclass(frozen=True)
 class Features:

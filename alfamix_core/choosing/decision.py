@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import mixing, strategies
+from alfamix_core.acquisition import mixing, registry, strategies
 from alfamix_core.acquisition.anchors import Anchors, class_means
 from alfamix_core.acquisition.strategy import Strategy
+from alfamix_core.acquisition.tunables import alfamix
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
 from alfamix_core.learning import model_folder
 from alfamix_core.records.features import read_all
@@ -61,11 +62,12 @@ class Decision:
 
     def explain(self, embedding_D: Tensor, score: float, classes: Sequence[str]) -> str:
         """Return a human-readable reason why a sample was chosen; empty if the score says it all."""
-        parameters = self.strategy.parameters
-        closed_form = parameters.get("alpha", "closed_form") == "closed_form"
+        tunables = self.strategy.tunables
+        if not isinstance(tunables, alfamix.Tunables) or not math.isfinite(score):
+            return ""
         # towards other anchors, or less than the whole step, is another flip
-        as_usual = parameters.get("anchors", "all") in ("all", "farthest") and "compatibility" not in parameters
-        if self.strategy.name != "alfamix" or not (closed_form and as_usual) or not math.isfinite(score):
+        usual = tunables.compatibility == "none" and tunables.anchors in ("all", "farthest")
+        if tunables.alpha != "closed_form" or not usual:
             return ""
         just_above = -score * (1 + 1e-4) + 1e-6
         flip = mixing.explain(embedding_D.to(self.device), self.anchors, self.head, just_above)
@@ -100,7 +102,7 @@ def strategy_of_round(settings: Project, card: ModelCard, temperature: float | N
     if not card.trained:
         return strategies.load(settings.strategy.cold_start)
     name, parameters = settings.strategy.name, settings.strategy.parameters
-    if temperature is not None and "temperature" in strategies.tunables(name):
+    if temperature is not None and "temperature" in registry.annotations(name):
         parameters = {"temperature": temperature, **parameters}
     return strategies.load(name, parameters)
 

@@ -35,42 +35,6 @@ class LearningCurve:
         return LearningCurve(tuple(labels), tuple(points[count] for count in labels))
 
 
-def area(curve: LearningCurve) -> float:
-    """Return the area under the learning curve (AULC): the mean accuracy over the labels, by the trapezoidal rule.
-
-    Areas of strategies are comparable only if their curves have the same label counts.
-
-    Returns:
-        A number in [0, 1]: accuracies of 0.5, 0.7 and 0.8 at 100, 200 and 300 labels give 0.675. The area of a single
-        point is its accuracy.
-
-    Source:
-        docs/STRATEGIES.md, section 12.
-    """
-    if len(curve.labels) == 1:
-        return curve.accuracies[0]
-    total = sum(
-        (right - left) * (low + high) / 2
-        for (left, right), (low, high) in zip(pairwise(curve.labels), pairwise(curve.accuracies), strict=True)
-    )
-    return total / (curve.labels[-1] - curve.labels[0])
-
-
 def mean_accuracy(curve: LearningCurve) -> float:
     """Return the mean accuracy over the rounds, all with the same weight."""
     return sum(curve.accuracies) / len(curve.accuracies)
-
-
-def labels_needed(curve: LearningCurve, accuracy: float) -> float | None:
-    """Return the number of labels at which the curve, interpolated linearly, first reaches an accuracy.
-
-    Returns:
-        The first label count if the curve starts at or above the accuracy, though fewer labels might have sufficed;
-        None if the curve never reaches it.
-    """
-    if curve.accuracies[0] >= accuracy:
-        return float(curve.labels[0])
-    for (left, right), (low, high) in zip(pairwise(curve.labels), pairwise(curve.accuracies), strict=True):
-        if high >= accuracy:
-            return left + (right - left) * (accuracy - low) / (high - low)
-    return None

@@ -1,8 +1,8 @@
 """Make a project."""
 
 from alfamix_core.errors import InputError, ObjectExistsError
-from alfamix_core.project import catalogue, layout
-from alfamix_core.records.project import Project
+from alfamix_core.project import layout
+from alfamix_core.records.project import Project, check_strategy
 from alfamix_core.storage import Store
 
 
@@ -12,7 +12,7 @@ def initialise(store: Store, project: Project) -> None:
     Raises:
         InputError: There is a project already, its strategy is unknown, or the store cannot write conditionally.
     """
-    catalogue.check(project.strategy)
+    check_strategy(project.strategy)
     store.check_conditional_writes()
     try:
         store.create(layout.PROJECT, project.document())

@@ -7,7 +7,7 @@ from alfamix_core.errors import AlfamixError
 from alfamix_core.project.rounds import read_settings
 from alfamix_core.project.state import measure
 from alfamix_core.storage import Store
-from alfamix_core.telemetry import overhead, push
+from alfamix_core.telemetry import push
 from alfamix_core.telemetry.events import emit
 from alfamix_core.telemetry.measures import Stopwatch
 
@@ -20,8 +20,7 @@ def publish(store: Store, stage: str) -> None:
         stage: Stage that publishes, for the event.
     """
     watch = Stopwatch()
-    with overhead.counted():
-        problem = _publish(store)
+    problem = _publish(store)
     if problem is not None:
         emit("metrics", stage=stage, seconds=watch.seconds, warning=problem)
 

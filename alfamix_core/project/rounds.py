@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from alfamix_core.errors import InputError, LockedError, MissingObjectError, ObjectChangedError
-from alfamix_core.project import catalogue, layout, lock
+from alfamix_core.project import layout, lock
 from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.lock import Lock
 from alfamix_core.records.project import Project, read_project
@@ -44,9 +44,7 @@ def read_settings(store: Store) -> Project:
             f"{store.uri} has the layout of an earlier version, which is not read any more: it has {old}; make a new "
             "project with `alfamix init`, and deliver its samples and labels there"
         )
-    project = read_project(data)
-    catalogue.check(project.strategy)
-    return project
+    return read_project(data)
 
 
 def numbers(store: Store) -> list[int]:

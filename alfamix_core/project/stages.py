@@ -1,9 +1,8 @@
-"""The one door through which a component runs its stage: its inputs are there, and storage errors are tried again.
+"""The one door through which a component runs its stage: it checks the inputs and retries after storage errors.
 
-Kubeflow does not repeat a stage that ends with an exit status: Kubeflow Pipelines 2.17 has Argo repeat a task only when
-its pod is lost. A store that is away for a minute would thus end a round of many hours. So a stage repeats its own
-work, as often and as patiently as the platform's settings say; without such settings, as on a person's machine, it
-does not, because the person can.
+Kubeflow does not retry a stage that ends with an exit status: Kubeflow Pipelines 2.17 lets Argo retry a task only if
+its pod is lost. A store that is away for a minute would thus end a round of many hours. So a stage retries its own
+work, as the platform's settings say. Without such settings, as on a laptop, it does not, because the user can.
 """
 
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from alfamix_core.errors import InputError, StorageError
-from alfamix_core.project import failures
+from alfamix_core.project.failures import StageContext, reported
 from alfamix_core.project.patience import patience
 from alfamix_core.telemetry.events import emit
 
@@ -30,28 +29,29 @@ def run_stage(
     inputs: Mapping[str, str | Sequence[str]] | None = None,
     outputs: Sequence[str] = (),
 ) -> T:
-    """Run a stage's work and return what it returns; repeat it after a storage error.
+    """Run a stage's work, and return what it returns; retry it after a storage error.
 
     Args:
-        stage: its name.
-        work: the stage; it may be repeated.
-        project_uri: of the project.
-        key: the round's key, or '' before there is a round.
-        shard: '' when the stage is not fanned out.
-        run_id: of the run, where the stage knows it; else that of the round's record.
-        inputs: path of each input artifact by its name, a sequence of paths for a list of artifacts.
+        stage: name of the stage.
+        work: work of the stage; it may run several times.
+        project_uri: URI of the project.
+        key: key of the round, or '' before there is a round.
+        shard: name of the shard; '' if the stage is not fanned out.
+        run_id: ID of the run, where the stage knows it; otherwise the round's record has it.
+        inputs: path of each input artifact by name, or a sequence of paths for a list of artifacts.
         outputs: paths of the output artifacts; what a failed attempt left there is removed before the next.
 
     Raises:
         SystemExit: as ``failures.reported``, once no attempt is left.
     """
     began = time.monotonic()
-    with failures.ending(stage, project_uri, key, shard, run_id):
+    context = StageContext(stage, project_uri, key, shard, run_id)
+    with reported(context):
         allowed = patience()
         retry = 0
         while True:
             try:
-                failures.begin(stage, project_uri, key, shard, run_id)
+                context.begin_attempt()
                 _check_inputs(inputs or {})
                 return work()
             except StorageError as error:
@@ -66,10 +66,10 @@ def run_stage(
 
 
 def _check_inputs(inputs: Mapping[str, str | Sequence[str]]) -> None:
-    """Stop where an artifact is not there; the cache does not look whether what it hands on still exists.
+    """Stop if an artifact is missing or empty, because Kubeflow's cache passes on artifacts that were deleted.
 
     Raises:
-        InputError: it is missing or empty.
+        InputError: an artifact is missing or empty.
     """
     for name, paths in inputs.items():
         for path in [paths] if isinstance(paths, str) else paths:
@@ -82,7 +82,7 @@ def _check_inputs(inputs: Mapping[str, str | Sequence[str]]) -> None:
 
 def _holds_something(path: Path) -> bool:
     if path.is_dir():
-        return any(each.is_file() for each in path.rglob("*"))
+        return any(entry.is_file() for entry in path.rglob("*"))
     return path.exists() and path.stat().st_size > 0
 
 

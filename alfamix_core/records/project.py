@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from alfamix_core.acquisition import registry
 from alfamix_core.errors import InputError
 from alfamix_core.records.image_file import MAX_SCANS
 from alfamix_core.records.record import Record
@@ -18,7 +19,7 @@ class StrategySettings(Record):
     """How queries are chosen. The page strategies.md lists every strategy with its parameters."""
 
     name: str = Field("alfamix", description="name of the strategy")
-    parameters: dict[str, bool | int | float | str] = Field(
+    parameters: dict[str, bool | int | float | str | None] = Field(
         default_factory=dict, description="parameters of the strategy; one that is not named keeps its default"
     )
     cold_start: str = Field(
@@ -217,7 +218,7 @@ class MetricsSettings(Record):
 
 
 class LimitSettings(Record):
-    """Which sample files are refused, and how many refused files a round tolerates."""
+    """Which sample files are refused, and what share of a round they may be."""
 
     quarantine_share: float = Field(
         0.05, ge=0, le=1, description="maximum share of a round's samples that may be unreadable"
@@ -300,11 +301,28 @@ class Project(Record):
         return self
 
 
+def check_strategy(settings: StrategySettings) -> None:
+    """Refuse an unknown strategy, an unknown tunable, or a value that the tunable does not take.
+
+    The copy of a project in a round's record is not checked: past rounds stay readable when a strategy changes or the
+    package that brought it is gone.
+
+    Raises:
+        InputError: it names what came and lists what is known.
+    """
+    for field, name in (("strategy.name", settings.name), ("strategy.cold_start", settings.cold_start)):
+        try:
+            registry.check(name, settings.parameters if field == "strategy.name" else {})
+        except InputError as error:
+            raise InputError(f"{field}: {error}" if name not in registry.names() else str(error)) from None
+
+
 def read_project(data: bytes, where: str = "project.json") -> Project:
     """Read project.json.
 
     Raises:
-        InputError: of a newer schema, or not as ``Project`` says.
+        InputError: its schema is newer, it is not as ``Project`` says, or its strategy or a tunable is unknown or does
+            not fit.
     """
     try:
         version = json.loads(data).get("schema_version", SCHEMA_VERSION)
@@ -312,4 +330,6 @@ def read_project(data: bytes, where: str = "project.json") -> Project:
         version = SCHEMA_VERSION
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise InputError(f"{where}: schema_version is {version}, this alfamix knows {SCHEMA_VERSION}: upgrade alfamix")
-    return Project.parse(data, where)
+    project = Project.parse(data, where)
+    check_strategy(project.strategy)
+    return project

@@ -53,7 +53,7 @@ def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
 
 
 def mistakes(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 10) -> list[Mistake]:
-    """Return the most frequent mistakes, most frequent first, ties in the order of the classes."""
+    """Return at most ``most`` mistakes, most frequent first; ties keep the order of the classes."""
     all_mistakes = [
         Mistake(classes[label], classes[prediction], count, count / sum(row))
         for label, row in enumerate(confusion)
@@ -80,23 +80,23 @@ def accuracy_interval(confusion: Sequence[Sequence[int]]) -> tuple[float, float]
 
 
 def mistakes_page(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 50) -> str:
-    """Return the most frequent confusions as a Markdown table, for a page that shows no matrix of many classes.
+    """Return the most frequent mistakes as a Markdown table, for a page that cannot show a matrix of many classes.
 
     Args:
-        classes: K names.
-        confusion: (K, K) counts, row = label; empty where nothing was measured.
-        most: rows at most.
+        classes: names of the K classes.
+        confusion: (K, K) counts, row = label; empty if nothing was measured.
+        most: greatest number of rows.
     """
-    found = mistakes(classes, confusion, most)
-    if not found:
+    rows = mistakes(classes, confusion, most)
+    if not rows:
         return "No mistakes: either every test sample was right, or there is none.\n"
     lines = [
-        f"The {len(found)} most frequent mistakes of {len(classes)} classes on the test split.",
+        f"The {len(rows)} most frequent mistakes of {len(classes)} classes on the test split.",
         "",
         "| label | taken for | samples | share of the label |",
         "|---|---|---:|---:|",
     ]
-    for each in found:
-        names = (name.replace("|", "\\|") for name in (each.label, each.prediction))
-        lines.append(f"| {' | '.join(names)} | {each.count} | {each.share:.1%} |")
+    for mistake in rows:
+        names = (name.replace("|", "\\|") for name in (mistake.label, mistake.prediction))
+        lines.append(f"| {' | '.join(names)} | {mistake.count} | {mistake.share:.1%} |")
     return "\n".join(lines) + "\n"

@@ -9,7 +9,7 @@ that the command that watches a run finds it among the SDK's own lines:
     continued epoch                            a training resumes after this epoch of an earlier attempt
     warning   text                             a problem that does not stop the stage
     log       text                             a message of a library that is no problem
-    finished  seconds, telemetry_seconds       the stage is done; its time, and the part spent on telemetry
+    finished  seconds                          the stage is done
     failed    status, line                     the stage stopped on a deliberate error
     round     number, state, text              the decision of ``ingest``: planned, resumed, idle or refused
     outcome   state, text                      the verdict of ``finish`` on the run
@@ -32,7 +32,6 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from alfamix_core.errors import InputError
-from alfamix_core.telemetry import overhead
 
 SWITCH = "ALFAMIX_LOG"
 _CONTEXT = "ALFAMIX_LOG_CONTEXT"
@@ -108,12 +107,11 @@ def libraries_as_events() -> Iterator[None]:
 
 def emit(kind: str, **fields: object) -> None:
     """Write one event; its own fields take precedence over those of the context."""
-    with overhead.counted():
-        now = f"{datetime.now(UTC):%FT%T.%f}"[:-3] + "Z"
-        event = {"alfamix": kind, "time": now, **_current_context(), **fields}
-        human = os.environ.get(SWITCH) == "human"
-        sys.stdout.write((to_human(event) if human else json.dumps(event, ensure_ascii=False)) + "\n")
-        sys.stdout.flush()
+    now = f"{datetime.now(UTC):%FT%T.%f}"[:-3] + "Z"
+    event = {"alfamix": kind, "time": now, **_current_context(), **fields}
+    human = os.environ.get(SWITCH) == "human"
+    sys.stdout.write((to_human(event) if human else json.dumps(event, ensure_ascii=False)) + "\n")
+    sys.stdout.flush()
 
 
 def to_human(event: Mapping[str, object]) -> str:

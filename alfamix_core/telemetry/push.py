@@ -1,12 +1,9 @@
 """Publishing a board's values from a run: to a Pushgateway, or into a file for node_exporter."""
 
-import os
-import tempfile
 from pathlib import Path
 from urllib.error import URLError
 
-from prometheus_client import generate_latest
-from prometheus_client.exposition import push_to_gateway
+from prometheus_client.exposition import push_to_gateway, write_to_textfile
 
 from alfamix_core.telemetry.exposition import Board, registry
 
@@ -44,15 +41,7 @@ def to_file(board: Board, path: Path) -> str:
         The error in one line; empty if there is none.
     """
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(generate_latest(registry([board])))
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_to_textfile(str(path), registry([board]))
     except OSError as error:
         return f"metrics were not written to {path}: {error.strerror}"
     return ""

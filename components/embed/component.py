@@ -1,4 +1,4 @@
-"""What Kubeflow sees of embed."""
+"""The interface that Kubeflow sees: embed."""
 
 from kfp import dsl
 
@@ -20,7 +20,7 @@ def embed(
         project_uri: URI of the project.
         key: Key of the round.
         shard: Name of the shard.
-        snapshot: Frozen world of the round.
+        snapshot: Snapshot of the round.
         model: Model of this round.
 
     Returns:

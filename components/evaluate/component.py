@@ -1,4 +1,4 @@
-"""What Kubeflow sees of evaluate."""
+"""The interface that Kubeflow sees: evaluate."""
 
 from kfp import dsl
 
@@ -24,7 +24,7 @@ def evaluate(
         project_uri: URI of the project.
         key: Key of the round.
         run_id: ID of this pipeline run.
-        snapshot: Frozen world of the round.
+        snapshot: Snapshot of the round.
         champion: Model that the new one is compared with.
         model: Model of this round.
 
@@ -39,7 +39,7 @@ def evaluate(
     def work():
         from components.evaluate import stage
 
-        found = stage.run(
+        evaluated = stage.run(
             project_uri=project_uri,
             run_id=run_id,
             snapshot_path=snapshot.path,
@@ -48,10 +48,10 @@ def evaluate(
             evaluation_path=evaluation.path,
             mistakes_path=mistakes.path,
         )
-        for name, value in found.metrics.items():
+        for name, value in evaluated.metrics.items():
             metrics.log_metric(name, value)
-        if 0 < len(found.confusion) < stage.MANY_CLASSES:
-            confusion.log_confusion_matrix(list(found.classes), [list(row) for row in found.confusion])
+        if 0 < len(evaluated.confusion) < stage.MANY_CLASSES:
+            confusion.log_confusion_matrix(list(evaluated.classes), [list(row) for row in evaluated.confusion])
 
     run_stage(
         "evaluate",

@@ -1,4 +1,4 @@
-"""What Kubeflow sees of export."""
+"""The interface that Kubeflow sees: export."""
 
 from kfp import dsl
 
@@ -15,13 +15,13 @@ def export(
     evaluation: dsl.Input[dsl.Dataset],
     report: dsl.Output[dsl.HTML],
 ):
-    """Write what the round produced, commit it, and apply its promotion.
+    """Write the results of the round, commit it, and apply its promotion.
 
     Args:
         project_uri: URI of the project.
         key: Key of the round.
         run_id: ID of this pipeline run.
-        snapshot: Frozen world of the round.
+        snapshot: Snapshot of the round.
         queries: Queries that were chosen.
         evaluation: Evaluation of the round's model.
 

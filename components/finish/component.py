@@ -1,4 +1,4 @@
-"""What Kubeflow sees of finish."""
+"""The interface that Kubeflow sees: finish."""
 
 from kfp import dsl
 
@@ -14,7 +14,7 @@ def finish(project_uri: str, run_id: str) -> str:
         run_id: ID of this pipeline run.
 
     Returns:
-        Output: exported, failed, lost or idle, as the project's files say.
+        Output: State of the run according to the project's files: exported, failed, lost or idle.
     """
     from alfamix_core.project.stages import run_stage
 

@@ -10,11 +10,11 @@ from alfamix_core.telemetry.events import emit
 
 
 def run(project_uri: str, run_id: str) -> str:
-    """Judge the run by the project, and release the lock if this run holds it.
+    """Judge the run by the project's records, and release the lock if this run holds it.
 
     Args:
-        project_uri: of the project.
-        run_id: of this run.
+        project_uri: URI of the project.
+        run_id: ID of this run.
 
     Returns:
         ``exported``, ``failed``, ``lost`` (the round is not exported and no stage said why) or ``idle``.
@@ -53,4 +53,5 @@ def _early_failure(store: Store, run_id: str) -> Failure | None:
         failure = Failure.parse(store.read(key).data, key)
     except MissingObjectError:
         return None
-    return failure if failure.stage != "finish" else None  # an earlier try of this very stage
+    # a failure of finish itself comes from an earlier attempt
+    return failure if failure.stage != "finish" else None

@@ -1,4 +1,4 @@
-"""What Kubeflow sees of ingest."""
+"""The interface that Kubeflow sees: ingest."""
 
 from kfp import dsl
 
@@ -12,7 +12,7 @@ def ingest(project_uri: str, run_id: str, force: bool, fresh: bool = False) -> s
     Args:
         project_uri: URI of the project, file:///… or s3://bucket/prefix.
         run_id: ID of this pipeline run.
-        force: Whether a round is planned even if too little is new.
+        force: Whether to plan a round even if too little is new.
         fresh: Whether a round that is resumed computes everything again, whatever is cached.
 
     Returns:

@@ -16,10 +16,10 @@ def run(project_uri: str, holder: Holder, force: bool = False, fresh: bool = Fal
     """Return the key of the round that this run works on, or ``idle``.
 
     Args:
-        project_uri: of the project.
-        holder: this run, which will hold the project's lock.
-        force: plan a round even if too little is new.
-        fresh: let a round that is resumed compute everything again, whatever is cached.
+        project_uri: URI of the project.
+        holder: identity of this run, which takes the project's lock.
+        force: whether to plan a round even if too little is new.
+        fresh: whether a round that is resumed computes everything again, whatever is cached.
 
     Raises:
         InputError: project.json or a table of the ledger cannot be used, or the clock is wrong; no round was planned.

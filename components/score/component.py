@@ -1,4 +1,4 @@
-"""What Kubeflow sees of score."""
+"""The interface that Kubeflow sees: score."""
 
 from kfp import dsl
 
@@ -16,13 +16,13 @@ def score(
     features: dsl.Input[dsl.Dataset],
     scores: dsl.Output[dsl.Dataset],
 ):
-    """Score one shard, and keep what the whole round's choice may need of it.
+    """Score one shard of the pool, and keep what the choice over the whole pool may need.
 
     Args:
         project_uri: URI of the project.
         key: Key of the round.
         shard: Name of the shard.
-        snapshot: Frozen world of the round.
+        snapshot: Snapshot of the round.
         model: Model of this round.
         labelled: Features of the training samples.
         features: Features of the shard.

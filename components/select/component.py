@@ -1,4 +1,4 @@
-"""What Kubeflow sees of select."""
+"""The interface that Kubeflow sees: select."""
 
 from typing import List
 
@@ -22,7 +22,7 @@ def select(
     Args:
         project_uri: URI of the project.
         key: Key of the round.
-        snapshot: Frozen world of the round.
+        snapshot: Snapshot of the round.
         model: Model of this round.
         labelled: Features of the training samples.
         scores: Scores of every shard, in any order.

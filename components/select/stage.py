@@ -22,18 +22,17 @@ from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.samples import images, reader
+from alfamix_core.project.stage_meter import StageMeter
 from alfamix_core.records import selection
 from alfamix_core.records.features import SLICE_FILE, SUMS_FILE
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import ChosenSample
+from alfamix_core.records.round import Round
 from alfamix_core.records.scores import read_scores
 from alfamix_core.records.selection import PlacedSample, Selection
 from alfamix_core.records.snapshot import read_audit, read_labelled, read_pool, read_roots, read_round, take
-from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.reports.thumbnails import thumbnail
-from alfamix_core.telemetry import overhead
 from alfamix_core.telemetry.events import Progress
-from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _LABELLED_ON_MAP = 2_000
 _SCORES_SHOWN = 10_000
@@ -42,31 +41,45 @@ _SCORES_SHOWN = 10_000
 def run(
     snapshot_path: str, model_path: str, labelled_path: str, scores_paths: Sequence[str], queries_path: str
 ) -> None:
-    """Write the round's queries and what the report shows of them.
+    """Write the round's queries and what the report shows about them.
 
     Args:
-        snapshot_path: the round's frozen world.
+        snapshot_path: folder of the round's snapshot.
         model_path: folder of the round's model.
-        labelled_path: features of the training samples.
-        scores_paths: of all shards, in any order.
-        queries_path: folder to be written, see ``records.selection``.
+        labelled_path: folder of the training samples' features.
+        scores_paths: folders of all shards' scores, in any order.
+        queries_path: folder to write, see ``records.selection``.
 
     Raises:
-        InputError: an unknown strategy or parameter.
+        InputError: the strategy or one of its parameters is unknown.
     """
-    watch = Stopwatch()
-    place = device.choose()
-    snapshot, folder = Path(snapshot_path), Path(queries_path)
+    snapshot, model, folder = Path(snapshot_path), Path(model_path), Path(queries_path)
     shards = [Path(path) for path in scores_paths]
-    record = read_round(snapshot)
+    with StageMeter("select", consumed=shards, outputs=[folder], device=device.choose()) as meter:
+        record = read_round(snapshot)
+        decision = load_decision(record, model, Path(labelled_path), device.choose())
+        scores = _on(decision.device, Scores.merge([read_scores(path) for path in shards]))
+        pool, audit = read_pool(snapshot), read_audit(snapshot)
+        choice = _choose(decision, scores, pool, record, record.settings.budget - audit.num_rows)
+        questions = take(pool, [query.position for query in choice.queries]).select(audit.column_names)
+        roots = read_roots(snapshot, record.settings)
+        samples = images(pa.concat_tables([questions, audit]), record.settings, roots)
+        described = _describe(choice, samples, model, decision, record.settings)
+        chosen = [sample for sample, _ in described]
+        placed = _map(shards, described, snapshot, decision, record.settings)
+        account = _account(decision, scores, choice, shards, placed, record.settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / selection.QUERIES_FILE).write_bytes(b"".join(sample.json_line() for sample in chosen))
+        (folder / selection.SELECTION_FILE).write_bytes(account.document())
+        _write_thumbnails(folder / selection.THUMBNAILS, chosen, record.settings, roots)
+        meter.rows = len(scores)
+        meter.add(samples)
+
+
+def _choose(decision: Decision, scores: Scores, pool: pa.Table, record: Round, budget: int) -> Choice:
     settings = record.settings
-    decision = load_decision(record, Path(model_path), Path(labelled_path), place)
-    scores = _on(place, Scores.merge([read_scores(path) for path in shards]))
-    audit = read_audit(snapshot)
-    pool = read_pool(snapshot)
     groups = take(pool, scores.positions_n.tolist())["group"]
-    budget = settings.budget - audit.num_rows
-    choice = policy.choose(
+    return policy.choose(
         decision.strategy,
         scores,
         decision.state,
@@ -75,63 +88,54 @@ def run(
         reach=batch_rules.reach(settings),
         constraints=batch_rules.constraints(scores, groups, settings, decision.labelled),
     )
-    questions = take(pool, [query.position for query in choice.queries]).select(audit.column_names)
-    roots = read_roots(snapshot, settings)
-    samples = images(pa.concat_tables([questions, audit]), settings, roots)
-    chosen = _describe(choice, samples, Path(model_path), decision, settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / selection.QUERIES_FILE).write_bytes(b"".join(sample.json_line() for sample, _ in chosen))
-    _write_thumbnails(folder / selection.THUMBNAILS, [sample for sample, _ in chosen], settings, roots)
+
+
+def _account(
+    decision: Decision,
+    scores: Scores,
+    choice: Choice,
+    shards: Sequence[Path],
+    placed: tuple[PlacedSample, ...],
+    settings: Project,
+) -> Selection:
+    """Return what the report shows about the choice."""
     finite_n = scores.scores_n[scores.scores_n.isfinite()].sort(descending=True).values[:_SCORES_SHOWN]
-    with overhead.counted():
-        sums = drift.total(drift.ShardSums.from_tensors(load_file(path / SUMS_FILE)) for path in shards)
-        distance = drift.distance(sums.new, drift.Moments.of(decision.labelled.embeddings_LD.cpu()))
-        shares = drift.shares(sums.predicted_K) if decision.trained else ()
-    account = Selection(
+    sums = drift.total(drift.ShardSums.from_tensors(load_file(path / SUMS_FILE)) for path in shards)
+    shares = drift.shares(sums.predicted_K) if decision.trained else ()
+    return Selection(
         strategy=decision.strategy.name,
         short_by=choice.short_by,
         reason=choice.reason,
-        summary=decision.strategy.summary(scores, decision.state, budget),
+        summary=decision.strategy.summary(scores, decision.state, len(choice.queries) + choice.short_by),
         candidate_scores=tuple(finite_n.tolist()),
-        embedding_distance=distance,
+        embedding_distance=drift.distance(sums.new, drift.Moments.of(decision.labelled.embeddings_LD.cpu())),
         predicted_shares=dict(zip(settings.classes, shares, strict=False)),
-        map=_map(shards, chosen, snapshot, decision, settings),
+        map=placed,
     )
-    (folder / selection.SELECTION_FILE).write_bytes(account.document())
-    this = StageRun(
-        stage="select",
-        seconds=watch.seconds,
-        rows=len(scores),
-        bytes_read=samples.bytes_read,
-        peak_memory_bytes=peak_memory_bytes(),
-        device=device.name(place),
-        gpu_seconds=device.gpu_seconds(place, watch.seconds),
-        gpu_peak_memory_bytes=device.gpu_peak_memory_bytes(place),
-    )
-    write_log(this, consumed=shards, outputs=[folder], quarantined=samples.quarantined())
 
 
-def _on(place: torch.device, scores: Scores) -> Scores:
-    """Return the scores on the device: what is mapped stays where it is, and only what is taken of it moves."""
-    if place.type == "cpu":
+def _on(device: torch.device, scores: Scores) -> Scores:
+    """Return the scores on the device; of a mapped column, only the rows that are taken move there."""
+    if device.type == "cpu":
         return scores
     rows: dict[str, Column] = {
-        name: column.on(place) if isinstance(column, Rows) else column.to(place) for name, column in scores.rows.items()
+        name: column.on(device) if isinstance(column, Rows) else column.to(device)
+        for name, column in scores.rows.items()
     }
-    return Scores(scores.positions_n.to(place), scores.scores_n.to(place), rows)
+    return Scores(scores.positions_n.to(device), scores.scores_n.to(device), rows)
 
 
 def _describe(
     choice: Choice, samples: SampleImages, model: Path, decision: Decision, settings: Project
 ) -> list[tuple[ChosenSample, Tensor]]:
-    """Return the queries with what the model makes of each, and their embeddings (D,).
+    """Return the queries with the model's view of each, and their embeddings (D,).
 
     Args:
-        choice: what the strategy chose, best first.
-        samples: these, then those of the audit reserve; of the latter, the unreadable are left out.
+        choice: the strategy's choice, best first.
+        samples: images of the choice, then of the audit reserve, whose unreadable samples are left out.
         model: folder of the round's model.
-        decision: of the round.
-        settings: of the project.
+        decision: prepared strategy of the round.
+        settings: settings of the project.
     """
     network, _ = model_folder.load(model, settings)
     predicted: dict[int, tuple[Tensor, Tensor]] = {}
@@ -142,8 +146,8 @@ def _describe(
         dtype=settings.model.embedding_dtype,
         device=decision.device,
     ):
-        for place, index in enumerate(block.index_n.tolist()):
-            predicted[index] = block.embeddings_nD[place], block.logits_nK[place]
+        for row, index in enumerate(block.index_n.tolist()):
+            predicted[index] = block.embeddings_nD[row], block.logits_nK[row]
     described: list[tuple[ChosenSample, Tensor]] = []
     for index, (sample_id, uri) in enumerate(samples.listed()):
         query = choice.queries[index] if index < len(choice.queries) else None
@@ -193,7 +197,7 @@ def _map(
     decision: Decision,
     settings: Project,
 ) -> tuple[PlacedSample, ...]:
-    """Place a slice of the pool, of the labelled samples, and all queries on one plane."""
+    """Place a slice of the pool, a slice of the labelled samples, and all queries on one plane."""
     pool, table = read_pool(snapshot), read_labelled(snapshot)
     queried = {sample.position for sample, _ in chosen}
     parts = [load_file(path / SLICE_FILE) for path in shards]
@@ -213,9 +217,9 @@ def _map(
         (pool["sample_id"][int(position)].as_py(), "pool", settings.classes[best] if decision.trained else "")
         for position, best in zip(positions_n[order_n].tolist(), predicted, strict=True)
     ]
-    points += [(key, "labelled", name) for key, name in zip(labelled_ids, names, strict=True)]
+    points += [(sample_id, "labelled", name) for sample_id, name in zip(labelled_ids, names, strict=True)]
     points += [(sample.sample_id, "queried", sample.suggestion) for sample, _ in chosen]
     return tuple(
-        PlacedSample(sample_id=key, kind=kind, x=round(x, 6), y=round(y, 6), name=name)
-        for (key, kind, name), (x, y) in zip(points, plane_n2, strict=True)
+        PlacedSample(sample_id=sample_id, kind=kind, x=round(x, 6), y=round(y, 6), name=name)
+        for (sample_id, kind, name), (x, y) in zip(points, plane_n2, strict=True)
     )

@@ -1,4 +1,4 @@
-"""What Kubeflow sees of snapshot."""
+"""The interface that Kubeflow sees: snapshot."""
 
 from typing import List
 
@@ -11,7 +11,7 @@ from components.images import image
 def snapshot(
     project_uri: str, key: str, snapshot: dsl.Output[dsl.Dataset], champion: dsl.Output[dsl.Model]
 ) -> List[str]:
-    """Write down the round's frozen world: the pool, the labelled samples, the settings, the champion.
+    """Freeze the round's inputs: the pool, the labelled samples, the settings, the champion.
 
     Args:
         project_uri: URI of the project.

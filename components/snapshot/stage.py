@@ -1,14 +1,13 @@
-"""Write down the round's frozen world as tables: the pool, the labelled samples, the settings, the champion."""
+"""Freeze the round's inputs as tables: the pool, the labelled samples, the settings, the champion."""
 
 from pathlib import Path
 
 from alfamix_core.project import layout, models, rounds
 from alfamix_core.project.ledger.ledger import frozen_ledger
+from alfamix_core.project.stage_meter import StageMeter
 from alfamix_core.records import snapshot
 from alfamix_core.records.round import Round, number_of
-from alfamix_core.records.stage import StageLog, StageRun
 from alfamix_core.storage import Store, open_store
-from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _SLICE = 2_000
 
@@ -17,39 +16,32 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     """Write the snapshot and the champion's folder.
 
     Args:
-        project_uri: of the project.
-        key: of the round.
-        snapshot_path: folder to be written, see ``records.snapshot``.
-        champion_path: folder to be written: champion.json, and the model's files if there is a champion.
+        project_uri: URI of the project.
+        key: key of the round.
+        snapshot_path: folder to write, see ``records.snapshot``.
+        champion_path: folder to write: champion.json, and the model's files if there is a champion.
 
     Returns:
-        The names of the pool's shards, "0" … at least one.
+        The names of the pool's shards, "0", "1" and so on, at least one.
 
     Raises:
         InputError: a frozen file, or the champion's model, has changed since the round was planned.
     """
-    watch = Stopwatch()
-    store = open_store(project_uri)
-    record, _ = rounds.read(store, number_of(key))
-    earlier = rounds.before(store, record.number)
     folder = Path(snapshot_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / snapshot.ROUND_FILE).write_bytes(record.document())
-    (folder / snapshot.PROJECT_URI_FILE).write_text(store.uri, "utf-8")
-    with frozen_ledger(store, record) as ledger:
-        pool = ledger.pool(ledger.since(earlier), on_map=_SLICE)
-        rows = snapshot.write_batches(folder / snapshot.POOL_FILE, snapshot.POOL, pool)
-        rows += snapshot.write_batches(folder / snapshot.LABELLED_FILE, snapshot.LABELLED, ledger.labelled())
-        reserve = ledger.reserve(record.settings.seed, record.settings.audit.per_round)
-        snapshot.write_table(folder / snapshot.AUDIT_FILE, snapshot.AUDIT, reserve)
-    _copy_champion(store, record, Path(champion_path))
-    run_of_this = StageRun(
-        stage="snapshot",
-        seconds=watch.seconds,
-        rows=rows,
-        peak_memory_bytes=peak_memory_bytes(),
-    )
-    StageLog(runs=(run_of_this,)).write(folder)
+    with StageMeter("snapshot", outputs=[folder]) as meter:
+        store = open_store(project_uri)
+        record, _ = rounds.read(store, number_of(key))
+        earlier = rounds.before(store, record.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / snapshot.ROUND_FILE).write_bytes(record.document())
+        (folder / snapshot.PROJECT_URI_FILE).write_text(store.uri, "utf-8")
+        with frozen_ledger(store, record) as ledger:
+            pool = ledger.pool(ledger.since(earlier), on_map=_SLICE)
+            meter.rows += snapshot.write_batches(folder / snapshot.POOL_FILE, snapshot.POOL, pool)
+            meter.rows += snapshot.write_batches(folder / snapshot.LABELLED_FILE, snapshot.LABELLED, ledger.labelled())
+            reserve = ledger.reserve(record.settings.seed, record.settings.audit.per_round)
+            snapshot.write_table(folder / snapshot.AUDIT_FILE, snapshot.AUDIT, reserve)
+        _copy_champion(store, record, Path(champion_path))
     return [str(shard) for shard in range(record.shards)]
 
 

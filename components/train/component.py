@@ -1,4 +1,4 @@
-"""What Kubeflow sees of train."""
+"""The interface that Kubeflow sees: train."""
 
 from kfp import dsl
 
@@ -19,7 +19,7 @@ def train(
     Args:
         project_uri: URI of the project.
         key: Key of the round.
-        snapshot: Frozen world of the round.
+        snapshot: Snapshot of the round.
         champion: Model that a warm start begins from.
 
     Returns:

@@ -2,11 +2,10 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
 import torch
 
 from alfamix_core.learning import device, distributed, model_folder
@@ -19,51 +18,52 @@ from alfamix_core.learning.samples import images
 from alfamix_core.learning.training import Examples, FitResult, fit
 from alfamix_core.learning.weights import apply_initial_weights
 from alfamix_core.project import layout
+from alfamix_core.project.stage_meter import StageMeter
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.features import FeatureWriter
 from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Round
 from alfamix_core.records.snapshot import LABELLED_FILE, read_labelled, read_roots, read_round, take
-from alfamix_core.records.stage import StageRun, write_log
 from alfamix_core.storage import SampleReader, open_store
 from alfamix_core.telemetry.events import Progress, emit
-from alfamix_core.telemetry.measures import Stopwatch, peak_memory_bytes
 
 _CHAMPION = "champion.json"
 _WEIGHTS_BYTES = 1 << 36
+_CHECKPOINT_FORMAT = 2  # another number where the names of the tensors differ
 _UNTRAINED = FitResult(0, (), (), (), "fewer than two classes have a label: the model keeps its initial weights")
 
 
 def run(snapshot_path: str, champion_path: str, model_path: str, labelled_path: str, project_uri: str = "") -> None:
     """Write the round's model and the features of its training samples.
 
-    Where there are several GPUs the training is divided among them, see ``learning.distributed``.
+    If there are several GPUs, they share the training, see ``learning.distributed``.
 
     Args:
-        snapshot_path: the round's frozen world.
-        champion_path: champion.json, and the champion's model if there is one.
-        model_path: folder to be written: model.json, model.safetensors.
-        labelled_path: folder to be written, see ``records.features``; besides embeddings and logits, ``labels`` and
+        snapshot_path: folder of the round's snapshot.
+        champion_path: folder of champion.json, and of the champion's model if there is one.
+        model_path: folder to write: model.json and model.safetensors.
+        labelled_path: folder to write, see ``records.features``; besides embeddings and logits, it has ``labels`` and
             ``rows``, the row in labelled.parquet.
-        project_uri: where checkpoints of the training are kept while the round lasts; '' for none.
+        project_uri: URI of the project, which holds checkpoints while the round lasts; '' writes none.
 
     Raises:
-        InputError: settings that cannot be followed, such as an unknown backbone.
+        InputError: a setting cannot be followed, such as an unknown backbone.
         StorageError: the store of the samples does not answer.
     """
-    watch = Stopwatch()
     count = distributed.processes()
+    model, labelled = Path(model_path), Path(labelled_path)
+    meter = StageMeter("train", consumed=[Path(snapshot_path)], outputs=[model, labelled], processes=count)
     with tempfile.TemporaryDirectory() as scratch:
         work = partial(
             _train,
             snapshot=Path(snapshot_path),
             champion=Path(champion_path),
-            model=Path(model_path),
-            labelled=Path(labelled_path),
+            model=model,
+            labelled=labelled,
             project_uri=project_uri,
             scratch=Path(scratch),
-            watch=watch,
+            meter=meter,
         )
         if count == 1:
             work(distributed.ALONE)
@@ -80,94 +80,68 @@ def _train(
     labelled: Path,
     project_uri: str,
     scratch: Path,
-    watch: Stopwatch,
+    meter: StageMeter,
 ) -> None:
     """Do the stage's work as one process of a team, of which the first writes."""
-    place = device.choose()
+    meter.device = device.choose()
     record = read_round(snapshot)
-    settings = record.settings
-    table = read_labelled(snapshot)
-    rows_of = {split: _rows_of(table["split"].to_pylist(), split) for split in ("train", "val")}
-    roots = read_roots(snapshot, settings)
-    examples = {split: _examples(take(table, rows.tolist()), settings, roots) for split, rows in rows_of.items()}
-    train = examples["train"]
-    network = _start(settings, champion, record.settings.seed)
-    if len(set(train.labels_n.tolist())) >= 2:
-        checkpoints = None
-        if project_uri:
-            checkpoints = Checkpoints(
-                open_store(project_uri),
-                layout.run(record.number) + "train/",
-                _identity(record, snapshot, champion, place, team),
-                settings.training.checkpoint_seconds,
-                scratch,
-            )
-        begin = checkpoints.find(team) if checkpoints else None
-        if begin is not None and team.rank == 0:
-            emit("continued", stage="train", shard="", epoch=begin.course.epochs)
-        result = fit(
-            network,
-            train,
-            settings.training,
-            frozen_encoder=settings.model.encoder == "frozen",
-            seed=record.seed,
-            device=place,
-            val=examples["val"],
-            progress=Progress("train", "", "epochs") if team.rank == 0 else _untold,
-            team=team,
-            keeper=checkpoints,
-            begin=begin,
-        )
+    train, val = (_Split.read(snapshot, split, record.settings) for split in ("train", "val"))
+    network = _initial_network(record.settings, champion)
+    if len(set(train.examples.labels_n.tolist())) >= 2:
+        digest = _identity(record, snapshot, champion, team)
+        checkpoints = _checkpoints(project_uri, record, digest, scratch) if project_uri else None
+        result = _fit(network, train.examples, val.examples, record, team, checkpoints)
     else:
         result = _UNTRAINED
-    bytes_read = sum(part.images.bytes_read for part in examples.values())
-    bytes_read_of_others = sum(int(each) for each in team.gathered(torch.tensor(bytes_read))[1:])
+    read = torch.tensor(train.examples.images.bytes_read + val.examples.images.bytes_read)
+    meter.bytes_read = sum(int(count) for count in team.gathered(read)[1:])
     if team.rank:
         return
-    card = ModelCard(
-        classes=settings.classes,
-        model=settings.model,
-        image=settings.image,
-        embedding_size=network.embedding_size,
-        round=record.number,
-        trained=result.epochs > 0,
-        epochs=result.epochs,
-        stopped_because=result.stopped_because,
-    )
-    model.mkdir(parents=True, exist_ok=True)
-    model_folder.save(model, network, card)
-    labelled.mkdir(parents=True, exist_ok=True)
-    writer = FeatureWriter(labelled)
-    for block in embed(
-        network,
-        train.images,
-        batch_size=settings.model.embedding_batch,
-        dtype=settings.model.embedding_dtype,
-        device=place,
-    ):
-        columns = {"embeddings": block.embeddings_nD, "logits": block.logits_nK}
-        index_n = block.index_n
-        writer.add(columns | {"labels": train.labels_n[index_n], "rows": rows_of["train"][index_n]})
-    writer.close()
-    this = StageRun(
-        stage="train",
-        seconds=watch.seconds,
-        rows=len(train.images),
-        bytes_read=sum(part.images.bytes_read for part in examples.values()) + bytes_read_of_others,
-        peak_memory_bytes=peak_memory_bytes(),
-        device=device.name(place),
-        gpu_seconds=device.gpu_seconds(place, watch.seconds, team.size),
-        gpu_peak_memory_bytes=device.gpu_peak_memory_bytes(place),
-    )
-    bad = [sample for part in examples.values() for sample in part.images.quarantined()]
-    write_log(this, consumed=[snapshot], outputs=[model, labelled], quarantined=bad)
+    with meter:
+        _write_model(model, network, record, result)
+        _write_features(labelled, network, train, record.settings)
+        meter.rows = len(train.examples.images)
+        meter.add(train.examples.images, val.examples.images)
 
 
-def _identity(record: Round, snapshot: Path, champion: Path, place: torch.device, team: Team) -> str:
-    """Return a digest of all that decides the model; a checkpoint of something else must not be gone on from."""
+@dataclass(frozen=True)
+class _Split:
+    """The labelled samples of one split, with their rows in labelled.parquet (n,) int64."""
+
+    examples: Examples
+    rows_n: torch.Tensor
+
+    @staticmethod
+    def read(snapshot: Path, name: str, settings: Project) -> "_Split":
+        """Return a split of a snapshot, possibly without samples."""
+        table = read_labelled(snapshot)
+        rows = [row for row, split in enumerate(table["split"].to_pylist()) if split == name]
+        samples = take(table, rows)
+        labels_n = torch.tensor(samples["label"].to_pylist(), dtype=torch.int64)
+        pictures = images(samples, settings, read_roots(snapshot, settings), keep=True)
+        return _Split(Examples(pictures, labels_n), torch.tensor(rows, dtype=torch.int64))
+
+
+def _initial_network(settings: Project, champion: Path) -> Network:
+    """Return the network from which training starts: the champion, or the same initial weights every round."""
+    serving = Champion.parse((champion / _CHAMPION).read_bytes(), _CHAMPION)
+    if settings.training.start == "champion" and serving.round is not None:
+        return model_folder.load_grown(champion, settings, settings.seed)
+    network = initial(settings.model, settings.image, len(settings.classes), settings.seed)
+    apply_initial_weights(network, settings.model, SampleReader(_WEIGHTS_BYTES))
+    return network
+
+
+def _checkpoints(project_uri: str, record: Round, digest: str, scratch: Path) -> Checkpoints:
+    folder = layout.run(record.number) + "train/"
+    return Checkpoints(open_store(project_uri), folder, digest, record.settings.training.checkpoint_seconds, scratch)
+
+
+def _identity(record: Round, snapshot: Path, champion: Path, team: Team) -> str:
+    """Return a digest of everything that decides the model; the checkpoint of another training must not be resumed."""
     settings = record.settings
     training = settings.training.model_copy(update={"checkpoint_seconds": 0.0, "loader_workers": 0})
-    said = {
+    facts = {
         "round": record.number,
         "fresh": record.fresh,
         "seed": record.seed,
@@ -178,33 +152,65 @@ def _identity(record: Round, snapshot: Path, champion: Path, place: torch.device
         "limits": settings.limits.model_dump(),
         "training": training.model_dump(),
         "torch": torch.__version__,
-        "device": place.type,
+        "checkpoint": _CHECKPOINT_FORMAT,
+        "device": device.choose().type,
         "processes": team.size,
     }
     champion_record = (champion / _CHAMPION).read_bytes() if settings.training.start == "champion" else b""
     return digest_of(
-        json.dumps(said, sort_keys=True).encode(), (snapshot / LABELLED_FILE).read_bytes(), champion_record
+        json.dumps(facts, sort_keys=True).encode(), (snapshot / LABELLED_FILE).read_bytes(), champion_record
     )
 
 
-def _untold(done: int, total: int) -> None:
-    """Leave the progress to the first process."""
+def _fit(
+    network: Network, train: Examples, val: Examples, record: Round, team: Team, checkpoints: Checkpoints | None
+) -> FitResult:
+    """Train the network, from a checkpoint if there is one."""
+    begin = checkpoints.find(team) if checkpoints else None
+    if begin is not None and team.rank == 0:
+        emit("continued", stage="train", shard="", epoch=begin.course.epochs)
+    return fit(
+        network,
+        train,
+        record.settings.training,
+        frozen_encoder=record.settings.model.encoder == "frozen",
+        seed=record.seed,
+        device=device.choose(),
+        val=val,
+        progress=Progress("train", "", "epochs") if team.rank == 0 else lambda done, total: None,
+        team=team,
+        keeper=checkpoints,
+        begin=begin,
+    )
 
 
-def _rows_of(splits: list[str], split: str) -> torch.Tensor:
-    return torch.tensor([row for row, name in enumerate(splits) if name == split], dtype=torch.int64)
+def _write_model(folder: Path, network: Network, record: Round, result: FitResult) -> None:
+    settings = record.settings
+    card = ModelCard(
+        classes=settings.classes,
+        model=settings.model,
+        image=settings.image,
+        embedding_size=network.embedding_size,
+        round=record.number,
+        trained=result.epochs > 0,
+        epochs=result.epochs,
+        stopped_because=result.stopped_because,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model_folder.save(folder, network, card)
 
 
-def _examples(rows: pa.Table, settings: Project, roots: Sequence[str]) -> Examples:
-    labels_n = torch.tensor(rows["label"].to_pylist(), dtype=torch.int64)
-    return Examples(images(rows, settings, roots, keep=True), labels_n)
-
-
-def _start(settings: Project, champion: Path, seed: int) -> Network:
-    """Return the network that training begins with: the champion, or the same initial weights every round."""
-    serving = Champion.parse((champion / _CHAMPION).read_bytes(), _CHAMPION)
-    if settings.training.start == "champion" and serving.round is not None:
-        return model_folder.load_grown(champion, settings, seed)
-    network = initial(settings.model, settings.image, len(settings.classes), seed)
-    apply_initial_weights(network, settings.model, SampleReader(_WEIGHTS_BYTES))
-    return network
+def _write_features(folder: Path, network: Network, train: _Split, settings: Project) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = FeatureWriter(folder)
+    for block in embed(
+        network,
+        train.examples.images,
+        batch_size=settings.model.embedding_batch,
+        dtype=settings.model.embedding_dtype,
+        device=device.choose(),
+    ):
+        columns = {"embeddings": block.embeddings_nD, "logits": block.logits_nK}
+        index_n = block.index_n
+        writer.add(columns | {"labels": train.examples.labels_n[index_n], "rows": train.rows_n[index_n]})
+    writer.close()

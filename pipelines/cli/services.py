@@ -50,8 +50,10 @@ def trigger(
     from alfamix_core.project import rounds
     from pipelines.engines import engine as engines
     from pipelines.services import health
-    from pipelines.services import trigger as trigger_loop
+    from pipelines.services import trigger as watch
+    from pipelines.services.next_step import Pace
     from pipelines.services.s3_events import Messages
+    from pipelines.services.trigger_metrics import TriggerMetrics
 
     engine_name = engines.EngineName.parse(engine)
     store = open_project(project)
@@ -60,13 +62,13 @@ def trigger(
     name = rounds.read_settings(store).name
     chosen = engines.open(engine_name, store, engines.Options(work, network, endpoint, namespace))
     chosen.check()
-    metrics = health.TriggerMetrics(name)
+    metrics = TriggerMetrics(name)
     messages = Messages(sqs) if sqs else None
-    pace = trigger_loop.Pace(poll=poll, quiet=quiet, max_wait=max_wait)
-    watching = trigger_loop.Trigger(store, chosen, pace, metrics, messages, name)
+    pace = Pace(poll=poll, quiet=quiet, max_wait=max_wait)
+    watching = watch.Trigger(store, chosen, pace, metrics, messages, name)
     if once:
         return watching.run_once()
-    stale = max(trigger_loop.LONGEST_TURN, 3 * poll)
+    stale = max(watch.LONGEST_TURN, 3 * poll)
     with (
         health.serve(metrics, port, stale, host) if port else nullcontext(),
         health.stopping_on_signals(watching.stop),

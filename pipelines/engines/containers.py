@@ -29,12 +29,12 @@ from alfamix_core.errors import InputError
 from alfamix_core.project import lock
 from alfamix_core.project.rounds import read_settings
 from alfamix_core.records.project import Project
-from alfamix_core.storage import Store
+from alfamix_core.storage import Store, access
 from alfamix_core.storage.uris import path_of
 from components.images import COMPONENTS, image
 
 USER = 65532
-"""Who runs in the containers when root starts them; anybody else runs them as himself."""
+"""Number of the user in the containers if root starts them; any other user runs them under their own number."""
 
 GPUS = "ALFAMIX_DOCKER_GPUS"
 """The environment variable that says how many GPUs containers see: a number, or all; none where it is not set."""
@@ -43,47 +43,43 @@ _PROJECT, _DRIVER = "alfamix.project", "alfamix.driver"  # labels of our contain
 _SHARED_MEMORY = "1g"  # for the processes that read images; Docker's 64 MB are too few
 _KILLED = 137
 _CA_BUNDLE = "AWS_CA_BUNDLE"
-# All that containers take over from our environment, since a stage decodes files of strangers and must know no secret
-# that it does not need. The keys of S3 are looked up here, wherever they come from.
+# All that containers take over from our environment, and the stages that need it: a stage decodes files of strangers
+# and must know no secret that it does not need. The keys of S3 are looked up here, wherever they come from.
+_COMPUTING = ("train", "evaluate", "embed", "score", "select")
 _TAKEN = {
-    "ALFAMIX_LOG": "how events are printed",
-    "ALFAMIX_LOG_CONTEXT": "the run that events belong to",
-    "ALFAMIX_TRAIN_PROCESSES": "how many processes train",
-    "OMP_NUM_THREADS": "how many cores a process may use",
-    "OMP_WAIT_POLICY": "whether idle threads spin",
+    "ALFAMIX_LOG": COMPONENTS,
+    "ALFAMIX_LOG_CONTEXT": COMPONENTS,
+    "ALFAMIX_TRAIN_PROCESSES": ("train",),
+    "OMP_NUM_THREADS": _COMPUTING,
+    "OMP_WAIT_POLICY": _COMPUTING,
 }
-_TAKEN_FOR_S3 = {
-    "AWS_ENDPOINT_URL": "which server",
-    "AWS_ENDPOINT_URL_S3": "which server",
-    "AWS_REGION": "which region",
-    "AWS_DEFAULT_REGION": "which region",
-    "AWS_USE_DUALSTACK_ENDPOINT": "IPv6",
-    "AWS_USE_FIPS_ENDPOINT": "which of Amazon's servers",
-    _CA_BUNDLE: "whom to trust",
-    "AWS_MAX_ATTEMPTS": "how often to try",
-    "AWS_RETRY_MODE": "when to try again",
-    "AWS_REQUEST_CHECKSUM_CALCULATION": "what an older server understands",
-    "AWS_RESPONSE_CHECKSUM_VALIDATION": "what an older server sends",
-    "AWS_EC2_METADATA_DISABLED": "that no keys are to be looked for",
-}
+# Every stage writes its record into the project, so that all of them need the store.
+_TAKEN_FOR_S3 = (
+    *(access.ENDPOINT_URL, access.REGION, access.CA_BUNDLE),
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    *("AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_ENDPOINT", _CA_BUNDLE),
+    *("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"),
+    *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),  # what an older server understands
+    "AWS_EC2_METADATA_DISABLED",
+)
 # The way to S3 and to pretrained weights, without user and password: a proxy that wants them is set in Docker's own
 # configuration, which the engine hands to every container of its user.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 def check(store: Store, network: str) -> None:
-    """See to it that rounds of the project can run in containers here; images that are missing are pulled.
+    """Check that rounds of the project can run in containers here, and pull images that are missing.
 
     Args:
         store: the project.
-        network: of the containers, as Docker names it; '' for Docker's own.
+        network: network of the containers, as Docker names it; '' for Docker's own.
 
     Raises:
         InputError: no engine, no such network or no image; S3 is out of reach; or the project's folder is not ours.
     """
     settings = read_settings(store)
     _mounts(store, settings)
-    _environment(store, settings)
+    _s3_variables(store, settings)
     if _is_on_s3(store, settings):
         _check_endpoint(network)
     with _engine() as client:
@@ -99,13 +95,13 @@ def check(store: Store, network: str) -> None:
 def runner(store: Store, outputs: Path, network: str) -> Iterator[local.DockerRunner]:
     """Yield the SDK's runner for the project's round; at the end none of its containers is left.
 
-    Containers of a run that was killed are removed first, and the lock that it held is let go: only from here, not
-    from within a container, can be seen that its process is dead.
+    Containers of a run that was killed are removed first, and the lock that it held is released: only from here, not
+    from within a container, can one see that its process is dead.
 
     Args:
         store: the project.
-        outputs: folder for what the stages hand on; made if it is missing.
-        network: of the containers, '' for Docker's own.
+        outputs: folder for the outputs of the stages; made if it is missing.
+        network: network of the containers, '' for Docker's own.
 
     Raises:
         InputError: as for ``check``.
@@ -125,7 +121,6 @@ def runner(store: Store, outputs: Path, network: str) -> Iterator[local.DockerRu
         "security_opt": ["no-new-privileges"],
         "shm_size": _SHARED_MEMORY,
         "mounts": _mounts(store, settings),
-        "environment": _environment(store, settings),
         "labels": labels,
     }
     if network:
@@ -134,14 +129,14 @@ def runner(store: Store, outputs: Path, network: str) -> Iterator[local.DockerRu
         arguments["device_requests"] = [DeviceRequest(count=_gpus(count), capabilities=[["gpu"]])]
     _remove_orphans(store.uri)
     lock.free_dead(store, datetime.now(UTC))
-    containers = _Containers(labels)
-    theirs = docker_task_handler.run_docker_container
+    containers = _Containers(labels, {image(stage): environment(store, settings, stage) for stage in COMPONENTS})
+    original = docker_task_handler.run_docker_container
     before = {number: signal.signal(number, containers.end) for number in (signal.SIGTERM, signal.SIGINT)}
     docker_task_handler.run_docker_container = containers.run
     try:
         yield local.DockerRunner(**arguments)
     finally:
-        docker_task_handler.run_docker_container = theirs
+        docker_task_handler.run_docker_container = original
         for number, handler in before.items():
             signal.signal(number, handler)
         containers.remove()
@@ -150,8 +145,9 @@ def runner(store: Store, outputs: Path, network: str) -> Iterator[local.DockerRu
 class _Containers:
     """The containers of this process."""
 
-    def __init__(self, labels: dict[str, str]) -> None:
-        self._labels = labels
+    def __init__(self, labels: dict[str, str], environments: dict[str, dict[str, str]]) -> None:
+        """Take the labels of all, and the environment of each by its image."""
+        self._labels, self._environments = labels, environments
         self._ended = threading.Event()
 
     def run(
@@ -160,7 +156,10 @@ class _Containers:
         """Run a container to its end, print what it prints, and return its exit status, whatever the SDK expects."""
         if self._ended.is_set():
             return _KILLED
-        container = client.containers.run(image, command, detach=True, volumes=volumes, **arguments)
+        variables = {**arguments.pop("environment", {}), **self._environments[image]}
+        container = client.containers.run(
+            image, command, detach=True, volumes=volumes, environment=variables, **arguments
+        )
         try:
             for line in _lines(container.logs(stream=True, follow=True)):
                 print(line)
@@ -227,8 +226,8 @@ def _remove(client: docker.DockerClient, labels: list[str]) -> None:
 def _remove_orphans(project_uri: str) -> None:
     """Remove the project's containers whose driving process of this machine is dead."""
     with _engine() as client:
-        found = client.containers.list(all=True, filters={"label": f"{_PROJECT}={project_uri}"}, ignore_removed=True)
-        for driver in {container.labels.get(_DRIVER, "") for container in found}:
+        ours = client.containers.list(all=True, filters={"label": f"{_PROJECT}={project_uri}"}, ignore_removed=True)
+        for driver in {container.labels.get(_DRIVER, "") for container in ours}:
             if lock.is_gone(driver):
                 _remove(client, [f"{_PROJECT}={project_uri}", f"{_DRIVER}={driver}"])
 
@@ -236,13 +235,12 @@ def _remove_orphans(project_uri: str) -> None:
 # what a container sees
 
 
-def _environment(store: Store, settings: Project) -> dict[str, str]:
-    on_s3 = _is_on_s3(store, settings)
-    names = {*_TAKEN, *(_TAKEN_FOR_S3 if on_s3 else ())}
-    taken = {name: value for name, value in os.environ.items() if name in names}
+def environment(store: Store, settings: Project, stage: str) -> dict[str, str]:
+    """Return the variables that the container of a stage sees."""
+    taken = {name: os.environ[name] for name, stages in _TAKEN.items() if stage in stages and name in os.environ}
     proxies = {name: _without_user(value) for name, value in os.environ.items() if name.upper() in _PROXIES}
-    keys = _s3_keys() if on_s3 else {}
-    return {**taken, **proxies, **keys, "HOME": "/tmp", lock.DRIVER: lock.this_process()}
+    driver = {lock.DRIVER: lock.this_process()} if stage == "ingest" else {}
+    return {**taken, **proxies, **_s3_variables(store, settings), **driver, "HOME": "/tmp"}
 
 
 def _without_user(proxy: str) -> str:
@@ -251,25 +249,38 @@ def _without_user(proxy: str) -> str:
     return scheme + separator + rest.rpartition("@")[2]
 
 
-def _s3_keys() -> dict[str, str]:
+def _s3_variables(store: Store, settings: Project) -> dict[str, str]:
+    """Return place and keys of the store: our own variables as they are, else those that boto3 finds here."""
+    if not _is_on_s3(store, settings):
+        return {}
+    place = {name: os.environ[name] for name in _TAKEN_FOR_S3 if name in os.environ}
+    ours = access.given()
+    if not ours.access_key_id:
+        return {**place, **_found_by_boto3()}
+    names = (access.ACCESS_KEY_ID, access.SECRET_ACCESS_KEY, access.SESSION_TOKEN)
+    keys = zip(names, (ours.access_key_id, ours.secret_access_key, ours.session_token), strict=True)
+    return {**place, **{name: value for name, value in keys if value}}
+
+
+def _found_by_boto3() -> dict[str, str]:
     """Return region and keys as boto3 finds them here: in the environment, a profile, or the machine's identity."""
     import boto3
     from botocore.exceptions import BotoCoreError
 
-    found: dict[str, str] = {}
+    variables: dict[str, str] = {}
     try:
         session = boto3.Session()
         if session.region_name:
-            found["AWS_DEFAULT_REGION"] = session.region_name
+            variables["AWS_DEFAULT_REGION"] = session.region_name
         credentials = session.get_credentials()
         if credentials is not None:
             keys = credentials.get_frozen_credentials()
             names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
             values = (keys.access_key, keys.secret_key, keys.token)
-            found |= {name: value for name, value in zip(names, values, strict=True) if value}
+            variables |= {name: value for name, value in zip(names, values, strict=True) if value}
     except BotoCoreError as error:
         raise InputError(f"S3: {' '.join(str(error).split())}") from None
-    return found
+    return variables
 
 
 def _is_on_s3(store: Store, settings: Project) -> bool:
@@ -301,14 +312,14 @@ def _mounts(store: Store, settings: Project) -> list[Mount]:
                 f"root), hand it over with `chown -R {user} {path}`, or keep the project on S3"
             )
         mounts.append(Mount(str(path), str(path), type="bind", read_only=not is_project))
-    bundle = os.environ.get(_CA_BUNDLE)
-    if bundle and _is_on_s3(store, settings):
+    bundles = {os.environ.get(name, "") for name in (access.CA_BUNDLE, _CA_BUNDLE)} - {""}
+    for bundle in sorted(bundles) if _is_on_s3(store, settings) else ():
         mounts.append(Mount(bundle, str(Path(bundle).resolve()), type="bind", read_only=True))
     return mounts
 
 
 def _check_endpoint(network: str) -> None:
-    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+    for name in (access.ENDPOINT_URL, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if endpoint := os.environ.get(name):
             host = urlsplit(endpoint).hostname or ""
             if (host in ("localhost", "::1") or host.startswith("127.")) and network != "host":

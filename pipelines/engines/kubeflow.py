@@ -1,67 +1,42 @@
-"""A Kubeflow Pipelines API, by its own client: the pipeline's version there, runs, and what became of them.
+"""A Kubeflow Pipelines API: the pipeline's version there, runs, and how they end."""
 
-The client alone would wait for ever for a server that does not answer, try a refused login five times, print links
-among our output and keep a namespace in a file; here it does not.
-"""
-
-import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-import kfp
 import kfp_server_api as api
-import urllib3
-from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
 from alfamix_core import __version__
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import AlfamixError, InputError
 from alfamix_core.records.project import Project
 from alfamix_core.telemetry.events import emit
 from pipelines import platform_settings
 from pipelines.compile import compile_round
-from pipelines.engines import kubeflow_stages
+from pipelines.engines import kubeflow_client, kubeflow_stages
+from pipelines.engines.kubeflow_client import ENDPOINT, text
 from pipelines.engines.kubeflow_stages import Stage
 from pipelines.platform_settings import PlatformSettings
 
-ENDPOINT = "KF_PIPELINES_ENDPOINT"
-TOKEN = "ALFAMIX_KUBEFLOW_TOKEN"
-"""A bearer token; without it the pod's own, at $KF_PIPELINES_SA_TOKEN_PATH, where that is mounted."""
-CA = "ALFAMIX_KUBEFLOW_CA"
-"""A file with the certificate authority of the API, where the system does not know it."""
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 PIPELINE = "alfamix-round"
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 MARGIN = timedelta(hours=2)
-"""After a run's time limit: for its exit task, for a workflow that waited, for clocks. It is over then."""
-_POD_TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
-_POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-_SECONDS = (10, 60)  # to connect, without a byte
+"""Time after a run's limit for its exit task, for a workflow that waited, for clocks; then the run is over."""
+PATIENCE_SECONDS = 300.0
+"""Time for which a followed run's API may fail: a token that rotates, a proxy that restarts."""
+_LONGEST_WAIT = 30.0  # seconds between two looks while the API fails
 _PAGE = 100
-
-
-class _Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
-    """The SDK's client, less what waits and writes on its own."""
-
-    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-        """Ask once, for whoever calls tries again."""
-        return self._healthz_api.healthz_service_get_healthz()
-
-    def set_user_namespace(self, namespace: str) -> None:
-        """Take the namespace for this client alone, without a file in the home folder."""
-        self._context_setting["namespace"] = namespace
 
 
 @dataclass(frozen=True)
@@ -97,8 +72,8 @@ class Kubeflow:
         """Connect; token, certificate authority and the platform's settings come from the environment.
 
         Args:
-            endpoint: such as http://ml-pipeline.kubeflow:8888.
-            namespace: of a multi-user deployment; empty for the pod's own, or for a single-user deployment.
+            endpoint: address such as http://ml-pipeline.kubeflow:8888.
+            namespace: namespace of a multi-user deployment; empty for the pod's own, or for a single-user deployment.
         """
         if not endpoint.startswith(("http://", "https://")):
             raise InputError(
@@ -107,50 +82,23 @@ class Kubeflow:
             )
         self.endpoint = endpoint.rstrip("/")
         self.platform = platform_settings.from_environment()
-        token = os.environ.get(TOKEN)
-        pod_token = os.environ.get(_POD_TOKEN_PATH, _POD_TOKEN)
-        from_pod = not token and Path(pod_token).exists()
-        with self._asked(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # "only works with v2.0.0-beta.2 and later"
-            self.client = _Client(
-                self.endpoint,
-                existing_token=token,
-                credentials=ServiceAccountTokenVolumeCredentials(pod_token) if from_pod else None,
-                ssl_ca_cert=os.environ.get(CA),
-                **({"namespace": namespace} if namespace else {}),
-            )
-        rest = self.client._run_api.api_client.rest_client
-        rest.request = _within(rest.request)
+        self.client = kubeflow_client.connect(self.endpoint, namespace)
         self.namespace = self.client.get_user_namespace() or None
         self.stale: tuple[Run, ...] = ()
 
-    @contextlib.contextmanager
-    def _asked(self) -> Iterator[None]:
-        """Turn what the client raises into our errors, and keep what it prints out of our output."""
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                yield
-        except api.ApiException as error:
-            said = _message(error)
-            if error.status in (401, 403):
-                raise InputError(
-                    f"{self.endpoint} refused the login (HTTP {error.status}): set ${TOKEN} to a valid token; {said}"
-                ) from None
-            if error.status and 400 <= error.status < 500 and error.status not in (408, 429):
-                raise InputError(f"{self.endpoint} refused (HTTP {error.status}): {said}") from None
-            status = f"HTTP {error.status}: " if error.status else ""
-            raise StorageError(f"{self.endpoint} failed: {status}{said}") from None
-        except urllib3.exceptions.HTTPError as error:
-            reason = getattr(error, "reason", None) or error
-            raise StorageError(f"{self.endpoint} cannot be reached: {reason}") from None
-
     def experiment(self, project: Project) -> str:
         """Return the id of the experiment that holds the project's runs; it is made where there is none."""
-        with self._asked():
-            made = self.client.create_experiment(f"alfamix-{project.name}", namespace=self.namespace)
-        if not made.experiment_id:
-            raise self._stranger("/apis/v2beta1/experiments")
-        return str(made.experiment_id)
+        name = f"alfamix-{project.name}"
+
+        def find() -> str | None:
+            listed = self.client.list_experiments(filter=_named(name), namespace=self.namespace).experiments
+            return text(listed[0], "experiment_id") if listed else None
+
+        def make() -> str:
+            wanted = api.V2beta1Experiment(display_name=name, namespace=self.namespace)
+            return text(self.client.experiments.experiment_service_create_experiment(wanted), "experiment_id")
+
+        return self._found_or_made(find, make)
 
     def version(self) -> tuple[str, str]:
         """Return pipeline id and version id of this code's pipeline on this platform; it is uploaded where missing.
@@ -160,46 +108,49 @@ class Kubeflow:
         package = _compiled(self.platform.document())
         name = f"{__version__}-{hashlib.sha256(package).hexdigest()[:12]}"
         pipeline = self._pipeline()
-        found = self._version(pipeline, name)
-        if found is None:
-            try:
-                with tempfile.TemporaryDirectory() as folder, self._asked():
-                    path = Path(folder) / "round.yaml"
-                    path.write_bytes(package)
-                    made = self.client.upload_pipeline_version(str(path), name, pipeline_id=pipeline)
-                found = str(made.pipeline_version_id)
-            except InputError:
-                found = self._version(pipeline, name)  # another was quicker
-                if found is None:
-                    raise
-        return pipeline, found
+
+        def find() -> str | None:
+            listed = self.client.list_pipeline_versions(pipeline, filter=_named(name)).pipeline_versions
+            return text(listed[0], "pipeline_version_id") if listed else None
+
+        def make() -> str:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "round.yaml"
+                path.write_bytes(package)
+                made = self.client.upload_pipeline_version(str(path), name, pipeline_id=pipeline)
+            return text(made, "pipeline_version_id")
+
+        return pipeline, self._found_or_made(find, make)
 
     def _pipeline(self) -> str:
-        for attempt in (1, 2):
-            with self._asked():
-                listed = self.client.list_pipelines(filter=_named(PIPELINE), namespace=self.namespace)
-            if listed.pipelines:
-                return str(listed.pipelines[0].pipeline_id)
-            wanted = api.V2beta1Pipeline(display_name=PIPELINE, name=PIPELINE, namespace=self.namespace)
-            try:
-                with self._asked():
-                    return str(self.client.pipelines.pipeline_service_create_pipeline(wanted).pipeline_id)
-            except InputError:
-                if attempt == 2:
-                    raise
-        raise AssertionError("the second attempt returns or raises")
+        def find() -> str | None:
+            listed = self.client.list_pipelines(filter=_named(PIPELINE), namespace=self.namespace).pipelines
+            return text(listed[0], "pipeline_id") if listed else None
 
-    def _version(self, pipeline: str, name: str) -> str | None:
-        with self._asked():
-            found = self.client.list_pipeline_versions(pipeline, filter=_named(name)).pipeline_versions
-        return str(found[0].pipeline_version_id) if found else None
+        def make() -> str:
+            wanted = api.V2beta1Pipeline(display_name=PIPELINE, name=PIPELINE, namespace=self.namespace)
+            return text(self.client.pipelines.pipeline_service_create_pipeline(wanted), "pipeline_id")
+
+        return self._found_or_made(find, make)
+
+    def _found_or_made(self, find: Callable[[], str | None], make: Callable[[], str]) -> str:
+        """Return the id of something whose name is unique; another caller may make it at the same moment."""
+        if existing := self.ask(find):
+            return existing
+        try:
+            return self.ask(make)
+        except InputError:
+            if existing := self.ask(find):
+                return existing
+            raise
 
     def start(self, project: Project, project_uri: str, force: bool = False, fresh: bool = False) -> str:
         """Start a run of the round's pipeline and return its id; ``ingest`` decides whether it becomes a round."""
         pipeline, version = self.version()
         experiment = self.experiment(project)
-        with self._asked():
-            run = self.client.run_pipeline(
+
+        def run() -> str:
+            started = self.client.run_pipeline(
                 experiment,
                 f"alfamix-{project.name} {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}",
                 params={"project_uri": project_uri, "force": force, "fresh": fresh},
@@ -207,9 +158,9 @@ class Kubeflow:
                 version_id=version,
                 service_account=self.platform.service_account or None,
             )
-        if not run.run_id:
-            raise self._stranger("/apis/v2beta1/runs")
-        return str(run.run_id)
+            return text(started, "run_id")
+
+        return self.ask(run)
 
     def link(self, run_id: str) -> str:
         """Return where a person can look at a run.
@@ -224,19 +175,27 @@ class Kubeflow:
         return f"{pages}/#/runs/details/{run_id}"
 
     def api_version(self) -> str:
-        """Return the release that the API says it is, else its commit, else ''."""
-        said = self._json("/apis/v2beta1/healthz")
-        names = (str(said.get(name) or "") for name in ("tag_name", "commit_sha"))
+        """Return the release that the API names, else its commit, else ''."""
+        answer = self._json("/apis/v2beta1/healthz")
+        names = (str(answer.get(name) or "") for name in ("tag_name", "commit_sha"))
         return next((name for name in names if name not in ("", "unknown")), "")
 
     def run(self, run_id: str) -> Run:
         """Return a run as it is now, with its stages."""
         # the client has a model of release 2.17, which drops the tasks of 2.18; and 2.17 ignores the view
-        path = f"/apis/v2beta1/runs/{quote(run_id, safe='')}"
-        found = self._json(path, view="FULL")
-        if found.get("run_id") != run_id:
-            raise self._stranger(path)
-        return _of_json(found)
+        answer = self._json(f"/apis/v2beta1/runs/{quote(run_id, safe='')}", view="FULL")
+        with kubeflow_client.errors(self.endpoint):
+            if text(answer, "run_id") != run_id:
+                raise ValueError(f"it is of run {answer['run_id']}")
+            error = answer.get("error") or {}
+            return Run(
+                run_id=run_id,
+                state=str(answer.get("state") or ""),
+                stages=kubeflow_stages.of_run(answer),
+                error=str(error.get("message") or ""),
+                created_at=_moment(answer.get("created_at")),
+                recurring_run_id=str(answer.get("recurring_run_id") or ""),
+            )
 
     def is_over(self, run: Run) -> bool:
         """Whether a run has ended, or is so old that it must have.
@@ -259,23 +218,23 @@ class Kubeflow:
         experiment = self.experiment(project)
         fresh: list[Run] = []
         stale: list[Run] = []
-        token = ""
-        while True:
-            with self._asked():
-                page = self.client.list_runs(
-                    token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
-                )
-            listed = [(_of_listed(each), parameters(each).get("project_uri")) for each in page.runs or ()]
-            for run, uri in listed:
+        listing = self._pages(
+            lambda token: self.client.list_runs(
+                token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
+            ),
+            "runs",
+            lambda run: (_of_listed(run), parameters(run).get("project_uri")),
+        )
+        for page in listing:
+            for run, uri in page:
                 if uri == project_uri:
                     (stale if self._is_stale(run) else fresh).append(run)
-            token = page.next_page_token or ""
-            if not token or any(self._is_stale(run) for run, _ in listed):
+            if any(self._is_stale(run) for run, _ in page):
                 break
-        self._tell_of(stale)
+        self._log_stale(stale)
         return fresh
 
-    def _tell_of(self, stale: list[Run]) -> None:
+    def _log_stale(self, stale: list[Run]) -> None:
         known = {run.run_id for run in self.stale}
         self.stale = tuple(stale)
         for run in stale:
@@ -286,26 +245,36 @@ class Kubeflow:
                     f"Kubeflow calls it {run.state} longer than a run may take; its workflow is probably gone",
                 )
 
-    def pages(self, page: Callable[[str], Any], what: str) -> Iterator[Any]:
+    def pages(self, page: Callable[[str], Any], name: str) -> Iterator[Any]:
         """Yield everything of a listing, page by page.
 
         Args:
             page: returns the page of a token; '' is the first.
-            what: the name of its list.
+            name: field of the page with its list.
         """
+        for items in self._pages(page, name, lambda item: item):
+            yield from items
+
+    def _pages(self, page: Callable[[str], Any], name: str, read: Callable[[Any], Item]) -> Iterator[tuple[Item, ...]]:
+        tokens = {""}
         token = ""
         while True:
-            with self._asked():
+            with kubeflow_client.errors(self.endpoint):
                 answer = page(token)
-            yield from getattr(answer, what) or ()
-            token = answer.next_page_token or ""
+                items = tuple(read(item) for item in getattr(answer, name) or ())
+                token = answer.next_page_token or ""
+                if token in tokens and token:
+                    raise ValueError(f"the listing of {name} comes back to a page that it had")
+            yield items
             if not token:
                 return
+            tokens.add(token)
 
     def _json(self, path: str, **query: str) -> dict[str, Any]:
         """Return what the API answers to a GET, without the client's models."""
-        with self._asked():
-            found = self.client._run_api.api_client.call_api(
+
+        def get() -> dict[str, Any]:
+            answer: dict[str, Any] = self.client._run_api.api_client.call_api(
                 path,
                 "GET",
                 query_params=list(query.items()),
@@ -314,51 +283,53 @@ class Kubeflow:
                 auth_settings=["Bearer"],
                 _return_http_data_only=True,
             )
-        if not isinstance(found, dict):
-            raise self._stranger(path)
-        return found
+            return answer
 
-    def _stranger(self, path: str) -> StorageError:
-        return StorageError(
-            f"{self.endpoint}{path}: the answer is not one of the Kubeflow API; is a page to log in before it, or has "
-            "the token expired?"
-        )
+        return self.ask(get)
 
-    def ask(self, call: Callable[[], Any]) -> Any:
+    def ask(self, call: Callable[[], Answer]) -> Answer:
         """Return what a call of the client returns, its errors as ours."""
-        with self._asked():
+        with kubeflow_client.errors(self.endpoint):
             return call()
 
-    def follow(self, run_id: str, seconds: float, show: Callable[[str], None]) -> Run:
+    def follow(
+        self, run_id: str, seconds: float, show: Callable[[str], None], patience: float = PATIENCE_SECONDS
+    ) -> Run:
         """Wait for a run's end; show a line whenever a stage, or one of its shards, changes its state.
 
-        An API that is away for a moment is asked again, for ten times as long as one look takes.
-
         Args:
-            run_id: of the run.
-            seconds: between two looks.
+            run_id: id of the run.
+            seconds: time between two looks.
             show: takes a line.
+            patience: time for which the API may fail, or refuse, before the error is raised, in seconds.
         """
         shown: dict[str, str] = {}
-        failures = 0
+        failing_since: float | None = None
+        wait = seconds
         while True:
             try:
                 run = self.run(run_id)
-                failures = 0
-            except StorageError:
-                failures += 1
-                if failures == 10:
-                    raise
-                time.sleep(seconds)
+                failing_since, wait = None, seconds
+            except AlfamixError as error:
+                now = time.monotonic()
+                failing_since = now if failing_since is None else failing_since
+                if now - failing_since >= patience:
+                    lost = f"run {run_id} could not be followed for {patience:g} s and may continue on Kubeflow"
+                    raise type(error)(f"{lost}: {error}") from None
+                wait = min(wait * 2, max(seconds, _LONGEST_WAIT))
+                time.sleep(min(wait, max(0.0, failing_since + patience - now)))
                 continue
-            for name, stage in run.stages.items():
-                line = stage.line(name)
-                if shown.get(name) != line:
-                    shown[name] = line
-                    show(line)
+            for name, line in _changed(run.stages, shown):
+                shown[name] = line
+                show(line)
             if self.is_over(run):
                 return run
             time.sleep(seconds)
+
+
+def _changed(stages: dict[str, Stage], shown: dict[str, str]) -> Iterable[tuple[str, str]]:
+    lines = {name: stage.line(name) for name, stage in stages.items()}
+    return [(name, line) for name, line in lines.items() if shown.get(name) != line]
 
 
 @functools.cache
@@ -370,33 +341,30 @@ def _compiled(settings: bytes) -> bytes:
         return path.read_bytes()
 
 
-def parameters(run: Any) -> dict[str, Any]:
+def parameters(run: api.V2beta1Run | api.V2beta1RecurringRun) -> dict[str, Any]:
     """Return the parameters of a run or of a recurring run."""
     config = run.runtime_config
     return dict(config.parameters or {}) if config is not None else {}
 
 
-def _of_listed(run: Any) -> Run:
+def _of_listed(run: api.V2beta1Run) -> Run:
     error = run.error.message if run.error is not None else ""
     return Run(
-        run_id=str(run.run_id),
+        run_id=text(run, "run_id"),
         state=str(run.state or ""),
         error=str(error or ""),
-        created_at=run.created_at,
+        created_at=_moment(run.created_at),
         recurring_run_id=str(run.recurring_run_id or ""),
     )
 
 
-def _of_json(run: dict[str, Any]) -> Run:
-    created = run.get("created_at")
-    return Run(
-        run_id=str(run.get("run_id") or ""),
-        state=str(run.get("state") or ""),
-        stages=kubeflow_stages.of_run(run),
-        error=str((run.get("error") or {}).get("message") or ""),
-        created_at=datetime.fromisoformat(str(created)) if created else None,
-        recurring_run_id=str(run.get("recurring_run_id") or ""),
-    )
+def _moment(value: object) -> datetime | None:
+    """Return a time of an answer, in UTC where it names no zone; None if it is none."""
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _named(name: str) -> str:
@@ -406,22 +374,3 @@ def _named(name: str) -> str:
 _NOT_ENDED = json.dumps(
     {"predicates": [{"operation": "NOT_EQUALS", "key": "state", "stringValue": state} for state in ENDED]}
 )
-
-
-def _message(error: api.ApiException) -> str:
-    """Return what the API says of an error, on one line."""
-    try:
-        said = json.loads(error.body)
-        text = said.get("message") or said.get("error") or error.reason
-    except (ValueError, TypeError, AttributeError):
-        text = error.body if isinstance(error.body, str) and error.body else error.reason
-    return " ".join(str(text).split())[:500]
-
-
-def _within(request: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the client's request with a time limit, which it has not by itself."""
-
-    def limited(*arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
-        return request(*arguments, _request_timeout=_request_timeout or _SECONDS, **named)
-
-    return limited

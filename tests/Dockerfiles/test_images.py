@@ -76,8 +76,8 @@ def test_it_holds_the_library_and_its_own_stage_alone(client: docker.DockerClien
 
 def test_the_trigger_knows_every_component_and_no_stage(client: docker.DockerClient):
     assert run(client, TRIGGER, "alfamix", "version") == f"{__version__}\n"
-    said = run(client, TRIGGER, "sh", "-c", "alfamix compile /tmp/round.yaml && cat /tmp/round.yaml")
-    assert all(image(component) in said for component in COMPONENTS)
+    pipeline = run(client, TRIGGER, "sh", "-c", "alfamix compile /tmp/round.yaml && cat /tmp/round.yaml")
+    assert all(image(component) in pipeline for component in COMPONENTS)
     assert not run(client, TRIGGER, "find", "/opt/alfamix/components", "-name", "stage.py")
 
 

@@ -32,7 +32,7 @@ def test_a_runtime_has_the_versions_and_hashes_of_the_projects_lock(runtime: str
         assert hashes == project[package] != set()
 
 
-def test_the_small_runtime_has_no_torch_and_kfp_alone():
+def test_the_small_runtime_has_kfp_alone_and_no_torch():
     names = {package.partition("==")[0] for package in entries(ROOT / "Dockerfiles" / "small.lock")}
     assert {"kfp", "boto3", "pyarrow", "pydantic"} <= names
     assert not {"torch", "requests", "protobuf", "kubernetes", "setuptools"} & names

@@ -184,21 +184,27 @@ WRONG = {
     "labels: must be whole numbers; row 3 has 0.5": lambda e, y, h: {"labels": put(y.astype(float), 3, 0.5)},
     "labels: must be whole numbers; row 0 has 'cat'": lambda e, y, h: {"labels": ["cat"] * N},
     "labels: must have one dimension, not the shape (120, 1)": lambda e, y, h: {"labels": y[:, None]},
-    "embeddings: must have one row per label, 120, not the shape (119, 8)": lambda e, y, h: {"embeddings": e[1:]},
+    "embeddings: must have the shape (120, features), one row per label, not (119, 8)": lambda e, y, h: {
+        "embeddings": e[1:]
+    },
     "embeddings: row 66 has a value that is not finite in float32": lambda e, y, h: {
         "embeddings": put(e, (66, 1), np.nan)
     },
     "embeddings: row 67 has a value that is not finite in float32": lambda e, y, h: {
         "embeddings": put(e.astype(np.float64), (67, 1), 1e300)
     },
-    "embeddings: must have the shape (120, features), not (120,)": lambda e, y, h: {"embeddings": e[:, 0]},
+    "embeddings: must have the shape (120, features), one row per label, not (120,)": lambda e, y, h: {
+        "embeddings": e[:, 0]
+    },
     "embeddings: must be numbers, not <U1": lambda e, y, h: {"embeddings": np.full((N, D), "a")},
     "head: W must have one column per feature of the embeddings, 8, not the shape (8, 3)": lambda e, y, h: {
         "head": (h[0].T, np.zeros(8))
     },
     "head: W must be (K, D) and b (K,), not (3, 8) and (2,)": lambda e, y, h: {"head": (h[0], h[1][:2])},
     "head: (W, b) has two parts, not 3": lambda e, y, h: {"head": (*h, 1)},
-    "head: W or b has a value that is not finite in float32": lambda e, y, h: {"head": (h[0] * np.inf, h[1])},
+    "head: W or b of class 0 has a value that is not finite in float32": lambda e, y, h: {
+        "head": (h[0] * np.inf, h[1])
+    },
     "head: must be (W, b), a fitted linear classifier or a function, not str": lambda e, y, h: {"head": "resnet"},
     "head: two classes are needed to compare, it has 1": lambda e, y, h: {"head": (h[0][:1], h[1][:1])},
     "head: must return a tensor (n, K) for (n, D) embeddings; for one row came (8,)": lambda e, y, h: {
@@ -214,11 +220,11 @@ WRONG = {
         "strategy": "margin",
     },
     'strategy "bald" needs the column "mc_logits": give columns={"mc_logits": …}': lambda e, y, h: {"strategy": "bald"},
-    'columns: no strategy reads "logits"; known: mc_logits, deepfool': lambda e, y, h: {"columns": {"logits": e}},
+    "columns: no strategy reads 'logits'; known: mc_logits, deepfool": lambda e, y, h: {"columns": {"logits": e}},
     "head and probabilities: give one of them, they could contradict each other": lambda e, y, h: {
         "probabilities": np.full((N, K), 1 / K)
     },
-    "probabilities: row 2 must be 0 or more and add up to 1, not [0.5, 0.25, 0.0]": lambda e, y, h: {
+    "probabilities: row 2 must be 0 or more and add up to 1; the smallest is 0, the sum 0.75": lambda e, y, h: {
         "head": None,
         "strategy": "margin",
         "probabilities": put(np.full((N, K), 1 / K), 2, [0.5, 0.25, 0]),
@@ -360,3 +366,71 @@ def test_groups_of_tensors_are_equal_by_their_number(table):
 def test_a_number_that_is_none_is_named(table, name, value):
     with pytest.raises(InputError, match=rf"^{name}: must be a whole number from [01] on, not"):
         select(*table, groups=[0] * len(table[1]), **{name: value})
+
+
+def odd_values() -> list[object]:
+    """Values that are hardly what any argument wants; some are what some want."""
+    n, d = 120, 8
+    ones, text = np.ones((n, d)), np.full(n, "a")
+    hole = ones.copy()
+    hole[20, 3] = np.nan
+    return [
+        *("text", "", None, 0, 1.5, True, np.nan, 1j, b"x", 10**30, -1, 2**62, 2**63, slice(3), object(), type),
+        *([], {}, set(), (1, 2), [[1, 2], [3]], [object()], [None] * n, [{}] * n, {1: 2}, range(n), iter(range(n))),
+        *(np.array(3), np.array([]), np.zeros((0, d)), np.zeros((n, 0)), np.zeros((n, d, 2)), ones[:-1], hole),
+        *(ones * np.inf, ones * 1e20, ones * 1e-30, -ones, ones.astype(object), ones.astype(str), ones.astype(complex)),
+        *(ones > 0, ones.astype("datetime64[s]"), np.ma.masked_array(ones, mask=ones > 0), text, np.full(n, np.nan)),
+        *(np.full(n, 2**64 - 1, np.uint64), np.arange(n) + 0.5, np.ones(n - 1, bool), ones.tolist(), ones[:, :1]),
+        *(torch.zeros(()), torch.zeros(n, d).to_sparse(), torch.zeros(n, d, dtype=torch.complex64)),
+        *(torch.zeros(n, d, dtype=torch.bfloat16), torch.zeros(n, d, requires_grad=True), torch.zeros(n) > 0),
+        *((lambda: 1), (lambda rows: None), (lambda rows: rows[:, 0]), (lambda rows: {}["k"]), (lambda rows: rows.x)),
+        *((hole[:3], np.zeros(3)), (ones[:3], None), ("a", "b"), (ones[:3],), (ones[:3] * 1e20, np.zeros(3))),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("embeddings", "labels", "head", "budget", "seed", "exclude", "groups", "per_group", "strategy", "columns"),
+        *("probabilities", "mc_logits", "deepfool", "subset", "beta"),
+    ],
+)
+def test_whatever_is_given_is_taken_or_refused_in_one_line(table, argument):
+    embeddings, labels, head = table
+    fixed = {"budget": 3, "strategy": "margin", "groups": [0] * len(labels) if argument == "per_group" else None}
+    for value in odd_values():
+        given = {"embeddings": embeddings, "labels": labels, "head": head, **fixed}
+        if argument == "probabilities":
+            given |= {"embeddings": None, "head": None, argument: value}
+        elif argument in ("mc_logits", "deepfool"):
+            given |= {"columns": {argument: value}, "strategy": {"mc_logits": "bald", "deepfool": "dfal"}[argument]}
+        else:
+            given |= {argument: value}
+            given["strategy"] = {"subset": "bait", "beta": "power_margin"}.get(argument, given["strategy"])
+        refusals = []
+        try:
+            select(**given)
+        except InputError as error:
+            refusals.append(str(error))
+        assert all("\n" not in line and len(line) < 400 for line in refusals), refusals
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"row": 5, "value": 1e20}, "embeddings: row 5 must have no value above 1e+15, and has 1e+20"),
+        ({"row": 5, "value": 1e300}, "embeddings: row 5 has a value that is not finite in float32"),
+        ({"row": 90, "value": 1e20}, "embeddings: row 90 must have no value above 1e+15, and has 1e+20"),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["alfamix", "margin", "typiclust", "bait"])
+def test_a_row_with_a_label_is_named_as_the_caller_numbers_it(table, strategy, change, line):
+    """Whatever checks it, the row's number is that among all rows, not among the labelled ones."""
+    embeddings, labels, head = table
+    embeddings = embeddings.astype(np.float64)
+    embeddings[change["row"], 0] = change["value"]
+    labels = np.where(np.arange(len(labels)) % 2 == 1, 1, -1)
+    with pytest.raises(InputError) as refused:
+        select(embeddings, labels, head, budget=3, strategy=strategy)
+    assert str(refused.value) == line

@@ -21,7 +21,7 @@ from components.images import COMPONENTS
 from pipelines.engines.kubeflow import Kubeflow
 from tests.cluster.cluster import Pods, Runs, eventually
 from tests.cluster.surroundings import MissingError, Surroundings, given
-from tests.e2e.conftest import INIT, settings, write_digits
+from tests.e2e.conftest import INIT, produced, settings, write_digits
 
 pytestmark = pytest.mark.cluster
 
@@ -67,13 +67,16 @@ class Bench:
     def queries(self, project: str) -> list[list[str]]:
         """Return the samples that each round asked, best first."""
         store = open_store(project)
-        keys = sorted(entry.key for entry in store.list("queue/"))
-        return [[json.loads(line)["sample_id"] for line in store.read(key).data.splitlines()] for key in keys]
+        return [
+            [line["sample_id"] for line in produced(store, number, "questions")] for number in rounds.numbers(store)
+        ]
 
     def same_as_the_twin(self) -> None:
         """Run the twin's round and compare what was asked, and the record of the stages."""
         self.run("round", self.twin)
-        assert self.queries(self.project) == self.queries(self.twin)
+        asked = self.queries(self.project)
+        assert asked == self.queries(self.twin)
+        assert all(asked)
         record = rounds.read_all(open_store(self.project))[-1]
         assert record.outcome is not None
         assert set(record.outcome.seconds) == set(COMPONENTS) - {"ingest", "finish"}

@@ -86,7 +86,7 @@ def test_a_champion_that_knows_fewer_classes_is_still_compared(project: Path, tm
 
 
 def test_evaluating_changes_no_record(project: Path, tmp_path: Path):
-    """The proposal counts once export commits the round; a model of a run that was killed is nobody's."""
+    """The proposal counts once export commits the round; no round owns a model of a run that was killed."""
     store, found = run(project, tmp_path, [0.0, 0.0, 1.0], ("cat", "dog"))
     assert found.promotion.promoted
     record, _ = rounds.read(store, 1)
@@ -94,7 +94,7 @@ def test_evaluating_changes_no_record(project: Path, tmp_path: Path):
     assert Champion.parse(store.read(layout.CHAMPION).data, "").round == 0
 
 
-def test_a_model_that_says_what_the_champion_says_agrees_wholly(project: Path, tmp_path: Path):
+def test_a_model_that_predicts_what_the_champion_predicts_agrees_completely(project: Path, tmp_path: Path):
     _, found = run(project, tmp_path, [1.0, 0.0, 0.0], ("cat", "dog", "owl"))
     assert found.agreement == 1.0
 
@@ -109,7 +109,7 @@ def test_a_trained_model_is_kept_whether_or_not_it_is_promoted(project: Path, tm
 
 
 @pytest.mark.parametrize("many", [100, 3])
-def test_kubeflow_gets_a_matrix_of_few_classes_and_of_many_the_worst_pairs_alone(
+def test_kubeflow_gets_the_matrix_of_few_classes_and_only_the_worst_pairs_of_many(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many: int
 ):
     """A matrix grows with the square of the classes, in the metadata of an artifact; here 3 are many, or 100."""

@@ -1,4 +1,4 @@
-"""export asks, writes the report, and commits; whoever repeats it changes nothing."""
+"""export asks, writes the report, and commits; repeating it changes nothing."""
 
 import hashlib
 import json
@@ -126,7 +126,7 @@ def test_repeating_it_changes_nothing(birds, exporting):
     assert files(birds) == before
 
 
-def test_what_a_killed_export_wrote_does_not_exist_for_anybody(birds, exporting):
+def test_what_a_killed_export_wrote_does_not_exist_for_any_reader(birds, exporting):
     """Killed just before the commit: the next run asks what it has chosen, and the orphans change nothing."""
     exporting()
     record, tag = rounds.read(birds.store, 1)
@@ -150,7 +150,7 @@ def test_a_kill_between_the_commit_and_the_promotion_is_repaired_by_finish_and_b
         assert birds.store.read(layout.CHAMPION).data == promoted
 
 
-def test_the_quarantine_gate_speaks_before_any_promotion(birds, exporting):
+def test_the_quarantine_gate_applies_before_any_promotion(birds, exporting):
     with pytest.raises(InputError, match="1 of 5 samples cannot be read"):
         exporting(bad=[bad("a")])
     assert birds.store.entry(layout.CHAMPION) is None
@@ -171,7 +171,7 @@ def test_when_it_stops_nothing_is_asked_and_the_first_few_are_named(birds, expor
     assert files(birds) == before
 
 
-def test_a_bearable_share_goes_into_quarantine_for_good(birds, tmp_path):
+def test_a_permitted_share_is_quarantined_permanently(birds, tmp_path):
     stored = birds.store.read(layout.PROJECT)
     birds.store.swap(layout.PROJECT, stored.data.replace(b"0.05", b"0.5"), stored.tag)
     birds.drop("first", "a", "b", "c")

@@ -1,4 +1,4 @@
-"""finish judges by the project, and lets go of its own lock alone."""
+"""finish judges by the project, and releases only its own lock."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,7 @@ import pytest
 
 from alfamix_core.errors import InputError, StorageError
 from alfamix_core.project import layout, lock, rounds
-from alfamix_core.project.failures import reported
+from alfamix_core.project.failures import StageContext, reported
 from alfamix_core.records.round import Outcome
 from components.finish import stage
 
@@ -18,7 +18,7 @@ def round_key(birds):
 
 
 def fail(birds, error, stage_name, key="", shard="", run_id=""):
-    with pytest.raises(SystemExit), reported(stage_name, birds.uri, key, shard=shard, run_id=run_id):
+    with pytest.raises(SystemExit), reported(StageContext(stage_name, birds.uri, key, shard=shard, run_id=run_id)):
         raise error
 
 
@@ -50,7 +50,7 @@ def test_a_round_whose_stages_failed_is_failed_with_their_lines(birds, round_key
     assert holder(birds) is None
 
 
-def test_a_round_that_nobody_explained_is_lost(birds, round_key, events):
+def test_a_round_that_no_stage_explained_is_lost(birds, round_key, events):
     assert stage.run(birds.uri, "run-1") == "lost"
     record, _ = rounds.read(birds.store, 1)
     assert record.state == "failed"
@@ -58,7 +58,7 @@ def test_a_round_that_nobody_explained_is_lost(birds, round_key, events):
     assert birds.ingest("run-2") == round_key
 
 
-def test_a_stage_that_failed_and_succeeded_when_it_was_tried_again_is_no_failure(birds, round_key):
+def test_a_stage_that_failed_and_succeeded_when_repeated_is_not_a_failure(birds, round_key):
     fail(birds, StorageError("no answer"), "ingest", run_id="run-1")
     fail(birds, StorageError("no answer"), "export", round_key)
     export(birds)
@@ -88,12 +88,12 @@ def test_a_run_that_was_taken_over_touches_neither_the_round_nor_the_lock(birds,
     assert birds.files() == before
 
 
-def test_its_own_earlier_try_is_no_failure_of_the_run(birds, round_key):
+def test_an_earlier_attempt_of_its_own_is_not_a_failure_of_the_run(birds, round_key):
     export(birds)
     fail(birds, StorageError("no answer"), "finish", run_id="run-3")
     assert stage.run(birds.uri, "run-3") == "idle"
 
 
-def test_a_project_that_is_not_there_is_idle(birds):
+def test_a_project_that_does_not_exist_is_idle(birds):
     birds.store.delete(layout.PROJECT)
     assert stage.run(birds.uri, "run-1") == "idle"

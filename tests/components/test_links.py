@@ -32,6 +32,6 @@ def test_a_sample_that_is_a_link_out_of_the_project_is_quarantined_and_the_other
     found = images(read_pool(tmp_path / "snapshot"), settings, roots)
     for _ in found.batches(4, torch.arange(4)):
         pass
-    said = {bad.sample_id: bad.reason for bad in found.quarantined()}
+    reasons = {bad.sample_id: bad.reason for bad in found.quarantined()}
     leads = f"is a symbolic link that leads outside, to {private}; only {tmp_path}/birds may be read"
-    assert said == {"2": f"{drop}/outside.png {leads}", "3": f"{drop}/folder {leads}"}
+    assert reasons == {"2": f"{drop}/outside.png {leads}", "3": f"{drop}/folder {leads}"}

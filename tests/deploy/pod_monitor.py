@@ -1,7 +1,7 @@
 """The part of the PodMonitor of the Prometheus Operator (monitoring.coreos.com/v1) that we use, as typed records.
 
 No package ships the schema of this custom resource; names and types are those of its Go definition. A field that is
-not here is refused, so that a slip of the pen is found.
+not here is refused, so that a typing error is found.
 """
 
 from typing import Annotated, Literal
@@ -67,7 +67,7 @@ class Spec(Record):
 
 
 class Metadata(Record):
-    """Of any object."""
+    """Metadata of an object."""
 
     name: str
     namespace: str = ""

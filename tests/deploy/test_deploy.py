@@ -1,4 +1,4 @@
-"""deploy/ rendered by kustomize: what Kubernetes would take, and what must hold of every pod."""
+"""deploy/ rendered by kustomize: what Kubernetes accepts, and what must hold for every pod."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def pods(objects: Objects) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_takes_every_object(objects: Objects, version: str):
+def test_kubernetes_accepts_every_object(objects: Objects, version: str):
     """Strictly: a field that the schema does not know is refused too."""
     for each in objects:
         if each["apiVersion"] == "monitoring.coreos.com/v1":
@@ -82,7 +82,7 @@ HOST = ("hostNetwork", "hostPID", "hostIPC", "hostUsers")
 
 
 def broken_by(pod: dict[str, Any]) -> list[str]:
-    """Return what the restricted Pod Security Standard says against a pod's spec."""
+    """Return the rules of the restricted Pod Security Standard that a pod's spec breaks."""
     broken = [name for name in HOST if pod.get(name)]
     own = pod.get("securityContext", {})
     containers = pod["containers"] + pod.get("initContainers", [])
@@ -119,7 +119,7 @@ def test_every_pod_meets_the_restricted_standard(objects: Objects):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "fault"),
     [
         ({"hostNetwork": True}, "hostNetwork"),
         ({"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}, "volume hostPath"),
@@ -127,9 +127,9 @@ def test_every_pod_meets_the_restricted_standard(objects: Objects):
         ({"containers": [{"securityContext": {"capabilities": {"drop": ["ALL"]}}}]}, "allowPrivilegeEscalation"),
     ],
 )
-def test_a_pod_that_breaks_the_standard_is_found(render: Render, change: dict[str, Any], said: str):
+def test_a_pod_that_breaks_the_standard_is_found(render: Render, change: dict[str, Any], fault: str):
     pod = next(pods(render(DEPLOY / "base")))["spec"]
-    assert said in broken_by({**pod, **change})
+    assert fault in broken_by({**pod, **change})
 
 
 def test_users_are_fixed_except_where_the_cluster_chooses_them(render: Render):
@@ -149,7 +149,7 @@ def test_stages_and_trigger_name_a_user_or_both_name_none(objects: Objects, tmp_
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_a_policy_of_the_network_is_for_each_pod_and_opens_the_port_of_its_metrics_alone(render: Render, example: str):
+def test_each_pod_has_a_network_policy_that_opens_only_the_port_of_its_metrics(render: Render, example: str):
     objects = render(DEPLOY / "examples" / example)
     policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
     assert set(policies) == {"alfamix-trigger-cats", "alfamix-exporter-cats"}
@@ -167,7 +167,7 @@ def test_a_policy_of_the_network_is_for_each_pod_and_opens_the_port_of_its_metri
         assert (8888 in reached) == (container["args"][0] == "trigger")
 
 
-def test_disk_is_asked_for_by_a_limit_range(render: Render, tmp_path: Path):
+def test_a_limit_range_requests_disk(render: Render, tmp_path: Path):
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
@@ -208,7 +208,7 @@ def test_every_image_is_of_this_version(objects: Objects):
     assert found == {f"ghcr.io/alfamix/alfamix-trigger:{__version__}"}
 
 
-def test_what_serves_is_probed_where_it_listens(objects: Objects):
+def test_every_server_is_probed_where_it_listens(objects: Objects):
     for deployment in of_kind(objects, "Deployment"):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         (port,) = container["ports"]
@@ -231,7 +231,7 @@ def test_every_command_is_one_of_ours(objects: Objects):
         known[name].make_context(name, list(rest))  # parses, runs nothing
 
 
-def test_every_name_that_a_pod_refers_to_is_there(objects: Objects):
+def test_every_name_that_a_pod_refers_to_exists(objects: Objects):
     names = {(each["kind"], each["metadata"]["name"]) for each in objects}
     for template in pods(objects):
         pod = template["spec"]
@@ -249,19 +249,19 @@ def test_every_name_that_a_pod_refers_to_is_there(objects: Objects):
                     assert source["secretRef"] == {"name": "alfamix-s3", "optional": True}
 
 
-def test_a_selector_meets_the_pods_of_its_own_project_alone(render: Render):
+def test_a_selector_matches_only_the_pods_of_its_own_project(render: Render):
     cats = render(DEPLOY / "examples/standalone")
     dogs = json.loads(json.dumps(cats).replace("cats", "dogs"))
     ours = [template["metadata"]["labels"] for template in pods(cats)]
-    theirs = [template["metadata"]["labels"] for template in pods(dogs)]
+    labels_of_dogs = [template["metadata"]["labels"] for template in pods(dogs)]
     for each in of_kind(cats, "Deployment"):
         selector = each["spec"]["selector"]["matchLabels"].items()
         assert [selector <= labels.items() for labels in ours].count(True) == 1
-        assert not any(selector <= labels.items() for labels in theirs)
+        assert not any(selector <= labels.items() for labels in labels_of_dogs)
     (monitor,) = of_kind(cats, "PodMonitor")
     chosen = PodMonitor.parse(json.dumps(monitor), "").spec
     assert all(chosen.selector.matches(labels) for labels in ours)
-    assert not any(chosen.selector.matches(labels) for labels in theirs)
+    assert not any(chosen.selector.matches(labels) for labels in labels_of_dogs)
     stage = {"app.kubernetes.io/name": "alfamix", "app.kubernetes.io/component": "train"}
     assert not chosen.selector.matches({**stage, "app.kubernetes.io/instance": "cats"})
     ports = {
@@ -291,7 +291,7 @@ def test_the_settings_file_is_where_the_pod_looks_for_it(objects: Objects):
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_the_rights_are_the_least(render: Render, example: str):
+def test_the_rights_are_minimal(render: Render, example: str):
     objects = render(DEPLOY / "examples" / example)
     roles = of_kind(objects, "Role", "ClusterRole")
     if example not in CAN_TELL_USERS:
@@ -309,7 +309,7 @@ def test_the_rights_are_the_least(render: Render, example: str):
 
 
 @pytest.mark.parametrize("example", ["multi-user", "cron-job"])
-def test_the_trigger_alone_has_a_token_and_for_kubeflow_alone(render: Render, example: str):
+def test_only_the_trigger_has_a_token_and_only_for_kubeflow(render: Render, example: str):
     objects = render(DEPLOY / "examples" / example)
     with_token = []
     for template in pods(objects):
@@ -324,7 +324,7 @@ def test_the_trigger_alone_has_a_token_and_for_kubeflow_alone(render: Render, ex
     assert with_token == ["trigger"]
 
 
-def test_a_cron_job_stands_in_for_the_trigger(render: Render):
+def test_a_cron_job_replaces_the_trigger(render: Render):
     objects = render(DEPLOY / "examples/cron-job")
     assert [each["metadata"]["name"] for each in of_kind(objects, "Deployment")] == ["alfamix-exporter-cats"]
     (job,) = of_kind(objects, "CronJob")

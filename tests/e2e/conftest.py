@@ -25,7 +25,7 @@ SMALL = ("image.channels=grey", "round.shard_size=60", "round.max_shards=3", "tr
 
 
 def produced(store: Store | Path, number: int, name: ObjectName) -> list[dict[str, Any]]:
-    """Return the lines of an object that a round's record names; none where it names no such object."""
+    """Return the lines of an object that a round's record names; none if it does not name the object."""
     store = open_store(file_uri(store)) if isinstance(store, Path) else store
     record, _ = rounds.read(store, number)
     lines = objects.read(store, record, name).splitlines() if name in record.objects else []

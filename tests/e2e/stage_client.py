@@ -23,7 +23,7 @@ class StageServer:
         self._runs = 0
 
     def run(self, store: Store, work: Path, answers: Path, **fields: object) -> Account:
-        """Do one run under a name of its own; return what became of it, or that a stage of it stopped."""
+        """Run once under a name of its own; return the outcome, or that a stage stopped."""
         self._runs += 1
         request = Request(store.uri, str(work), f"{self._name}-{self._runs}", str(answers), **fields)
         self._process.stdin.write(json.dumps(asdict(request)) + "\n")

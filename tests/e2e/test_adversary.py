@@ -100,7 +100,7 @@ class Campaign:
         return self.folder / "work"
 
     def run(self, server: StageServer | None = None, **fields: object) -> Account:
-        """Do one run: answer what is open, and work on the round that is due."""
+        """Run once: answer what is open, and work on the round that is due."""
         account = (server or self.server).run(self.store, self.work, self.answers, **fields)
         self._note(account)
         if account.stopped:
@@ -113,7 +113,7 @@ class Campaign:
         os.kill(account.stopped, signal.SIGCONT)
 
     def command(self, *arguments: str, server: StageServer | None = None) -> Account:
-        """Do one command, which may refuse but must not break."""
+        """Run one command, which may refuse but must not break."""
         account = (server or self.server).run(self.store, self.work, self.answers, command=arguments)
         self.story.append(f"alfamix {' '.join(arguments)}: {account.status}")
         found = arguments[0] == "doctor"  # which ends with 1 when it found anything
@@ -144,7 +144,7 @@ class Campaign:
         raise AssertionError(f"the project is stuck\n{self.log()}\n{self}")
 
     def killed_run(self) -> None:
-        """Do a run that is killed at any moment of any stage, sometimes so that the stage lives on alone."""
+        """Run a round that is killed at any moment of any stage; sometimes the stage itself survives."""
         stage = self.random.choice(STAGES)
         usual = min(self.seconds[stage], default=0.3)
         self.story.append(f"kill in {stage}")
@@ -210,7 +210,7 @@ class Campaign:
         return None
 
     def answerable(self) -> None:
-        """Bring something new, so that a round is due."""
+        """Deliver something new, so that a round is due."""
         self.vandal.repeat_event_ids()
 
     def sleeper(self, stage: str, before: int) -> bool:

@@ -37,14 +37,14 @@ def client() -> Iterator[docker.DockerClient]:
 
 @dataclass
 class Seen:
-    """What the engine told of the containers that ran meanwhile."""
+    """Events of the containers that ran meanwhile, from the engine."""
 
     images: list[str]
     statuses: list[int]
 
 
-def told(client: docker.DockerClient, project: str, since: int) -> Seen:
-    """Return what the engine's own events tell of the project's containers that ended since a moment, in seconds."""
+def seen_by_engine(client: docker.DockerClient, project: str, since: int) -> Seen:
+    """Return what the engine's events say about the project's containers that have ended since a moment, in seconds."""
     seen = Seen([], [])
     wanted = {"event": "die", "label": f"alfamix.project={project}"}
     for event in client.events(since=since, until=int(time.time()) + 1, filters=wanted, decode=True):
@@ -65,7 +65,7 @@ def queries(project: str) -> list[list[str]]:
 
 
 def outcomes(alfamix: Command, project: str) -> list[dict[str, object]]:
-    """What came of the rounds, without the times."""
+    """The results of the rounds, without the times."""
     rounds = json.loads(alfamix("status", project, "--json").stdout)["rounds"]
     return [each["outcome"]["metrics"] for each in rounds]
 
@@ -92,7 +92,7 @@ def test_containers_ask_what_processes_ask(
             began = int(time.time())
             alfamix("round", project, *options)
             if engine == "docker":
-                seen = told(client, project, began)
+                seen = seen_by_engine(client, project, began)
                 expected = [image(component) for component in COMPONENTS]
                 expected += [image("embed"), image("score")] * 2
                 assert sorted(seen.images) == sorted(expected)
@@ -106,7 +106,7 @@ def test_containers_ask_what_processes_ask(
 
 def started(project: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a round in containers, and return when a container trains."""
-    # whoever starts the suite in the background of a shell has it ignore interrupts, and its children with it
+    # a suite started in the background of a shell ignores interrupts, and so do its children
     command = ["env", "--default-signal=INT", sys.executable, "-m", "pipelines.cli", "round", project, *IN_CONTAINERS]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     engine, deadline = docker.from_env(), time.monotonic() + 120
@@ -119,7 +119,7 @@ def started(project: str, environment: dict[str, str]) -> subprocess.Popen[bytes
     return process
 
 
-def test_a_stopped_run_leaves_no_container_and_a_killed_ones_are_removed_by_the_next(
+def test_a_stopped_run_leaves_no_container_and_those_of_a_killed_run_are_removed_by_the_next(
     digits: Path, client: docker.DockerClient, alfamix: Command, s3_server: S3Server, environment: dict[str, str]
 ):
     environment |= s3_server.environment

@@ -33,7 +33,7 @@ PIPELINE_KILLS = ("ingest", "train", "embed", "select", "export")
 
 @dataclass(frozen=True)
 class End:
-    """What a campaign must come to, whatever happened on the way."""
+    """The result that a campaign must have, whatever happened on the way."""
 
     queries: dict[int, list[tuple[str, int, str]]]
     labels: dict[str, str | None]
@@ -120,7 +120,7 @@ class Campaign:
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     def run(self, **kill) -> Account:
-        """Do one run: answer what is open, and work on the round that is due."""
+        """Run once: answer what is open, and work on the round that is due."""
         account = self.server.run(self.store, self.work, self.answers, **kill)
         if account.killed:
             self.kills[account.killed.split("-")[0]] += 1
@@ -149,7 +149,7 @@ class Campaign:
         raise AssertionError(f"round {number} is not exported\n" + (self.work / "log").read_text()[-4000:])
 
     def end(self) -> End:
-        """Answer the last questions, and read what it came to."""
+        """Answer the last questions, and return the result of the campaign."""
         for _ in range(10):
             if self.run(answers_only=True).status == 0:
                 return end_of(self.store)
@@ -164,7 +164,7 @@ class Campaign:
 
 
 def undisturbed(server: StageServer, folder: Path, manifest: Path, count: int) -> tuple[End, dict[str, float]]:
-    """Return what a campaign of so many rounds comes to, and the seconds that its stages usually take."""
+    """Return the result of a campaign of that many rounds, and the usual seconds of its stages."""
     calm = Campaign(
         server, open_store(file_uri(folder / "calm")), folder / "calm-work", manifest.parent / "answers.csv"
     )

@@ -96,7 +96,7 @@ BRIDGE = {
     "detail-type": "Object Created",
     "detail": {"bucket": {"name": "bucket"}, "object": {"key": "project/drops/a/manifest.jsonl"}},
 }
-TOLD = (
+REPORTED = (
     {"alfamix": "progress", "stage": "train", "shard": "", "done": 1, "total": 2, "unit": "epochs"},
     {"alfamix": "failed", "stage": "train", "shard": "", "status": 2, "line": "x"},
     {"alfamix": "round", "number": 1, "state": "planned", "text": "x"},
@@ -123,7 +123,7 @@ JUNK = st.binary(max_size=60) | BYTES
 
 @st.composite
 def damaged(draw: st.DrawFn, good: dict[str, object]) -> dict[str, object]:
-    """A good record, or one with another value, without a field, or with one that nobody knows; at any depth."""
+    """A good record, or one with another value, without a field, or with an unknown field; at any depth."""
     record = json.loads(json.dumps(good))
     for _ in range(draw(st.integers(0, 2))):
         place = record
@@ -215,7 +215,7 @@ class Place:
     def holds(
         self, key: str, data: bytes, *commands: tuple[str, ...], beside: Mapping[str, bytes] | None = None
     ) -> None:
-        """Put a file into the project, and others beside it; each command must bear it, and change nothing."""
+        """Put a file into the project, with others beside it; each command must survive it and change nothing."""
         with self.copy() as project:
             for name, content in {**(beside or {}), key: data}.items():
                 self.put(project, name, content)
@@ -390,8 +390,8 @@ def test_a_damaged_message_of_s3_is_no_event_or_one_about_the_project(data: byte
 
 
 @settings(FEW, max_examples=300)
-@given(st.sampled_from(TOLD).flatmap(lines_of))
-def test_lines_of_a_log_that_are_no_events_are_left_alone(data: bytes):
+@given(st.sampled_from(REPORTED).flatmap(lines_of))
+def test_lines_of_a_log_that_are_not_events_are_ignored(data: bytes):
     for line in data.decode(errors="replace").splitlines():
         event = parse(line)
         assert event is None or "alfamix" in event
@@ -399,5 +399,5 @@ def test_lines_of_a_log_that_are_no_events_are_left_alone(data: bytes):
             Run().take(event)
 
 
-def test_an_event_that_nobody_can_have_written_is_left_alone():
+def test_an_event_that_no_stage_can_have_written_is_ignored():
     assert parse('{"alfamix": ' + "[" * 100_000) is None

@@ -1,4 +1,4 @@
-"""A round that is killed in any stage goes on where it was, and ends as if nothing had happened."""
+"""A round that is killed in any stage resumes, and ends as if nothing had happened."""
 
 import json
 import signal

@@ -160,7 +160,7 @@ def expected(site: Site, number: int) -> dict[str, float]:
 
 
 def wait_for_values(server: Prometheus, wanted: dict[str, float], job: str) -> None:
-    """Wait until Prometheus has just these values of a job."""
+    """Wait until Prometheus has exactly these values of a job."""
 
     def different() -> list[str]:
         found = []
@@ -176,7 +176,7 @@ def wait_for_values(server: Prometheus, wanted: dict[str, float], job: str) -> N
 
 
 def wait_for_alerts(server: Prometheus, wanted: set[str]) -> None:
-    """Wait until just these alerts fire, and go on doing so for longer than a change may need."""
+    """Wait until exactly these alerts fire, and keep firing for longer than a change may need."""
     deadline, since = time.monotonic() + 90, None
     while since is None or time.monotonic() < since + _STEADY:
         firing = server.alerts()
@@ -195,18 +195,18 @@ def project_series(server: Prometheus) -> dict:
 
 
 def check_values(site: Site, server: Prometheus, exported: int) -> None:
-    """The numbers of both ways are the files'."""
+    """The numbers on both ways are those of the files."""
     for job in (_EXPORTER, _PUSHED):
         wait_for_values(server, expected(site, exported), job)
 
 
 def ours(exposition: str) -> str:
-    """Return the part of an exposition that we make: a Pushgateway tells of itself as well."""
+    """Return our part of an exposition; a Pushgateway also reports on itself."""
     return "".join(line + "\n" for line in exposition.splitlines() if "alfamix_" in line)
 
 
 def drawn(server: Prometheus) -> dict[str, bool]:
-    """Ask for what every panel of the dashboards asks; return whether anything came, by title."""
+    """Run the query of every panel of the dashboards; return whether it has a result, by title."""
     found = {}
     for path in sorted((MONITORING / "dashboards").glob("*.json")):
         for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]:
@@ -217,7 +217,7 @@ def drawn(server: Prometheus) -> dict[str, bool]:
 
 
 def break_images(folder: Path) -> Path:
-    """Write a delivery of files that are no images; return its manifest."""
+    """Write a delivery of files that are not images; return its manifest."""
     folder.mkdir()
     lines = [{"uri": f"broken-{index}.png", "id": f"broken-{index}"} for index in range(_BROKEN)]
     for line in lines:
@@ -227,7 +227,7 @@ def break_images(folder: Path) -> Path:
 
 
 def mend_images(folder: Path, originals: Path) -> dict[str, str]:
-    """Put an image where there was none; return which one, by sample."""
+    """Add images that were missing; return them by sample."""
     found = dict(zip(sorted(folder.glob("*.png")), sorted(originals.glob("*.png")), strict=False))
     for path, original in found.items():
         path.write_bytes(original.read_bytes())
@@ -235,7 +235,7 @@ def mend_images(folder: Path, originals: Path) -> dict[str, str]:
 
 
 def check(site: Site, server: Prometheus, exported: int, firing: set[str]) -> None:
-    """Whatever way the numbers came: they are the files', and just these alerts fire."""
+    """On either way, the numbers are those of the files, and exactly these alerts fire."""
     check_values(site, server, exported)
     wait_for_alerts(server, firing)
     assert set(server.targets().values()) == {"up"}

@@ -44,7 +44,7 @@ def test_the_readmes_walk_works_from_init_to_report(tmp_path: Path, photos: Path
     assert len(list(photos.rglob("*.jpg"))) == 48
     bin_folder = str(Path(sys.executable).parent)
     path = {**environment, "PATH": f"{bin_folder}:{environment['PATH']}"}
-    said = {}
+    outputs = {}
     for command in commands():
         if command.startswith("source "):
             continue
@@ -53,8 +53,8 @@ def test_the_readmes_walk_works_from_init_to_report(tmp_path: Path, photos: Path
             _fill_in(tmp_path / "questions.csv")
         done = subprocess.run(shlex.split(command), cwd=tmp_path, env=path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        said[command] = done.stdout
-    assert said["alfamix labels import birds questions.csv"] == "imported 12 answers\n"
+        outputs[command] = done.stdout
+    assert outputs["alfamix labels import birds questions.csv"] == "imported 12 answers\n"
     settings = json.loads((tmp_path / "birds" / "project.json").read_text(encoding="utf-8"))
     assert settings["model"]["backbone"] == "resnet18"
     assert (tmp_path / "birds.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")

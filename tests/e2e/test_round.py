@@ -41,7 +41,7 @@ def test_two_rounds_with_answers_in_between(tmp_path: Path, digits: Path, alfami
     assert json.loads((project / "lock.json").read_text())["holder"] is None
 
 
-def test_bad_files_are_quarantined_and_the_round_goes_on(tmp_path: Path, digits: Path, alfamix: Command):
+def test_bad_files_are_quarantined_and_the_round_continues(tmp_path: Path, digits: Path, alfamix: Command):
     bad = sorted(digits.parent.glob("digit-02*.png"))[:4]
     bad[0].write_bytes(b"")
     bad[1].write_bytes(bad[1].read_bytes()[:60])
@@ -50,8 +50,8 @@ def test_bad_files_are_quarantined_and_the_round_goes_on(tmp_path: Path, digits:
     project = tmp_path / "project"
     alfamix("init", project, *INIT, "--data-prefix", digits.parent, *settings(*SMALL))
     alfamix("drop", project, digits)
-    said = alfamix("round", project).stdout
-    assert "4 samples could not be read" in said
+    output = alfamix("round", project).stdout
+    assert "4 samples could not be read" in output
     assert {line["sample_id"] for line in produced(project, 1, "quarantine")} == {path.stem for path in bad}
     assert not {line["sample_id"] for line in produced(project, 1, "questions")} & {path.stem for path in bad}
 

@@ -1,4 +1,4 @@
-"""Twenty runners that start at once: one has the round, the others are told so, whatever the store."""
+"""Twenty runners that start together: one has the round, and the others report it, on every store."""
 
 import json
 import os
@@ -41,7 +41,7 @@ sys.exit(max(os.waitpid(pid, 0)[1] for pid in pids) > 0)
 
 
 def make(store: Store) -> None:
-    """Make a project with ten samples of which nobody will open a file."""
+    """Make a project with ten samples whose files no stage opens."""
     text = {"name": "race", "classes": ["cat", "dog"], "budget": 2, "strategy": {"name": "random"}}
     initialise(store, Project.parse(json.dumps(text), "project"))
     lines = [json.dumps({"uri": f"{number}.png", "id": f"sample-{number}"}) + "\n" for number in range(10)]
@@ -49,7 +49,7 @@ def make(store: Store) -> None:
 
 
 def race(store: Store, folder: Path) -> list[tuple[str, dict[str, object]]]:
-    """Start all runners at once; return the key that each was given and what it said of the round."""
+    """Start all runners together; return the key that each got and the event that it wrote about the round."""
     folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", RACE, store.uri, str(folder), str(RUNNERS)],
@@ -61,8 +61,8 @@ def race(store: Store, folder: Path) -> list[tuple[str, dict[str, object]]]:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    said = [(folder / str(number)).read_text() for number in range(RUNNERS)]
-    return [(out.rpartition("key ")[2].strip(), event_of(out)) for out in said]
+    outputs = [(folder / str(number)).read_text() for number in range(RUNNERS)]
+    return [(out.rpartition("key ")[2].strip(), event_of(out)) for out in outputs]
 
 
 def event_of(out: str) -> dict[str, object]:
@@ -94,7 +94,7 @@ def check(store: Store, found: list[tuple[str, dict[str, object]]], number: int,
     assert len(kept) == 3 + number
 
 
-def test_of_twenty_runners_one_has_the_round_and_nineteen_are_refused(store: Store, tmp_path: Path):
+def test_one_of_twenty_runners_has_the_round_and_nineteen_are_refused(store: Store, tmp_path: Path):
     make(store)
     check(store, race(store, tmp_path / "first"), 1, "planned")
     assert lock.unlock(store) is not None, "the winner died without a word, and a person let twenty others in"

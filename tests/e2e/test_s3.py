@@ -23,8 +23,8 @@ def test_a_round_on_s3_refers_to_a_listed_prefix_and_asks(
     project = f"s3://{s3_server.bucket}/e2e-project"
     alfamix("init", project, *INIT, "--data-prefix", data.uri, *settings(*SMALL))
     alfamix("drop", project, f"{data.uri}/labelled/", "--labelled", "--name", "first")
-    said = alfamix("drop", project, f"{data.uri}/unlabelled/").stdout
-    assert "100 samples referred to in place" in said
+    output = alfamix("drop", project, f"{data.uri}/unlabelled/").stdout
+    assert "100 samples referred to in place" in output
     alfamix("round", project)
 
     status = json.loads(alfamix("status", project, "--json").stdout)

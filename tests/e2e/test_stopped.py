@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 SERVER = """
 import json, os, signal, sys
-from alfamix_core.project.failures import reported
+from alfamix_core.project.failures import StageContext, reported
 from alfamix_core.storage.folder import FolderStore
 from components.export import stage
 
@@ -47,27 +47,27 @@ def stopping(write):
 for name in ("_create", "_create_from", "_swap", "_mark", "_delete"):
     setattr(FolderStore, name, stopping(getattr(FolderStore, name)))
 
-def told(answer):
+def parent_sees(answer):
     os.write(int(sys.argv[1]), (json.dumps(answer) + "\\n").encode())
 
 for line in sys.stdin:
     left, (uri, key, *paths) = json.loads(line)
     if (pid := os.fork()) == 0:
-        with reported("export", uri, key, run_id="run-1"):
+        with reported(StageContext("export", uri, key, run_id="run-1")):
             stage.run(uri, key, "run-1", *paths)
         os._exit(0)
     _, status = os.waitpid(pid, os.WUNTRACED)
-    told(os.WIFSTOPPED(status))
+    parent_sees(os.WIFSTOPPED(status))
     sys.stdin.readline()
     if os.WIFSTOPPED(status):
         os.kill(pid, signal.SIGCONT)
         _, status = os.waitpid(pid, 0)
-    told(os.waitstatus_to_exitcode(status))
+    parent_sees(os.waitstatus_to_exitcode(status))
 """
 
 
 class Exports:
-    """A process that exports as run-1, stopped where it is told."""
+    """A process that exports as run-1, stopped where the test says."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -80,11 +80,11 @@ class Exports:
         return json.loads(self._process.stdout.readline())
 
     def start(self, writes: int, *arguments: str) -> bool:
-        """Export until so many writes are done; return whether there was another one, before which it was stopped."""
+        """Export until that many writes are done; return whether it was stopped before a further one."""
         return bool(self._ask(json.dumps([writes, arguments])))
 
     def resume(self) -> int:
-        """Let it continue to its end; return its exit status."""
+        """Let it run to its end; return its exit status."""
         return int(str(self._ask("")))
 
 
@@ -189,7 +189,7 @@ def test_an_export_stopped_before_any_of_its_writes_changes_nothing_when_it_wake
             status = exports.resume()
             after = visible(birds.store)
             if committed:
-                # the promotion of a committed round is due, whoever applies it
+                # the promotion of a committed round is due, whichever run applies it
                 before.setdefault(layout.CHAMPION, after[layout.CHAMPION])
                 assert status == 0
             elif meanwhile is not another_run_exports:

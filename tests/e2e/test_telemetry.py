@@ -1,4 +1,4 @@
-"""What telemetry costs a round, and what a round leaves for it."""
+"""What telemetry shows of two rounds."""
 
 import json
 from datetime import UTC, datetime
@@ -15,8 +15,8 @@ from tests.e2e.conftest import INIT, SMALL, Command, settings
 
 
 @pytest.mark.slow
-def test_two_rounds_on_digits_tell_everything_in_a_few_percent_of_their_time(
-    tmp_path: Path, digits: Path, alfamix: Command, environment: dict[str, str], capsys: pytest.CaptureFixture[str]
+def test_two_rounds_on_digits_have_all_events_and_metrics(
+    tmp_path: Path, digits: Path, alfamix: Command, environment: dict[str, str]
 ):
     project, page = tmp_path / "project", tmp_path / "page.prom"
     alfamix("init", project, *INIT, *settings(*SMALL, "metrics.way=textfile", f"metrics.path={page}"))
@@ -31,14 +31,6 @@ def test_two_rounds_on_digits_tell_everything_in_a_few_percent_of_their_time(
     assert {event["project"] for event in events} == {json.loads((project / "project.json").read_text())["name"]}
     assert {event["round"] for event in events if event["stage"] not in ("ingest", "finish")} == {1, 2}
     assert {event["alfamix"] for event in events} >= {"started", "progress", "finished", "round", "outcome", "metrics"}
-    finished = [event for event in events if event["alfamix"] == "finished"]
-    spent = sum(event["telemetry_seconds"] for event in finished)
-    seconds = sum(event["seconds"] for event in finished)
-    with capsys.disabled():
-        print(f"\ntelemetry: {spent:.3f} s of {seconds:.1f} s in stages, {100 * spent / seconds:.2f} %")
-    # reading the ledger for the metrics takes 0.2 s of CPU, twice a round; these rounds are of 280 samples
-    assert 0 < spent < 0.03 * seconds
-
     store = open_store(project.as_uri())
     board = measure(store, datetime.now(UTC))
     last = rounds.read(store, 2)[0].outcome

@@ -1,4 +1,4 @@
-"""A training that is killed goes on where its last checkpoint is, and ends with the bytes of an undisturbed one."""
+"""A training that is killed continues from its last checkpoint, and ends with the bytes of an undisturbed one."""
 
 import json
 import signal
@@ -69,11 +69,11 @@ class World:
     def outcome(self, name: str) -> dict[str, bytes]:
         """The model and the features, byte by byte; not stage.json, which holds times."""
         files = [path for path in (self.folder / name).rglob("*") if path.is_file()]
-        told = {str(path.relative_to(self.folder / name)): path.read_bytes() for path in files}
-        return {path: data for path, data in told.items() if path.rsplit("/")[-1] not in ("stage.json", "log")}
+        contents = {str(path.relative_to(self.folder / name)): path.read_bytes() for path in files}
+        return {path: data for path, data in contents.items() if path.rsplit("/")[-1] not in ("stage.json", "log")}
 
     def continued(self, name: str) -> list[int]:
-        """The epochs after which attempts went on."""
+        """The epochs after which attempts continued."""
         lines = (self.folder / name / "log").read_text(encoding="utf-8").splitlines()
         events = [event for line in lines if (event := parse(line))]
         return [int(str(event["epoch"])) for event in events if event["alfamix"] == "continued"]
@@ -137,7 +137,7 @@ def test_a_training_killed_in_the_middle_ends_with_the_model_of_an_undisturbed_o
     assert world.continued("again") == [EPOCHS]
 
 
-def test_a_training_killed_between_tensors_and_commit_goes_on_from_the_checkpoint_before(world: World):
+def test_a_training_killed_between_tensors_and_commit_continues_from_the_previous_checkpoint(world: World):
     world.finish("calm", checkpoints=False)
     process = world.start("killed", DIES_BEFORE_COMMIT + TRAIN)
     assert process.wait(120) == -signal.SIGKILL

@@ -36,8 +36,8 @@ def trigger(project: str, environment: dict[str, str], log: Path) -> Iterator[su
         process.wait()
 
 
-def said(log: Path) -> list[tuple[str, int]]:
-    """What the trigger has told so far: state and round."""
+def reported(log: Path) -> list[tuple[str, int]]:
+    """States and rounds that the trigger has reported so far."""
     events = [json.loads(line) for line in log.read_text().splitlines()]
     return [(event["state"], event["round"]) for event in events]
 
@@ -68,7 +68,7 @@ def test_a_drop_starts_a_round_and_its_answers_the_next_and_a_restart_starts_not
     alfamix("init", project, *INIT, *settings(*SMALL, "round.min_new_labels=20", "training.max_epochs=5"))
     store, log = open_store(project), tmp_path / "first.log"
     with trigger(project, environment, log) as first:
-        wait_for(lambda: ("watching", 0) in said(log), log)
+        wait_for(lambda: ("watching", 0) in reported(log), log)
         assert rounds.numbers(store) == []
         alfamix("drop", project, digits)
         wait_for(lambda: is_exported(store, 1) and is_free(store), log)
@@ -77,7 +77,7 @@ def test_a_drop_starts_a_round_and_its_answers_the_next_and_a_restart_starts_not
         alfamix("answer", project, "--oracle", digits.parent / "answers.csv")
         wait_for(lambda: rounds.numbers(store) == [1, 2], log)
         assert first.poll() is None
-    assert [event for event in said(log) if event[0] in ("started", "stopped")] == [
+    assert [event for event in reported(log) if event[0] in ("started", "stopped")] == [
         ("started", 1),
         ("started", 2),
         ("stopped", 0),
@@ -86,8 +86,8 @@ def test_a_drop_starts_a_round_and_its_answers_the_next_and_a_restart_starts_not
     again = tmp_path / "second.log"
     with trigger(project, environment, again):
         wait_for(lambda: is_exported(store, 2) and is_free(store), again)
-        wait_for(lambda: said(again)[-1] == ("idle", 0), again)
-        assert ("started", 2) not in said(again), "the run outlived the first trigger, and the second waited for it"
+        wait_for(lambda: reported(again)[-1] == ("idle", 0), again)
+        assert ("started", 2) not in reported(again), "the run outlived the first trigger, and the second waited for it"
     assert rounds.numbers(store) == [1, 2]
     assert len(produced(store, 2, "questions")) == 20
     assert len({line["sample_id"] for line in asked + produced(store, 2, "questions")}) == 40

@@ -11,7 +11,7 @@ from tests.e2e.conftest import INIT, SMALL, settings
 
 
 @pytest.mark.slow
-def test_of_two_rounds_within_a_second_one_runs_and_the_other_says_who_holds_the_project(
+def test_if_two_rounds_start_within_a_second_one_runs_and_the_other_names_the_holder(
     alfamix, digits, tmp_path, environment
 ):
     project = tmp_path / "project"
@@ -23,9 +23,9 @@ def test_of_two_rounds_within_a_second_one_runs_and_the_other_says_who_holds_the
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [run.communicate(timeout=300) for run in runs]
-    assert sorted(run.returncode for run in runs) == [0, 2], said
-    (out, _), (_, refusal) = sorted(said, key=lambda pair: "asked 20 queries" not in pair[0])
+    outputs = [run.communicate(timeout=300) for run in runs]
+    assert sorted(run.returncode for run in runs) == [0, 2], outputs
+    (out, _), (_, refusal) = sorted(outputs, key=lambda pair: "asked 20 queries" not in pair[0])
     assert "asked 20 queries" in out
     assert re.search(r"^alfamix: (no round: )?the project is locked by run \S+ \(process \d+ on \S+\) until ", refusal)
     logs = list((tmp_path / "work").glob("*/logs/*.log"))

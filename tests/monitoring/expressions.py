@@ -1,4 +1,4 @@
-"""What a PromQL expression refers to. Whether it is PromQL at all, promtool says."""
+"""The metrics and labels to which a PromQL expression refers. promtool checks that it is PromQL."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _AFTER_A_FUNCTION = {"(", "by", "without"}
 
 @dataclass(frozen=True)
 class Used:
-    """Of one expression: the metrics it reads and the labels it names in matchers and groupings."""
+    """Metrics that an expression reads, and labels that it names in matchers and groupings."""
 
     metrics: frozenset[str]
     labels: frozenset[str]
@@ -27,7 +27,7 @@ def used(expression: str) -> Used:
     """Read an expression that promtool accepts.
 
     A name before a bracket or a grouping is a function, inside of braces or of a grouping's brackets a label, and
-    anything else that is no operator a metric.
+    anything else except operators a metric.
     """
     tokens = [(found.lastgroup, found[0]) for found in _TOKEN.finditer(expression)]
     metrics, labels = set(), set()

@@ -27,7 +27,7 @@ class Alert:
 
     @property
     def anchor(self) -> str:
-        """Of its section of the runbook, as GitHub makes it of the heading."""
+        """Anchor of its section of the runbook, as GitHub derives it from the heading."""
         return self.name.lower()
 
 

@@ -1,4 +1,4 @@
-"""The dashboards: fresh, readable by Prometheus, about metrics that exist, and laid out so that one can read them."""
+"""The dashboards: fresh, readable by Prometheus, about existing metrics, and legibly laid out."""
 
 import json
 from itertools import combinations
@@ -58,7 +58,7 @@ def test_every_metric_and_label_exists(board):
 
 
 @each_board
-def test_every_query_is_of_the_project_that_was_chosen(board):
+def test_every_query_selects_the_chosen_project(board):
     for panel in panels(board):
         for target in panel["targets"]:
             assert "$project" in target["expr"], target["expr"]
@@ -95,13 +95,13 @@ def test_datasource_and_project_are_variables(board):
             assert part["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_uids_and_titles_are_given_once_and_agree_with_the_files():
+def test_uids_and_titles_are_unique_and_match_the_files():
     assert {board["uid"] for board in BOARDS.values()} == set(BOARDS)
     assert {board["title"].lower().replace(" ", "-") for board in BOARDS.values()} == set(BOARDS)
 
 
 @each_board
-def test_no_panel_lies_on_another_or_beside_the_grid(board):
+def test_no_panel_overlaps_another_or_leaves_the_grid(board):
     places = [panel["gridPos"] for panel in board["panels"]]
     for place in places:
         assert place["x"] >= 0
@@ -130,7 +130,7 @@ def test_every_panel_has_a_title_a_unit_and_thresholds(board):
 
 
 def test_every_alert_with_a_limit_has_it_drawn():
-    """But for the states, which are drawn as such, the exporter, and rises, which are no series here."""
+    """Except for the states, which are drawn as states, the exporter, and rises, which are not drawn."""
     drawn = {
         panel.limit
         for rows in (dashboards.OVERVIEW, dashboards.ROUND, dashboards.QUEUE)

@@ -28,7 +28,7 @@ def labels_of(name: str) -> set[str]:
 
 
 def wrong(expression: str) -> list[str]:
-    """Say which metrics and labels of an expression nobody makes."""
+    """Return the metrics and labels of an expression that do not exist."""
     found = used(expression)
     unknown = sorted(found.metrics - SERIES.keys() - recorded().keys() - OWN.keys())
     if unknown:
@@ -59,7 +59,7 @@ def test_a_rule_reads_only_what_the_catalogue_has(rule):
     assert wrong(rule["expr"]) == []
 
 
-def test_a_metric_or_label_that_nobody_makes_is_found():
+def test_a_metric_or_label_that_does_not_exist_is_found():
     assert wrong("alfamix_no_such_metric > 1") == ["no such metric: alfamix_no_such_metric"]
     assert wrong('up{colour="red"}') == ['no metric of it has the label colour: up{colour="red"}']
 
@@ -70,10 +70,10 @@ def test_an_alert_is_complete(alert):
     assert set(alert.annotations) == {"summary", "description", "runbook"}
     assert alert.annotations["runbook"] == f"docs/runbook.md#{alert.anchor}"
     assert f"\n## {alert.name}\n" in RUNBOOK.read_text(encoding="utf-8")
-    assert seconds(alert.waits) > 0, "a single bad scrape wakes nobody"
+    assert seconds(alert.waits) > 0, "a single failed scrape must not fire it"
 
 
-def test_names_are_given_once():
+def test_names_are_unique():
     names = [rule.get("alert") or rule["record"] for rule in rules()]
     assert sorted(set(names)) == sorted(names)
 
@@ -90,7 +90,7 @@ def test_an_alert_has_a_case_that_fires_it_and_one_that_does_not(alert):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("instead", ["vector(1) < 0", "vector(1)"], ids=["never", "always"])
-def test_the_cases_notice_each_alert_that_never_fires_or_always(instead, tmp_path):
+def test_the_cases_notice_each_alert_that_never_or_always_fires(instead, tmp_path):
     shutil.copytree(MONITORING / "rules", tmp_path / "rules")
     path = tmp_path / "rules" / "alerts.yml"
     text = yaml.safe_load(path.read_text())

@@ -30,7 +30,7 @@ def check(line: str) -> None:
     command.make_context(name, ["3" if word == "N" else word for word in words], parent=context)
 
 
-def test_there_is_one_section_an_alert_and_no_other():
+def test_there_is_one_section_per_alert_and_no_other():
     assert list(sections()) == [alert.name for alert in alerts()]
 
 

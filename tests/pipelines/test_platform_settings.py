@@ -98,6 +98,54 @@ def _toml(value: object) -> str:
             '[environment]\nALFAMIX_STAGE_RETRIES = "9"',
             "may not set ALFAMIX_STAGE_RETRIES: the retry and stages settings",
         ),
+        *(
+            (f'[environment]\n{name} = "x"', f"environment may not set {name}: Kubeflow's launcher would read it")
+            for name in (
+                "AWS_PROFILE",
+                "AWS_CONFIG_FILE",
+                "AWS_ROLE_ARN",
+                "AWS_CA_BUNDLE",
+                "aws_region",
+                "SSL_CERT_FILE",
+            )
+        ),
+        ('[environment]\nKFP_POD_NAME = "x"', "may not set KFP_POD_NAME: Kubeflow sets it"),
+        ('[environment]\nARGO_TEMPLATE = "x"', "may not set ARGO_TEMPLATE: Argo sets it"),
+        ('[environment]\nKUBERNETES_SERVICE_HOST = "x"', "Kubernetes sets it"),
+        ('[environment]\nALFAMIX_DRIVER = "x"', "of ours only ALFAMIX_LOG and ALFAMIX_TRAIN_PROCESSES may be"),
+        ('[environment]\nALFAMIX_KUBEFLOW_TOKEN = "x"', "may not set ALFAMIX_KUBEFLOW_TOKEN"),
+        *(
+            (f'[labels]\n"{key}" = "x"', f'labels may not set "{key}": Argo and Kubeflow use it')
+            for key in (
+                "workflows.argoproj.io/workflow",
+                "workflows.argoproj.io/on-exit",
+                "pipelines.kubeflow.org/v2_component",
+                "pipeline/runid",
+            )
+        ),
+        ('[environment]\nA = "{{inputs.parameters.x}}"', '"environment.A" must hold neither {{ nor $('),
+        ('[environment]\nA = "$(B)"', '"environment.A" must hold neither {{ nor $('),
+        ('[environment]\nA = "\\u0000"', '"environment.A" must hold no control characters'),
+        ('[storage]\nendpoint_url = "http://{{workflow.name}}"', '"storage.endpoint_url" must hold neither'),
+        ('[storage]\nendpoint_url = "http://me:s3cret@store"', "http:// or https:// address"),
+        (
+            '[storage]\naccess_key = "k"\nsecret_key = "k"',
+            'access_key and storage.secret_key must differ, but both are "k"',
+        ),
+        ('[storage]\nsession_token = "ALFAMIX_S3_ACCESS_KEY_ID"', "storage.access_key and storage.session_token must"),
+        ('[storage]\naccess_key = "a/b"', "must be a key of a Secret"),
+        ('[storage]\nregion = "eu west"', "must be the name of a region"),
+        *(
+            (f'accelerator = "{name}"', 'field "accelerator" must be a resource')
+            for name in ("", "gpu", "nvidia.com/", "NVIDIA_TESLA_K80", "nvidia.com/gpu:2", "a b/c", "kubernetes.io/gpu")
+        ),
+        ('[gpu]\nmemory_limit = "99999999Ti"', "must be from 64Mi to 64Ti"),
+        ('[gpu]\nmemory_request = "16"', "must be from 64Mi to 64Ti"),
+        ('tmp_size = "1Ki"', "must be from 64Mi to 64Ti"),
+        ('[gpu]\ncpu_limit = "100000"', "must be at most 1024 cores"),
+        ('[[gpu.tolerations]]\nkey = "a b"', "must be the key of a taint"),
+        ('[[gpu.tolerations]]\nkey = "k"\noperator = "Equal"\nvalue = "a/b"', "the value of a Kubernetes label"),
+        ('[[gpu.tolerations]]\nkey = ""\noperator = "Equal"\nvalue = "a"', "with Equal must name the key of a taint"),
         ('[environment]\n"A B" = "x"', "the name of an environment variable"),
         ('[images]\nregistry = "https://x"', "a registry and a path"),
         ('[images.digests]\ntrain = "x:1"', "an image by digest"),
@@ -112,6 +160,22 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, said:
     assert message.startswith(f"{tmp_path}/platform.toml: ")
     assert said in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'accelerator = "nvidia.com/mig-1g.5gb"',
+        'accelerator = "amd.com/gpu"',
+        '[environment]\nALFAMIX_LOG = "human"\nTORCH_HOME = "/tmp"\nAWSOME = "1"',
+        '[labels]\n"app.kubernetes.io/instance" = "cats"\npipeline = "x"\n"example.org/team" = "a"',
+        '[[gpu.tolerations]]\nkey = ""',
+        '[storage]\nendpoint_url = "https://store.example.org:9000/s3"',
+        '[gpu]\nmemory_limit = "64Ti"\nmemory_request = "64Mi"',
+    ],
+)
+def test_what_is_unusual_and_right_is_taken(tmp_path: Path, text: str):
+    read_text(tmp_path, text)
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path):

@@ -12,7 +12,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,13 +41,20 @@ class KubeflowServer:
         self.requests: list[tuple[str, str]] = []
         self.failing: list[int] = []  # statuses with which the next requests fail
         self.failing_on = ""  # only requests whose method and path end so
-        self.blind = 0  # listings of versions that come out empty
+        self.answers: int | None = None  # requests until the server dies; None for never
+        self.last_wish = False  # whether it still does what the request asks at which it dies
+        self.before: Callable[[str], None] = lambda client: None  # called before each request of a client
+        self.after: Callable[[], None] = lambda: None  # called after each request
+        self.blind: dict[str, int] = {}  # how many listings of a kind come out empty
+        self.distort: Callable[[str, dict], dict | bytes] | None = None  # makes another answer of one, or other bytes
         self.token = ""  # which a request must bring
         self.multi_user = False
         self.release = "2.17.0"  # or 2.18.0; which drivers a recurring run has is decided when it is made
         self.page = 2  # small, so that every listing is paged
+        self.rest: dict[str, list[dict]] = {}  # what each token of a page leads to
         self.lock = threading.RLock()
         self.next = itertools.count(1)
+        self.draw: Callable[[], object] = lambda: next(self.next)  # ids of recurring runs, random on a real one
         self.endpoint = ""
 
     def fire(self, recurring_run_id: str, state: str = "RUNNING") -> str:
@@ -84,6 +91,16 @@ class KubeflowServer:
 
     def answer(self, method: str, path: str, query: dict[str, str], body: dict, headers) -> dict:
         self.requests.append((method, path))
+        if self.answers is not None:
+            self.answers -= 1
+            if self.answers < 0 and not (self.answers == -1 and self.last_wish):
+                raise RefusedError(504, "dead on purpose")
+        found = self.route(method, path, query, body, headers)
+        if self.answers == -1:
+            raise RefusedError(504, "the answer is lost on purpose")
+        return found
+
+    def route(self, method: str, path: str, query: dict[str, str], body: dict, headers) -> dict:
         if self.failing and f"{method} {path}".endswith(self.failing_on):
             raise RefusedError(self.failing.pop(0), "broken on purpose")
         if self.token and headers.get("authorization") != f"Bearer {self.token}":
@@ -104,6 +121,9 @@ class KubeflowServer:
             raise RefusedError(400, "Invalid input error: in single-user mode there must be no namespace")
 
     def listing(self, what, items, query):
+        if self.blind.get(what):
+            self.blind[what] -= 1
+            return {}
         for predicate in json.loads(query.get("filter") or "{}").get("predicates", ()):
             key, wanted = predicate["key"], predicate["stringValue"]
             assert key in ("display_name", "state")
@@ -113,11 +133,14 @@ class KubeflowServer:
         key, _, order = query.get("sort_by", "").partition(" ")
         if key:
             items = sorted(items, key=lambda item: item[key], reverse=order == "desc")
-        start = int(query.get("page_token") or 0)
+        if query.get("page_token"):
+            listed = self.rest.get(query["page_token"], items)
+            items = [item for item in listed if item in items]  # what is deleted moves no page
         page = min(int(query.get("page_size") or self.page), self.page)
-        more = {"next_page_token": str(start + page)} if start + page < len(items) else {}
-        found = items[start : start + page]
-        return ({what: found} if found else {}) | {"total_size": len(items)} | more
+        token = f"page-{next(self.next)}"
+        self.rest[token] = items[page:]
+        more = {"next_page_token": token} if items[page:] else {}
+        return ({what: items[:page]} if items else {}) | {"total_size": len(items)} | more
 
     def list_experiments(self, query, body):
         self.check_namespace(query.get("namespace"))
@@ -125,6 +148,8 @@ class KubeflowServer:
 
     def create_experiment(self, query, body):
         self.check_namespace(body.get("namespace"))
+        if any(each["display_name"] == body["display_name"] for each in self.experiments.values()):
+            raise RefusedError(409, "Already exist error")
         key = f"experiment-{next(self.next)}"
         self.experiments[key] = body | {"experiment_id": key}
         return self.experiments[key]
@@ -142,9 +167,6 @@ class KubeflowServer:
     def list_versions(self, pipeline_id, query, body):
         if pipeline_id not in self.pipelines:
             raise RefusedError(404, f"Pipeline {pipeline_id} not found")
-        if self.blind:
-            self.blind -= 1
-            return {}
         mine = [each for each in self.versions.values() if each["pipeline_id"] == pipeline_id]
         return self.listing("pipeline_versions", mine, query)
 
@@ -216,8 +238,9 @@ class KubeflowServer:
             raise RefusedError(400, "Invalid input error: Schedule cron is not a valid cron expression")
         if not 1 <= int(body["max_concurrency"]) <= 10:
             raise RefusedError(400, "Invalid input error: max concurrency must be 1 to 10")
-        key = f"recurring-{next(self.next)}"
-        self.recurring[key] = body | {"recurring_run_id": key, "created_at": now()}
+        key = f"recurring-{self.draw()}"
+        filled_in = {"service_account": body.get("service_account") or "pipeline-runner"}
+        self.recurring[key] = body | filled_in | {"recurring_run_id": key, "created_at": now()}
         return self.recurring[key]
 
     def list_recurring(self, query, body):
@@ -225,10 +248,14 @@ class KubeflowServer:
         return self.listing("recurringRuns", mine, query)
 
     def mode(self, key, verb, query, body):
+        if key not in self.recurring:
+            raise RefusedError(404, f"RecurringRun {key} not found")
         self.recurring[key]["mode"] = verb.upper()
         return {}
 
     def delete_recurring(self, key, query, body):
+        if key not in self.recurring:
+            raise RefusedError(404, f"RecurringRun {key} not found")
         del self.recurring[key]
         for run in self.runs.values():
             if run.get("recurring_run_id") == key and run["state"] not in ENDED:
@@ -318,6 +345,7 @@ def serve() -> Iterator[KubeflowServer]:
         def do(self) -> None:
             raw = self.rfile.read(int(self.headers.get("content-length") or 0))
             parts = urlsplit(self.path)
+            state.before(self.headers.get("x-client", ""))
             try:
                 with state.lock:
                     answer = state.answer(
@@ -328,9 +356,10 @@ def serve() -> Iterator[KubeflowServer]:
                         self.headers,
                     )
                 status = 200
+                answer = state.distort(parts.path, answer) if state.distort else answer
             except RefusedError as refused:
                 status, answer = refused.status, {"code": 3, "message": str(refused), "details": []}
-            data = json.dumps(answer).encode()
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))

@@ -1,40 +1,31 @@
-"""The strategies, found by file name: ``strategies/margin.py`` is the strategy ``margin``. No list is kept by hand."""
+"""The strategies, found by file name: ``strategies/margin.py`` is the strategy ``margin``. No list is kept by hand.
+
+Other packages add theirs by an entry point, see ``registry``.
+"""
 
 import importlib
 import inspect
-import pkgutil
-import types
 from collections.abc import Mapping
-from typing import Any, Literal, Union, cast, get_args, get_origin
+from typing import Any
 
+from alfamix_core.acquisition import registry
 from alfamix_core.acquisition.strategy import Strategy, StrategyModule
+from alfamix_core.acquisition.types import COLUMNS
 from alfamix_core.errors import InputError
 
+names = registry.names
 
-def names() -> list[str]:
-    """Return the names of all strategies, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
-def tunables(name: str) -> dict[str, inspect.Parameter]:
-    """Return the tunables of a strategy: its ``prepare``'s keyword-only arguments other than the seed.
-
-    Args:
-        name: one of ``names()``.
-
-    Returns:
-        From name to parameter, with default and annotation, in the order of the signature.
-    """
-    prepare = inspect.signature(_module(name).prepare, eval_str=True)
-    return {
-        key: parameter
-        for key, parameter in prepare.parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and key != "seed"
-    }
+_PARAMETERS = {
+    "prepare": ("labelled", "head", "tunables", "seed"),
+    "score": ("block", "state"),
+    "keep": ("scores", "state", "reach"),
+    "select": ("scores", "state", "batch", "generator"),
+}
+"""Functions of a strategy, and their parameters; ``seed`` is given by name."""
 
 
 def load(name: str, parameters: Mapping[str, object] | None = None) -> Strategy:
-    """Return a strategy with its parameters.
+    """Return a strategy with its tunables.
 
     Args:
         name: one of ``names()``.
@@ -44,46 +35,41 @@ def load(name: str, parameters: Mapping[str, object] | None = None) -> Strategy:
         The strategy, ready to be used.
 
     Raises:
-        InputError: no strategy or no tunable has that name, or a value is of the wrong type. What is known is listed.
+        InputError: no strategy or no tunable has that name, a value does not fit, or a strategy of another package is
+            not what a strategy must be.
     """
-    known = tunables(name)
-    parameters = dict(parameters or {})
-    for key, value in parameters.items():
-        if key not in known:
-            listed = f"known: {', '.join(sorted(known))}" if known else "it has none"
-            raise InputError(f'strategy "{name}": unknown parameter "{key}"; {listed}')
-        if not _fits(value, known[key].annotation):
-            raise InputError(f'strategy "{name}": {key} must be {_words(known[key].annotation)}, not {value!r}')
-    return Strategy(name, _module(name), types.MappingProxyType(parameters))
+    tunables = registry.check(name, parameters or {})
+    point = registry.outside(registry.GROUP, name)
+    if point is None:
+        return Strategy(name, importlib.import_module(f"{__name__}.{name}"), tunables)
+    return Strategy(name, _checked(registry.imported(point), registry.described(point)), tunables)
 
 
-def _module(name: str) -> StrategyModule:
-    if name not in names():
-        raise InputError(f'unknown strategy "{name}"; known: {", ".join(names())}')
-    return cast(StrategyModule, importlib.import_module(f"{__name__}.{name}"))
+def _checked(module: Any, where: str) -> StrategyModule:
+    """Return a module of another package that has the shape of a strategy.
 
+    Raises:
+        InputError: a name is missing or stands for something else; it names the first.
+    """
 
-def _fits(value: object, annotation: Any) -> bool:
-    """Tell whether a value is of a simple type: bool, int, float, str, a Literal or a union of these."""
-    if get_origin(annotation) is Literal:
-        return any(value == choice and type(value) is type(choice) for choice in get_args(annotation))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_fits(value, choice) for choice in get_args(annotation))
-    if annotation is None or annotation is type(None):
-        return value is None
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, annotation)
+    def must(holds: bool, words: str) -> None:
+        if not holds:
+            raise InputError(f"{where}: {words}")
 
-
-def _words(annotation: Any) -> str:
-    """Say a type in a user's words."""
-    if get_origin(annotation) is Literal:
-        return " or ".join(f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in get_args(annotation))
-    if get_origin(annotation) in (Union, types.UnionType):
-        return " or ".join(_words(choice) for choice in get_args(annotation))
-    if annotation is None or annotation is type(None):
-        return "nothing"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[annotation]
+    columns = getattr(module, "COLUMNS", None)
+    must(
+        isinstance(columns, frozenset) and columns <= COLUMNS,
+        f"COLUMNS must be a frozenset of some of {', '.join(sorted(COLUMNS))}, not {columns!r}",
+    )
+    for flag in ("NEEDS_LABELS", "USES_HEAD"):
+        value = getattr(module, flag, None)
+        must(isinstance(value, bool), f"{flag} must be True or False, not {value!r}")
+    for function, parameters in _PARAMETERS.items():
+        found: Any = getattr(module, function, None)
+        must(callable(found), f"must define a function {function}")
+        by_name = {name: None for name in parameters if name == "seed"}
+        try:
+            inspect.signature(found).bind(*(name for name in parameters if name not in by_name), **by_name)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: {function} must take {', '.join(parameters)}: {error}") from None
+    return module  # type: ignore[no-any-return]

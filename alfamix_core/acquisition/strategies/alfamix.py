@@ -12,15 +12,13 @@ variants and ablations, for comparisons.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import anchor_rays, drawn_mixing, mixing, noise, ranking
+from alfamix_core.acquisition import anchor_rays, drawn_mixing, noise, ranking
 from alfamix_core.acquisition.anchors import class_means, medoids
 from alfamix_core.acquisition.batch import Batch
-from alfamix_core.acquisition.clustering import Effort
 from alfamix_core.acquisition.flips import (
     LinearFlips,
     critical_caps,
@@ -30,14 +28,14 @@ from alfamix_core.acquisition.flips import (
     linear_flips,
 )
 from alfamix_core.acquisition.spread import offer_clusters, offer_in_rounds
+from alfamix_core.acquisition.tunable_types import Effort
+from alfamix_core.acquisition.tunables.alfamix import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = True
 USES_HEAD = True
-
-_MOST_CAPS = 1_000
 
 
 @dataclass(frozen=True)
@@ -50,173 +48,80 @@ class State:
         head: the head.
         anchors_CD: for all others, (C, D) with the overall mean if some class has no label; where ratios are drawn,
             (K, D), with the overall mean for each such class.
-        tried: which anchors count: "all", "farthest" or "nearest".
-        learning: how ratios that are drawn learn.
-        ray: for what has a ray for each anchor: which; else None.
-        alpha: how the mixing ratios come about.
-        selection: how queries are chosen among more candidates than are needed.
+        tunables: how samples are mixed, and how queries are chosen among the candidates.
         fill: who gets the places that candidates leave open.
-        max_candidates: at most so many candidates, those that flip first.
         clustering: effort of the k-means.
-        seed: of drawn ratios and a random fill.
+        seed: seed of drawn ratios and a random fill.
     """
 
     caps: tuple[float, ...]
     flips: LinearFlips | None
     head: Head
     anchors_CD: Tensor
-    tried: str
-    learning: drawn_mixing.Learning
-    ray: anchor_rays.Ray | None
-    alpha: str
-    selection: str
+    tunables: Tunables
     fill: str
-    max_candidates: int
     clustering: Effort
     seed: int
 
     @property
     def continuous(self) -> bool:
         """Whether critical caps are any numbers, and not caps of the schedule."""
-        return self.flips is not None or (self.ray is not None and isinstance(self.head, LinearHead))
+        return self.flips is not None or (self.tunables.ray is not None and isinstance(self.head, LinearHead))
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    alpha: Literal["closed_form", "bounded", "learned", "random"] = "closed_form",
-    grow: bool = True,
-    first_cap: float | None = None,
-    cap_step: float | None = None,
-    last_cap: float | None = None,
-    epsilon: float | None = None,
-    rate: float = 0.1,
-    iterations: int = 5,
-    loss_weight: float = 1.0,
-    norm_weight: float = 0.01,
-    selection: Literal["kmeans", "norm", "symmetric_kl", "uniform"] = "kmeans",
-    fill: Literal["critical_cap", "random"] = "critical_cap",
-    max_candidates: int = 250_000,
-    anchors: Literal["all", "farthest", "nearest", "medoids", "samples"] = "all",
-    clustering: Effort = "fast",
-    compatibility: Literal["none", "released"] = "none",
-) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
     """Compute the anchors and what the head makes of them.
 
     Args:
         labelled: L >= 1 labelled samples.
         head: K >= 2 classes.
-        seed: of ratios that are drawn, and of a random fill.
-        alpha: "closed_form" is the method; "bounded" is the maximiser of the paper's equation 4 under a bound of the
-            ratios themselves; "learned" draws ratios and lets them take four steps, "random" only draws.
-        grow: whether the cap grows from 0.2 by steps of 0.2 to 1 until there are more candidates than queries; else
-            it stays at 0.2, as in the paper. Ratios that are drawn start at 1/32 and grow by 1/32.
-        first_cap: where the cap starts, > 0; as above if left out.
-        cap_step: by how much it grows, > 0.
-        last_cap: where it stops, at least the first.
-        epsilon: bound at cap 1, > 0: the share of the distance to the anchor that a sample moves, or the norm of the
-            ratios for "bounded"; 1/√D if left out. Ratios that are drawn are bound by the cap itself.
-        rate: length of a learning ratio's step, > 0.
-        iterations: how often a flip is looked for while ratios learn, >= 1.
-        loss_weight: of the loss that learning ratios raise, >= 0.
-        norm_weight: of their norm that they lower, >= 0.
-        selection: "kmeans" is the method. Its ablations: "norm" takes those that flip first, or without the closed
-            form those with the smallest ratios that flip; "symmetric_kl" those whose prediction changes most;
-            "uniform" any.
-        fill: what follows when there are too few candidates: "critical_cap" those that flip next, "random" any.
-        max_candidates: bounds what a shard sends and k-means clusters, >= 1. Never fewer than the queries plus one.
-        anchors: what samples are mixed with: "all" means of the labelled classes; the "farthest" of these, which with
-            the closed form and a linear head is the same, and else C times faster; the "nearest" of these; the
-            "medoids" of the classes; or all labelled "samples".
-        clustering: effort of the k-means; "best" takes much longer for up to a percent less inertia.
-        compatibility: "released" does what the released code does: no step in coordinates in which sample and anchor
-            are equal, a random fill, k-means with ten starts.
+        tunables: how samples are mixed, and how queries are chosen among the candidates.
+        seed: seed of ratios that are drawn, and of a random fill.
 
     Returns:
         The state.
 
     Raises:
-        InputError: fewer than two classes, or a parameter out of range.
+        InputError: fewer than two classes.
 
     Source:
         Parvaneh et al., "Active learning by feature mixing", CVPR 2022; the growing cap is the released code's.
     """
-    released, drawn = compatibility == "released", alpha in ("learned", "random")
-    ray: anchor_rays.Ray | None = "bounded" if alpha == "bounded" else None
-    if released and alpha == "closed_form":
-        ray = "released"
-    if ray is not None and (selection == "symmetric_kl" or anchors in ("farthest", "nearest")):
-        raise InputError(f'strategy "alfamix": a ray an anchor goes without {anchors!r} anchors and "symmetric_kl"')
-    for name, value, least in (("max_candidates", max_candidates, 1), ("iterations", iterations, 1)):
-        if value < least:
-            raise InputError(f'strategy "alfamix": {name} must be at least {least}, not {value}')
-    for name, weight in (("rate", rate), ("loss_weight", loss_weight), ("norm_weight", norm_weight)):
-        if not (math.isfinite(weight) and weight >= 0):
-            raise InputError(f'strategy "alfamix": {name} must be 0 or more, not {weight}')
-    caps = _schedule(first_cap, cap_step, last_cap, drawn=drawn)
-    if epsilon is not None:
-        if drawn or not (math.isfinite(epsilon) and epsilon > 0):
-            raise InputError(f'strategy "alfamix": epsilon must be above 0, and not for drawn ratios, not {epsilon}')
+    caps = tunables.schedule()
+    if tunables.epsilon is not None:
         # critical caps are in units of 1/√D
-        caps = tuple(cap * epsilon * math.sqrt(labelled.embeddings_LD.shape[1]) for cap in caps)
+        caps = tuple(cap * tunables.epsilon * math.sqrt(labelled.embeddings_LD.shape[1]) for cap in caps)
     with torch.no_grad():
         classes = head(labelled.embeddings_LD[:1].to(torch.float32)).shape[1]
     if classes < 2:
         raise InputError(f"two classes are needed to compare, the head has {classes}")
-    anchors_CD = _anchors(labelled, classes, anchors, each=drawn)
+    anchors_CD = _anchors(labelled, classes, tunables.anchors, drawn=tunables.drawn)
     flips = None
-    if isinstance(head, LinearHead) and alpha == "closed_form" and ray is None:
+    if isinstance(head, LinearHead) and tunables.alpha == "closed_form" and tunables.ray is None:
         # the mean of all lies in the hull of the others: it is never the farthest, but may be the nearest
-        among_CD = None if anchors in ("all", "farthest") else anchors_CD
-        flips = linear_flips(labelled, head, anchors_CD=among_CD, nearest=anchors == "nearest")
+        among_CD = None if tunables.anchors in ("all", "farthest") else anchors_CD
+        flips = linear_flips(labelled, head, anchors_CD=among_CD, nearest=tunables.anchors == "nearest")
+    released = tunables.compatibility == "released"
     return State(
-        caps=caps if grow else caps[:1],
+        caps=caps if tunables.grow else caps[:1],
         flips=flips,
         head=head,
         anchors_CD=anchors_CD,
-        tried=anchors,
-        learning=drawn_mixing.Learning(rate, iterations, loss_weight, norm_weight),
-        ray=ray,
-        alpha=alpha,
-        selection=selection,
-        fill="random" if released else fill,
-        max_candidates=max_candidates,
-        clustering="ten_starts" if released else clustering,
+        tunables=tunables,
+        fill="random" if released else tunables.fill,
+        clustering="ten_starts" if released else tunables.clustering,
         seed=seed,
     )
 
 
-def _schedule(first: float | None, step: float | None, last: float | None, *, drawn: bool) -> tuple[float, ...]:
-    """Return the caps, ascending.
-
-    Raises:
-        InputError: a number is out of range.
-    """
-    usual = drawn_mixing.CAPS if drawn else mixing.CAPS
-    if first is None and step is None and last is None:
-        return usual
-    first, last = usual[0] if first is None else first, usual[-1] if last is None else last
-    step = usual[0] if step is None else step
-    if not (0 < first <= last and step > 0 and math.isfinite(last)):
-        raise InputError(
-            f'strategy "alfamix": caps must begin above 0 and grow, not from {first:g} by {step:g} to {last:g}'
-        )
-    count = math.floor((last - first) / step + 1e-9) + 1
-    if count > _MOST_CAPS:
-        raise InputError(f'strategy "alfamix": there must be at most {_MOST_CAPS} caps, not {count}')
-    return tuple(first + number * step for number in range(count))
-
-
-def _anchors(labelled: Labelled, classes: int, anchors: str, *, each: bool) -> Tensor:
+def _anchors(labelled: Labelled, classes: int, anchors: str, *, drawn: bool) -> Tensor:
     """Return what samples are mixed with, (C, D) float64."""
     if anchors == "samples":
         return labelled.embeddings_LD.to(torch.float64)
     if anchors == "medoids":
         return medoids(labelled)
     means = class_means(labelled)
-    return means.means_CD if anchors == "nearest" and not each else means.for_mixing(classes, each=each)
+    return means.means_CD if anchors == "nearest" and not drawn else means.for_mixing(classes, each=drawn)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -232,31 +137,34 @@ def score(block: Features, state: State) -> Scores:
     """
     assert block.embeddings_nD is not None
     embeddings_nD, anchors_CD, head = block.embeddings_nD, state.anchors_CD, state.head
+    tunables = state.tunables
     rows = {"embeddings": embeddings_nD}
-    if state.alpha in ("learned", "random"):
+    if tunables.drawn:
         found = drawn_mixing.drawn_flips(
             *(embeddings_nD, block.positions_n, anchors_CD, head, state.caps, state.seed),
-            learned=state.alpha == "learned",
-            learning=state.learning,
+            learned=tunables.alpha == "learned",
+            learning=drawn_mixing.Learning(
+                tunables.rate, tunables.iterations, tunables.loss_weight, tunables.norm_weight
+            ),
         )
         caps_n = found.caps_n
-        if state.selection == "norm":
+        if tunables.selection == "norm":
             rows["norms"] = found.norms_n
-        if state.selection == "symmetric_kl":
+        if tunables.selection == "symmetric_kl":
             rows["divergences"] = found.divergences_n
-    elif state.ray is not None:
-        caps_n = anchor_rays.critical_caps(embeddings_nD, anchors_CD, head, state.caps, state.ray)
+    elif tunables.ray is not None:
+        caps_n = anchor_rays.critical_caps(embeddings_nD, anchors_CD, head, state.caps, tunables.ray)
     elif state.flips is not None:
         caps_n = critical_caps(embeddings_nD, state.flips)
-        if state.selection == "symmetric_kl":
+        if tunables.selection == "symmetric_kl":
             rows["divergences"] = flip_divergences(embeddings_nD, state.flips, state.caps)
     else:
         caps_n = first_flipping_caps(
             *(embeddings_nD, anchors_CD, head, state.caps),
-            farthest_only=state.tried == "farthest",
-            nearest_only=state.tried == "nearest",
+            farthest_only=tunables.anchors == "farthest",
+            nearest_only=tunables.anchors == "nearest",
         )
-        if state.selection == "symmetric_kl":
+        if tunables.selection == "symmetric_kl":
             rows["divergences"] = grid_divergences(embeddings_nD, anchors_CD, head, caps_n)
     return Scores(block.positions_n, (0.0 - caps_n).to(torch.float32), rows)
 
@@ -325,7 +233,7 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     """
     reached = _reached(scores, state, reach)
     first_n = ranking.order(scores)
-    first_n = first_n[reached.candidates_n[first_n]][: max(state.max_candidates, reach + 1)]
+    first_n = first_n[reached.candidates_n[first_n]][: max(state.tunables.max_candidates, reach + 1)]
     kept_n = torch.zeros(len(scores), dtype=torch.bool, device=first_n.device)
     kept_n[torch.cat([first_n, _order(scores, state, reached)[:reach]])] = True
     kept_m = kept_n.nonzero()[:, 0]
@@ -356,12 +264,12 @@ def _offer_candidates(scores: Scores, state: State, batch: Batch, seed: int) -> 
     if not _reached(kept, state, batch.need).enough:
         return
     positions_n = kept.positions_n
-    if state.selection == "norm":
+    if state.tunables.selection == "norm":
         norms_n = kept.column("norms") if "norms" in kept.rows else -kept.scores_n
         batch.offer_all(positions_n[norms_n.sort(stable=True).indices])
-    elif state.selection == "symmetric_kl":
+    elif state.tunables.selection == "symmetric_kl":
         batch.offer_all(positions_n[kept.column("divergences").sort(descending=True, stable=True).indices])
-    elif state.selection == "uniform":
+    elif state.tunables.selection == "uniform":
         numbers_n = noise.uniform(noise.fold(seed, noise.UNIFORM_CHOICE), positions_n)
         chosen_m = numbers_n.sort(stable=True).indices[: batch.need]
         order_n = ranking.order(kept)
@@ -382,5 +290,5 @@ def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:
         The two numbers; ``candidates`` is at most what ``keep`` keeps.
     """
     reached = _reached(scores, state, need)
-    candidates = min(int(reached.candidates_n.sum()), max(state.max_candidates, need + 1))
+    candidates = min(int(reached.candidates_n.sum()), max(state.tunables.max_candidates, need + 1))
     return {"cap": reached.cap, "candidates": candidates}

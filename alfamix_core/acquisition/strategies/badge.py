@@ -16,6 +16,7 @@ from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.points import Gradients, lower
 from alfamix_core.acquisition.probabilities import NoState
+from alfamix_core.acquisition.tunable_types import NoTunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
 
@@ -24,7 +25,7 @@ NEEDS_LABELS = False
 USES_HEAD = False
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int) -> NoState:
+def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> NoState:
     """Return an empty state: embeddings and logits are enough, and nothing is random before ``select``."""
     return NoState()
 

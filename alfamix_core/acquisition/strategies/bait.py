@@ -8,9 +8,7 @@ Choose it on frozen features of a good encoder, where it leads a public comparis
 scaled to length 1, without which it gains little. A budget of thousands takes minutes.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +19,8 @@ from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import BLOCK_ROWS
 from alfamix_core.acquisition.optimal_design import forward_backward, information
 from alfamix_core.acquisition.probabilities import log_probabilities, score_logits, without_top
+from alfamix_core.acquisition.tunables.bait import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings", "logits"})
 NEEDS_LABELS = False
@@ -36,62 +34,35 @@ class State:
     Attributes:
         known_DD: (D, D) float64, the sum over labelled samples of p (1 - p) x x'.
         labels: L, their number; it may be 0.
-        ridge: λ.
-        normalise: whether embeddings are scaled to length 1.
-        scaling: how labels and picks weigh.
-        subset: at most this many samples are chosen from.
-        key: of the subset.
+        tunables: λ, the scaling of embeddings and of information, and the size of the subset.
+        key: key of the subset's random numbers.
     """
 
     known_DD: Tensor
     labels: int
-    ridge: float
-    normalise: bool
-    scaling: str
-    subset: int
+    tunables: Tunables
     key: int
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    ridge: float = 1.0,
-    normalise: bool = True,
-    scaling: Literal["plain", "published"] = "plain",
-    subset: int = 50_000,
-) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
     """Add up what the labelled samples say.
 
     Args:
         labelled: L >= 0 labelled samples.
         head: not read.
-        seed: of the subset.
-        ridge: λ of the information matrix, > 0; best 1/C where the head is a logistic regression with that C.
-        normalise: whether embeddings are scaled to length 1; the published code takes them as they are.
-        scaling: information of the labels and of the picks: "plain" takes the mean of the labels' and the sum of the
-            picks'; "published" multiplies these by L/(L + B) and B/(L + B), as the published code does.
-        subset: largest number of samples that are chosen from, >= 1, and never fewer than the queries.
+        tunables: λ, the scaling of embeddings and of information, and the size of the subset.
+        seed: seed of the subset.
 
     Returns:
         The state.
-
-    Raises:
-        InputError: a parameter is out of range.
     """
-    if not (math.isfinite(ridge) and ridge > 0):
-        raise InputError(f'strategy "bait": ridge must be above 0, not {ridge}')
-    if subset < 1:
-        raise InputError(f'strategy "bait": subset must be at least 1, not {subset}')
     D, device = labelled.embeddings_LD.shape[1], labelled.embeddings_LD.device
     known_DD = torch.zeros(D, D, dtype=torch.float64, device=device)
     for start in range(0, len(labelled), BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
-        rows_bD = _scaled(labelled.embeddings_LD[part], normalise)
+        rows_bD = _scaled(labelled.embeddings_LD[part], tunables.normalise)
         known_DD += information(rows_bD, weights(log_probabilities(labelled.logits_LK[part])))
-    key = noise.fold(seed, noise.DESIGN_SUBSET)
-    return State(known_DD, len(labelled), ridge, normalise, scaling, subset, key)
+    return State(known_DD, len(labelled), tunables, noise.fold(seed, noise.DESIGN_SUBSET))
 
 
 def weights(log_probs_nK: Tensor) -> Tensor:
@@ -124,7 +95,7 @@ def score(block: Features, state: State) -> Scores:
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
-    return subset.smallest(scores, state.key, max(state.subset, reach))
+    return subset.smallest(scores, state.key, max(state.tunables.subset, reach))
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
@@ -141,14 +112,14 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         Huseljic et al., ECML PKDD 2024, section 4, "binary"; Ash et al., NeurIPS 2021, algorithm 1.
     """
     L, rest = state.labels, scores
-    published = state.scaling == "published"
+    published = state.tunables.scaling == "published"
     labels, picks = (L / (L + batch.need), batch.need / (L + batch.need)) if published and batch.need else (1.0, 1.0)
     known_DD = state.known_DD.to(scores.positions_n.device)
     inside_DD = known_DD * (labels / max(L, 1))
-    inside_DD.diagonal().add_(state.ridge)
+    inside_DD.diagonal().add_(state.tunables.ridge)
     while batch.missing and len(rest):
         kept = keep(rest, state, batch.missing)
-        rows_mD = _scaled(kept.column("embeddings"), state.normalise)
+        rows_mD = _scaled(kept.column("embeddings"), state.tunables.normalise)
         weights_m = kept.scores_n.to(torch.float64)
         pool_DD = (known_DD + information(rows_mD, weights_m)) / (L + len(kept))
         count = min(batch.missing, len(kept))

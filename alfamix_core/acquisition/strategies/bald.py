@@ -17,6 +17,7 @@ from torch import Tensor
 from alfamix_core.acquisition import ranking
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.probabilities import NoState, log_probabilities
+from alfamix_core.acquisition.tunables.bald import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
 
@@ -29,23 +30,8 @@ keep = ranking.keep
 select = ranking.select
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int, passes: int = 10) -> NoState:
-    """Return an empty state: a sample's logits are enough.
-
-    Args:
-        labelled: not read.
-        head: not read.
-        seed: not read: the masks are drawn in ``embed``.
-        passes: T, how many passes ``embed`` computes, >= 2. The released code has 5.
-
-    Returns:
-        The state.
-
-    Raises:
-        InputError: there are fewer than two passes.
-    """
-    if passes < 2:
-        raise InputError(f'strategy "bald": passes must be at least 2, not {passes}')
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> NoState:
+    """Return an empty state: a sample's logits are enough, and the masks are drawn in ``embed``."""
     return NoState()
 
 

@@ -19,8 +19,8 @@ from alfamix_core.acquisition import noise, ranking
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import NoState
 from alfamix_core.acquisition.strategies import bald
+from alfamix_core.acquisition.tunables.batchbald import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"mc_logits"})
 COLUMN_TUNABLES = frozenset({"passes"})
@@ -37,39 +37,17 @@ class State:
     """How thorough the choice is.
 
     Attributes:
-        candidates: at most this many samples are chosen from.
-        outcomes: at most this many joint outcomes of the picks are told apart.
-        seed: of the outcomes that are drawn.
+        tunables: number of candidates and of outcomes.
+        seed: seed of the outcomes that are drawn.
     """
 
-    candidates: int
-    outcomes: int
+    tunables: Tunables
     seed: int
 
 
-def prepare(
-    labelled: Labelled, head: Head, *, seed: int, passes: int = 10, candidates: int = 2_000, outcomes: int = 2_000
-) -> State:
-    """Keep the settings.
-
-    Args:
-        labelled: not read.
-        head: not read.
-        seed: of the outcomes that are drawn; the masks are drawn in ``embed``.
-        passes: T, how many passes ``embed`` computes, >= 2.
-        candidates: largest number of samples that are chosen from, >= 1, and never fewer than the queries.
-        outcomes: largest number of joint outcomes of the picks, >= 1: beyond it, as many are drawn.
-
-    Returns:
-        The state.
-
-    Raises:
-        InputError: a parameter is out of range.
-    """
-    for name, value, least in (("passes", passes, 2), ("candidates", candidates, 1), ("outcomes", outcomes, 1)):
-        if value < least:
-            raise InputError(f'strategy "batchbald": {name} must be at least {least}, not {value}')
-    return State(candidates, outcomes, seed)
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
+    """Keep the tunables, and the seed of the outcomes that are drawn; the masks are drawn in ``embed``."""
+    return State(tunables, seed)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -92,7 +70,7 @@ def score(block: Features, state: State) -> Scores:
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the max(candidates, reach) best rows, in position order."""
-    return ranking.keep(scores, state, max(state.candidates, reach))
+    return ranking.keep(scores, state, max(state.tunables.candidates, reach))
 
 
 class Outcomes:
@@ -212,7 +190,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         logits_mTK = kept.column("mc_logits").to("cpu", torch.float64)
         if outcomes is None:
             random = noise.generator(noise.fold(state.seed, noise.JOINT_DRAW))
-            outcomes = Outcomes(logits_mTK.shape[1], state.outcomes, random)
+            outcomes = Outcomes(logits_mTK.shape[1], state.tunables.outcomes, random)
         count = min(batch.missing, len(kept))
         jointly(logits_mTK.softmax(dim=2), outcomes, count, batch.by_row(kept.positions_n))
         rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

@@ -17,6 +17,7 @@ from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Distributions, to_nearest
+from alfamix_core.acquisition.tunable_types import NoTunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 from alfamix_core.errors import InputError
 
@@ -32,7 +33,7 @@ class State:
     labelled: Distributions
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> State:
     """Keep the labelled logits; the head is not read, and nothing is random before ``select``."""
     return State(Distributions(labelled.logits_LK))
 

@@ -20,6 +20,7 @@ from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import log_probabilities, score_logits, without_top
 from alfamix_core.acquisition.rows import Column
 from alfamix_core.acquisition.strategies.margin import margins
+from alfamix_core.acquisition.tunable_types import NoTunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 
 COLUMNS = frozenset({"logits"})
@@ -44,12 +45,13 @@ class State:
     labels_L: Tensor
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> State:
     """Keep labels and logits of the labelled samples.
 
     Args:
         labelled: L >= 1 labelled samples; logits and labels are read.
         head: not read.
+        tunables: none.
         seed: not read: nothing is random.
 
     Returns:

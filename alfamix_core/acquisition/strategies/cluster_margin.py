@@ -18,8 +18,8 @@ from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.probabilities import score_logits
 from alfamix_core.acquisition.strategies.margin import margins
+from alfamix_core.acquisition.tunables.cluster_margin import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings", "logits"})
 NEEDS_LABELS = False
@@ -31,48 +31,14 @@ _EXACT_ROWS = 4_096
 
 @dataclass(frozen=True)
 class State:
-    """How many samples are clustered, and how finely.
+    """How many samples are clustered, and how finely."""
 
-    Attributes:
-        factor: so many times the batch is clustered.
-        max_clustered: but at most so many samples.
-        cluster_size: mean number of members of a cluster.
-    """
-
-    factor: int
-    max_clustered: int
-    cluster_size: int
+    tunables: Tunables
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    factor: int = 10,
-    max_clustered: int = 20_000,
-    cluster_size: int = 10,
-) -> State:
-    """Keep how many samples are clustered; labelled samples and head are not read.
-
-    Args:
-        labelled: not read.
-        head: not read.
-        seed: not read: nothing is random before ``select``.
-        factor: so many times the batch is clustered, >= 1.
-        max_clustered: but at most so many samples, >= 1.
-        cluster_size: mean number of members of a cluster, >= 1.
-
-    Returns:
-        The state.
-
-    Raises:
-        InputError: a parameter is below 1.
-    """
-    for name, value in (("factor", factor), ("max_clustered", max_clustered), ("cluster_size", cluster_size)):
-        if value < 1:
-            raise InputError(f'strategy "cluster_margin": {name} must be at least 1, not {value}')
-    return State(factor, max_clustered, cluster_size)
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
+    """Keep how many samples are clustered; labelled samples and head are not read, and nothing is random yet."""
+    return State(tunables)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -94,7 +60,7 @@ def score(block: Features, state: State) -> Scores:
 
 
 def _clustered(state: State, need: int) -> int:
-    return min(state.factor * need, state.max_clustered)
+    return min(state.tunables.factor * need, state.tunables.max_clustered)
 
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
@@ -201,7 +167,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         split = _clustered(state, min(batch.missing, len(scores)))
         rows_q, order_n = order_n[:split].sort().values, order_n[split:]
         positions_q = scores.positions_n[rows_q]
-        count = -(-len(rows_q) // state.cluster_size)
+        count = -(-len(rows_q) // state.tunables.cluster_size)
         owner_q = alike(scores.rows["embeddings"][rows_q], positions_q, count, seed)
         numbers_q = noise.uniform(noise.fold(seed, noise.CLUSTER_MEMBER_ORDER), positions_q)
         refused = batch.refused

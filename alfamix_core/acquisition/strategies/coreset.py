@@ -20,6 +20,7 @@ from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
+from alfamix_core.acquisition.tunable_types import NoTunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 
 COLUMNS = frozenset({"embeddings"})
@@ -34,7 +35,7 @@ class State:
     labelled: Euclidean
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> State:
     """Keep the labelled embeddings; the head is not read, and nothing is random before ``select``."""
     return State(Euclidean(labelled.embeddings_LD))
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import NoState
+from alfamix_core.acquisition.tunables.dfal import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"deepfool"})
 COLUMN_TUNABLES = frozenset({"classes"})
@@ -21,23 +21,8 @@ NEEDS_LABELS = False
 USES_HEAD = False
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int, classes: int = 10) -> NoState:
-    """Return an empty state: a sample's norm is enough.
-
-    Args:
-        labelled: not read.
-        head: not read.
-        seed: not read: nothing is random.
-        classes: how many of the most likely classes ``embed`` looks at, >= 2; time grows with it.
-
-    Returns:
-        The state.
-
-    Raises:
-        InputError: there are fewer than two classes to look at.
-    """
-    if classes < 2:
-        raise InputError(f'strategy "dfal": classes must be at least 2, not {classes}')
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> NoState:
+    """Return an empty state: a sample's norm is enough, and nothing is random."""
     return NoState()
 
 

@@ -22,10 +22,9 @@ from torch import Tensor
 from alfamix_core.acquisition import masks, noise
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows, products
-from alfamix_core.acquisition.clustering import Effort
 from alfamix_core.acquisition.spread import offer_clusters, offer_in_rounds
+from alfamix_core.acquisition.tunables.dropquery import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
@@ -41,54 +40,28 @@ class State:
 
     Attributes:
         head: the head.
-        seed: of masks and order.
-        passes: number of dropout passes.
-        dropout: share of the features that a pass drops.
-        max_candidates: at most so many candidates.
-        clustering: effort of the k-means.
+        tunables: passes and dropout, candidates and effort of the k-means.
+        seed: seed of masks and order.
     """
 
     head: Head
+    tunables: Tunables
     seed: int
-    passes: int
-    dropout: float
-    max_candidates: int
-    clustering: Effort
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    passes: int = 3,
-    dropout: float = 0.75,
-    max_candidates: int = 250_000,
-    clustering: Effort = "fast",
-) -> State:
-    """Keep the head and how often features are dropped; labelled samples are not read.
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
+    """Keep the head and how often features are dropped.
 
     Args:
         labelled: not read.
         head: reads embeddings; in evaluation mode.
-        seed: of the masks.
-        passes: number of dropout passes, >= 1.
-        dropout: share of the features that a pass drops, in (0, 1); kept ones grow by 1 / (1 - dropout).
-        max_candidates: bounds what a shard sends and k-means clusters, >= 1. Never fewer than the queries plus one.
-        clustering: effort of the k-means.
+        tunables: passes and dropout, candidates and effort of the k-means.
+        seed: seed of masks and order.
 
     Returns:
         The state.
-
-    Raises:
-        InputError: a parameter is out of range.
     """
-    for name, value in (("passes", passes), ("max_candidates", max_candidates)):
-        if value < 1:
-            raise InputError(f'strategy "dropquery": {name} must be at least 1, not {value}')
-    if not 0 < dropout < 1:
-        raise InputError(f'strategy "dropquery": dropout must lie between 0 and 1, not {dropout}')
-    return State(head, seed, passes, dropout, max_candidates, clustering)
+    return State(head, tunables, seed)
 
 
 def _predictions(rows_nD: Tensor, head: Head) -> Tensor:
@@ -121,10 +94,10 @@ def score(block: Features, state: State) -> Scores:
     rows_nD = embeddings_nD.to(torch.promote_types(embeddings_nD.dtype, torch.float32))
     predicted_n = _predictions(rows_nD, state.head)
     flips_n = torch.zeros(len(block), dtype=torch.float32, device=rows_nD.device)
-    for index in range(state.passes):
+    for index in range(state.tunables.passes):
         key = noise.fold(state.seed, noise.HEAD_DROPOUT, index)
-        mask_nD = masks.kept(key, block.positions_n, rows_nD.shape[1], state.dropout)
-        flips_n += _predictions(rows_nD * mask_nD / (1 - state.dropout), state.head) != predicted_n
+        mask_nD = masks.kept(key, block.positions_n, rows_nD.shape[1], state.tunables.dropout)
+        flips_n += _predictions(rows_nD * mask_nD / (1 - state.tunables.dropout), state.head) != predicted_n
     return Scores(block.positions_n, flips_n, {"embeddings": embeddings_nD})
 
 
@@ -139,7 +112,7 @@ def _candidates(scores: Scores, state: State, need: int) -> int:
     """Return how many of the best rows are candidates: those that more than half of the passes flip, or one pass less,
     and so on down to one, until they are 25 times ``need``.
     """  # noqa: D205
-    for least in range(state.passes // 2 + 1, 0, -1):
+    for least in range(state.tunables.passes // 2 + 1, 0, -1):
         candidates = int((scores.scores_n >= least).sum())
         if candidates >= _ENOUGH * need:
             break
@@ -159,7 +132,7 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     Returns:
         At most max(max_candidates, reach + 1) rows, in position order.
     """
-    count = min(max(_candidates(scores, state, reach), reach), max(state.max_candidates, reach + 1))
+    count = min(max(_candidates(scores, state, reach), reach), max(state.tunables.max_candidates, reach + 1))
     return scores if count >= len(scores) else scores.take(_order(scores, state)[:count].sort().values)
 
 
@@ -181,7 +154,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     def choose(left: Scores) -> None:
         kept = keep(left, state, batch.need)
         if len(kept) > batch.need:
-            offer_clusters(batch, kept, _order(kept, state), seed, state.clustering)
+            offer_clusters(batch, kept, _order(kept, state), seed, state.tunables.clustering)
 
     offer_in_rounds(batch, scores, choose)
     batch.offer_all(scores.positions_n[_order(scores, state)])
@@ -189,4 +162,4 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
 def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:
     """Return ``candidates``, the number of samples among which k-means chooses."""
-    return {"candidates": min(_candidates(scores, state, need), max(state.max_candidates, need + 1))}
+    return {"candidates": min(_candidates(scores, state, need), max(state.tunables.max_candidates, need + 1))}

@@ -11,7 +11,6 @@ Choose it where the labelled set is small and lopsided, and a minute of fitting 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +20,8 @@ from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
+from alfamix_core.acquisition.tunables.gcnal import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = True
@@ -39,45 +38,29 @@ class State:
     """What the network learns beside the pool.
 
     Attributes:
-        embeddings_LD: (L, D) of the labelled samples, L >= 1.
-        subset: m, samples of the pool that are looked at.
-        key: of the subset's random numbers.
-        with_logit: whether the network's logit is one of the numbers that tell samples apart.
+        embeddings_LD: (L, D) of the labelled samples; L >= 1.
+        tunables: size of the subset, and what is compared.
+        key: key of the subset's random numbers.
     """
 
     embeddings_LD: Tensor
-    subset: int
+    tunables: Tunables
     key: int
-    with_logit: bool
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    subset: int = 10_000,
-    features: Literal["hidden_and_logit", "hidden"] = "hidden_and_logit",
-) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
     """Keep the labelled embeddings.
 
     Args:
         labelled: L >= 1 labelled samples; only the embeddings are read.
         head: not read.
-        seed: of the subset.
-        subset: samples of the pool that the network sees, >= 1; as many as are asked for if these are more.
-        features: what k-centre compares. "hidden_and_logit" is the released code's: the 128 hidden units and the logit,
-            whose spread is several times theirs. "hidden" are the hidden units alone.
+        tunables: size of the subset, and what is compared.
+        seed: seed of the subset.
 
     Returns:
         The state.
-
-    Raises:
-        InputError: ``subset`` is below 1.
     """
-    if subset < 1:
-        raise InputError(f'strategy "gcnal": subset must be at least 1, not {subset}')
-    return State(labelled.embeddings_LD, subset, noise.fold(seed, noise.GCN_SUBSET), features == "hidden_and_logit")
+    return State(labelled.embeddings_LD, tunables, noise.fold(seed, noise.GCN_SUBSET))
 
 
 def score(block: Features, state: State) -> Scores:
@@ -97,7 +80,7 @@ def score(block: Features, state: State) -> Scores:
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the max(m, reach) rows with the smallest random numbers, in position order."""
-    count = max(state.subset, reach)
+    count = max(state.tunables.subset, reach)
     if count >= len(scores):
         return scores
     numbers_n = noise.uniform(state.key, scores.positions_n)
@@ -190,7 +173,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         kept = keep(rest, state, batch.missing)
         rows_mD, m = kept.column("embeddings"), len(kept)
         seen_nX = graph_features(rows_mD, labelled_LD, training_seed)
-        points = Euclidean(seen_nX if state.with_logit else seen_nX[:, :_HIDDEN])
+        points = Euclidean(seen_nX[:, :_HIDDEN] if state.tunables.features == "hidden" else seen_nX)
         pool, nearest_m = points.take(slice(0, m)), torch.full((m,), torch.inf, dtype=torch.float64)
         lower(pool, nearest_m, points.take(slice(m, None)))
         positions_m = kept.positions_n.cpu()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import ranking
 from alfamix_core.acquisition.probabilities import NoState, score_logits, without_top
+from alfamix_core.acquisition.tunable_types import NoTunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 
 COLUMNS = frozenset({"logits"})
@@ -20,7 +21,7 @@ keep = ranking.keep
 select = ranking.select
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int) -> NoState:
+def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> NoState:
     """Return an empty state: a sample's logits are enough."""
     return NoState()
 

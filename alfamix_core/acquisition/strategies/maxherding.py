@@ -7,7 +7,6 @@ random numbers of seed and position, so each shard sends its own m smallest.
 Choose it while labels are few: it is ``uherding`` without uncertainty, so what the model believes cannot mislead it.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +16,8 @@ from torch.nn.functional import normalize
 from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.strategies.uherding import bandwidth, herd
+from alfamix_core.acquisition.tunables.maxherding import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
@@ -31,39 +30,28 @@ class State:
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        width: of the kernel; None for the smallest distance between labelled samples that differ.
-        subset: at most this many samples are covered and chosen from.
-        key: of the subset.
+        tunables: width of the kernel and size of the subset.
+        key: key of the subset's random numbers.
     """
 
     embeddings_LD: Tensor
-    width: float | None
-    subset: int
+    tunables: Tunables
     key: int
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int, width: float | None = None, subset: int = 35_000) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
     """Keep the labelled embeddings.
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
         head: not read.
-        seed: of the subset.
-        width: of the kernel exp(-(distance / width)²) between embeddings of length 1, > 0. Left out, it is the
-            smallest distance between labelled samples that differ, as in ``uherding``, and 1 without two of these.
-        subset: largest number of samples that are covered and chosen from, >= 1, and never fewer than the queries.
+        tunables: width of the kernel and size of the subset.
+        seed: seed of the subset.
 
     Returns:
         The state.
-
-    Raises:
-        InputError: a parameter is out of range.
     """
-    if width is not None and not (math.isfinite(width) and width > 0):
-        raise InputError(f'strategy "maxherding": width must be above 0, not {width}')
-    if subset < 1:
-        raise InputError(f'strategy "maxherding": subset must be at least 1, not {subset}')
-    return State(labelled.embeddings_LD, width, subset, noise.fold(seed, noise.HERD_SUBSET))
+    return State(labelled.embeddings_LD, tunables, noise.fold(seed, noise.HERD_SUBSET))
 
 
 def score(block: Features, state: State) -> Scores:
@@ -83,7 +71,7 @@ def score(block: Features, state: State) -> Scores:
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
-    return subset.smallest(scores, state.key, max(state.subset, reach))
+    return subset.smallest(scores, state.key, max(state.tunables.subset, reach))
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
@@ -102,7 +90,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     """
     rest, labelled_LD = scores, state.embeddings_LD.to(scores.positions_n.device, torch.float64)
     labelled_LD = normalize(labelled_LD, dim=1)
-    width = bandwidth(labelled_LD) if state.width is None else state.width
+    width = bandwidth(labelled_LD) if state.tunables.width is None else state.tunables.width
     while batch.missing and len(rest):
         kept = keep(rest, state, batch.missing)
         rows_mD = normalize(kept.column("embeddings").to(torch.float64), dim=1)

@@ -6,7 +6,6 @@ Choose it where a batch is large beside the pool's hard regions and nothing but 
 batch at the price of a ranking. With B = 1 or few near-duplicates, ``margin`` is the sharper one.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from alfamix_core.acquisition import noise, ranking
 from alfamix_core.acquisition.probabilities import score_logits
+from alfamix_core.acquisition.tunables.power_margin import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = False
@@ -38,25 +37,9 @@ class State:
     key: int
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int, beta: float = 1.0) -> State:
-    """Keep the exponent and the key; labelled samples and head are not read.
-
-    Args:
-        labelled: not read.
-        head: not read.
-        seed: of the noise.
-        beta: samples are drawn with probability proportional to s^beta, s = 1 - margin, >= 0. 0 is ``random``; the
-            larger, the nearer to ``margin``.
-
-    Returns:
-        The state.
-
-    Raises:
-        InputError: ``beta`` is negative or not finite.
-    """
-    if not (math.isfinite(beta) and beta >= 0):
-        raise InputError(f'strategy "power_margin": beta must be 0 or more, not {beta}')
-    return State(beta, noise.fold(seed, noise.POWER_DRAW))
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
+    """Keep the exponent and the key of the noise; labelled samples and head are not read."""
+    return State(tunables.beta, noise.fold(seed, noise.POWER_DRAW))
 
 
 def log_margins(log_probs_nK: Tensor) -> Tensor:

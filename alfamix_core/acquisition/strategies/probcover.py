@@ -20,8 +20,8 @@ from torch.nn.functional import normalize
 from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.clustering import kmeans
+from alfamix_core.acquisition.tunables.probcover import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
@@ -38,59 +38,32 @@ class State:
 
     Attributes:
         embeddings_LD: (L, D) float64 of the labelled samples, of length 1; L may be 0.
-        radius: of the balls; None where purity decides.
-        purity: share of the balls that must hold one cluster alone.
         clusters: number of clusters that stand for classes.
-        subset: at most this many samples are covered and chosen from.
-        seed: of the subset and of the clusters.
+        tunables: radius or purity, and size of the subset.
+        seed: seed of the subset and of the clusters.
     """
 
     embeddings_LD: Tensor
-    radius: float | None
-    purity: float
     clusters: int
-    subset: int
+    tunables: Tunables
     seed: int
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    radius: float | None = None,
-    purity: float = 0.95,
-    clusters: int | None = None,
-    subset: int = 20_000,
-) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
     """Keep the labelled embeddings.
 
     Args:
         labelled: L >= 0 labelled samples; of labels and logits only the number of classes is read.
         head: not read.
-        seed: of the subset and of the clusters.
-        radius: of the balls around embeddings of length 1, > 0. Left out, it is the largest at which ``purity`` holds.
-        purity: share of the balls that must hold samples of one cluster alone, in (0, 1].
-        clusters: number of clusters that stand for classes, >= 2; the number of classes if left out.
-        subset: largest number of samples that are covered and chosen from, >= 1, and never fewer than the queries.
+        tunables: radius or purity, number of clusters and size of the subset.
+        seed: seed of the subset and of the clusters.
 
     Returns:
         The state.
-
-    Raises:
-        InputError: a parameter is out of range.
     """
-    if radius is not None and not (math.isfinite(radius) and radius > 0):
-        raise InputError(f'strategy "probcover": radius must be above 0, not {radius}')
-    if not 0 < purity <= 1:
-        raise InputError(f'strategy "probcover": purity must be above 0 and at most 1, not {purity}')
-    if clusters is not None and clusters < 2:
-        raise InputError(f'strategy "probcover": clusters must be at least 2, not {clusters}')
-    if subset < 1:
-        raise InputError(f'strategy "probcover": subset must be at least 1, not {subset}')
     seen = int(labelled.labels_L.max()) + 1 if len(labelled) else 0
-    count = clusters or max(2, labelled.logits_LK.shape[1], seen)
-    return State(_unit(labelled.embeddings_LD), radius, purity, count, subset, seed)
+    clusters = tunables.clusters or max(2, labelled.logits_LK.shape[1], seen)
+    return State(_unit(labelled.embeddings_LD), clusters, tunables, seed)
 
 
 def _unit(rows_nD: Tensor) -> Tensor:
@@ -114,7 +87,7 @@ def score(block: Features, state: State) -> Scores:
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
-    return subset.smallest(scores, noise.fold(state.seed, noise.COVER_SUBSET), max(state.subset, reach))
+    return subset.smallest(scores, noise.fold(state.seed, noise.COVER_SUBSET), max(state.tunables.subset, reach))
 
 
 def _squares(rows_aD: Tensor, rows_bD: Tensor) -> Tensor:
@@ -203,12 +176,12 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     while batch.missing and len(rest):
         kept = keep(rest, state, batch.missing)
         rows_mD = _unit(kept.column("embeddings"))
-        radius = state.radius
+        radius = state.tunables.radius
         if radius is None:
             clusters, key = min(state.clusters, len(kept)), noise.fold(state.seed, noise.COVER_CLUSTERS)
             owner_m = kmeans(rows_mD.to(torch.float32), kept.positions_n, clusters, key).owner_n
             # longer than any distance where there is one cluster
-            radius = min(pure_radius(rows_mD, owner_m, state.purity), 3.0)
+            radius = min(pure_radius(rows_mD, owner_m, state.tunables.purity), 3.0)
         covered_m = torch.zeros(len(kept), dtype=torch.bool, device=rows_mD.device)
         for start in range(0, len(kept) if len(labelled_LD) else 0, _BLOCK_ROWS):
             nearest_b = _squares(rows_mD[start : start + _BLOCK_ROWS], labelled_LD).amin(dim=1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from alfamix_core.acquisition import noise, ranking
+from alfamix_core.acquisition.tunable_types import NoTunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 
 COLUMNS: frozenset[str] = frozenset()
@@ -29,7 +30,7 @@ class State:
     key: int
 
 
-def prepare(labelled: Labelled, head: Head, *, seed: int) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> State:
     """Return the key; labelled samples and head are not read."""
     return State(noise.fold(seed, noise.RANDOM_ORDER))
 

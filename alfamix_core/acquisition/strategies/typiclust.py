@@ -23,10 +23,10 @@ from torch import Tensor
 
 from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.batch import Batch
-from alfamix_core.acquisition.clustering import Effort, kmeans
+from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.rows import Column, Rows, unit
+from alfamix_core.acquisition.tunables.typiclust import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
@@ -41,57 +41,16 @@ class State:
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        max_clusters: at most so many clusters.
-        neighbours: typicality looks at so many neighbours at most.
-        min_size: clusters must have at least so many members, unless none has.
-        max_compared: of a larger cluster, as many of its members are compared.
-        clustering: effort of the k-means.
+        tunables: sizes and number of clusters, neighbours, and effort of the k-means.
     """
 
     embeddings_LD: Tensor
-    max_clusters: int
-    neighbours: int
-    min_size: int
-    max_compared: int
-    clustering: Effort
+    tunables: Tunables
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    max_clusters: int = 500,
-    neighbours: int = 20,
-    min_size: int = 6,
-    max_compared: int = 8_192,
-    clustering: Effort = "fast",
-) -> State:
-    """Keep the labelled embeddings: clusters that hold few of them come first.
-
-    Args:
-        labelled: L >= 0 labelled samples; only the embeddings are read.
-        head: not read.
-        seed: not read: nothing is random before ``select``.
-        max_clusters: clusters are L + B, but at most so many, >= 1.
-        neighbours: nearest neighbours of which the mean distance is taken, >= 1.
-        min_size: smaller clusters are passed over, unless all are, >= 1.
-        max_compared: in a larger cluster, as many of the members nearest to its centre are compared with each other,
-            >= 2; a comparison of all with all would grow with the square of the pool.
-        clustering: effort of the k-means.
-
-    Returns:
-        The state.
-
-    Raises:
-        InputError: a number is below 1.
-    """
-    for name, value in (("max_clusters", max_clusters), ("neighbours", neighbours), ("min_size", min_size)):
-        if value < 1:
-            raise InputError(f'strategy "typiclust": {name} must be at least 1, not {value}')
-    if max_compared < 2:
-        raise InputError(f'strategy "typiclust": max_compared must be at least 2, not {max_compared}')
-    return State(labelled.embeddings_LD, max_clusters, neighbours, min_size, max_compared, clustering)
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
+    """Keep the labelled embeddings, as clusters that hold few of them come first; nothing is random yet."""
+    return State(labelled.embeddings_LD, tunables)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -169,8 +128,8 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     rows_mD = unit(pool_nD, state.embeddings_LD.to(pool_nD.device, pool_nD.dtype))
     # a labelled sample has no position: -1, -2, … keep its noise apart from the pool's
     below_L = -1 - torch.arange(len(rows_mD) - n, device=rows_mD.device)
-    count = min(len(rows_mD) - n + need, state.max_clusters)
-    clusters = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.clustering)
+    count = min(len(rows_mD) - n + need, state.tunables.max_clusters)
+    clusters = kmeans(rows_mD, torch.cat([scores.positions_n, below_L]), count, seed, state.tunables.clustering)
     owner_m = clusters.owner_n
 
     sizes_B = owner_m.bincount(minlength=count)
@@ -178,7 +137,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     pool_sizes = owner_m[:n].bincount(minlength=count).tolist()
     members = dict(enumerate(torch.split(owner_m[:n].sort(stable=True).indices, pool_sizes)))
     sizes = sizes_B.tolist()
-    least = state.min_size if max(sizes) >= state.min_size else 1
+    least = state.tunables.min_size if max(sizes) >= state.tunables.min_size else 1
     visited = [cluster for cluster, left_u in members.items() if sizes[cluster] >= least and len(left_u)]
     visited.sort(key=lambda cluster: (labelled_B[cluster], -sizes[cluster], int(members[cluster][0])))
 
@@ -186,8 +145,8 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         for cluster in visited:
             if not batch.missing:
                 return
-            left_u = _innermost(members[cluster], clusters.squares_n, state.max_compared)
-            neighbours = max(1, min(state.neighbours, len(left_u) // 2))
+            left_u = _innermost(members[cluster], clusters.squares_n, state.tunables.max_compared)
+            neighbours = max(1, min(state.tunables.neighbours, len(left_u) // 2))
             typical_u = typicalities(Rows((rows_mD,), left_u), neighbours) if len(left_u) > 1 else left_u
             offered = _until_accepted(left_u, typical_u, accept)
             offered_m = torch.tensor(offered, device=left_u.device)

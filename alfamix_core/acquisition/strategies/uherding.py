@@ -12,7 +12,6 @@ Choose it where the budget grows from a handful to many over the rounds: with fe
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,8 +21,8 @@ from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import score_logits, without_top
 from alfamix_core.acquisition.strategies.entropy import entropies
 from alfamix_core.acquisition.strategies.margin import margins
+from alfamix_core.acquisition.tunables.uherding import Tunables
 from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
-from alfamix_core.errors import InputError
 
 COLUMNS = frozenset({"embeddings", "logits"})
 NEEDS_LABELS = False
@@ -42,51 +41,28 @@ class State:
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        temperature: logits are divided by it.
-        uncertainty: what of the probabilities is weighed.
-        subset: at most so many samples are covered and chosen from.
-        key: of the subset.
+        tunables: temperature, kind of uncertainty and size of the subset.
+        key: key of the subset's random numbers.
     """
 
     embeddings_LD: Tensor
-    temperature: float
-    uncertainty: str
-    subset: int
+    tunables: Tunables
     key: int
 
 
-def prepare(
-    labelled: Labelled,
-    head: Head,
-    *,
-    seed: int,
-    temperature: float = 1.0,
-    uncertainty: Literal["margin", "entropy", "least_confidence"] = "margin",
-    subset: int = 35_000,
-) -> State:
+def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
     """Keep the labelled embeddings.
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
         head: not read.
-        seed: of the subset.
-        temperature: logits are divided by it, > 0. A round takes the one that ``evaluate`` fitted for the champion, if
-            none is given.
-        uncertainty: "margin" is 1 - (p_(1) - p_(2)), the released code's; "entropy" in nats; "least_confidence" is
-            1 - p_(1).
-        subset: at most so many samples are covered and chosen from, >= 1, and never fewer than the queries.
+        tunables: temperature, kind of uncertainty and size of the subset.
+        seed: seed of the subset.
 
     Returns:
         The state.
-
-    Raises:
-        InputError: a parameter is out of range.
     """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise InputError(f'strategy "uherding": temperature must be above 0, not {temperature}')
-    if subset < 1:
-        raise InputError(f'strategy "uherding": subset must be at least 1, not {subset}')
-    return State(labelled.embeddings_LD, temperature, uncertainty, subset, noise.fold(seed, noise.HERD_SUBSET))
+    return State(labelled.embeddings_LD, tunables, noise.fold(seed, noise.HERD_SUBSET))
 
 
 def score(block: Features, state: State) -> Scores:
@@ -103,8 +79,8 @@ def score(block: Features, state: State) -> Scores:
         InputError: there are fewer than two classes.
     """
     assert block.embeddings_nD is not None
-    measure = _UNCERTAINTIES[state.uncertainty]
-    scores = score_logits(block, lambda log_probs_nK: measure((log_probs_nK / state.temperature).log_softmax(dim=1)))
+    measure, divisor = _UNCERTAINTIES[state.tunables.uncertainty], state.tunables.temperature
+    scores = score_logits(block, lambda log_probs_nK: measure((log_probs_nK / divisor).log_softmax(dim=1)))
     scores_n = scores.scores_n if len(state.embeddings_LD) else torch.ones_like(scores.scores_n)
     return Scores(block.positions_n, scores_n, {"embeddings": block.embeddings_nD})
 
@@ -120,7 +96,7 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
     Returns:
         min(max(subset, reach), n) rows in position order.
     """
-    count = max(state.subset, reach)
+    count = max(state.tunables.subset, reach)
     if count >= len(scores):
         return scores
     numbers_n = noise.uniform(state.key, scores.positions_n)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from alfamix_core.acquisition.anchor_rays import critical_caps, steps
 from alfamix_core.acquisition.anchors import class_means
-from alfamix_core.acquisition.mixing import CAPS
+from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import LinearHead
 
 INF = math.inf

@@ -5,7 +5,8 @@ import torch
 
 from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.anchors import class_means
-from alfamix_core.acquisition.drawn_mixing import CAPS, drawn_flips, first_ratios
+from alfamix_core.acquisition.drawn_mixing import drawn_flips, first_ratios
+from alfamix_core.acquisition.schedule import DRAWN_CAPS as CAPS
 
 
 def by_loop(task, seed, learned, caps):

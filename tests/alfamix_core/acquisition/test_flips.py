@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.flips import critical_caps, first_flipping_caps, linear_flips
+from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import Labelled, LinearHead
 
 INF = math.inf
@@ -36,7 +37,7 @@ def assert_same_candidates(pool_nD, labelled, head):
     """At every cap of the schedule the critical caps name the same candidates as the loop over anchors and caps."""
     fast_n, slow_n = caps_of(pool_nD, labelled, head), by_loop(pool_nD, labelled, head)
     assert not fast_n.isnan().any()
-    for cap in mixing.CAPS:
+    for cap in CAPS:
         assert torch.equal(fast_n < cap, slow_n <= cap), cap
 
 
@@ -83,7 +84,7 @@ def test_random_heads_give_the_candidates_of_the_loop(D, K, C, dtype):
 def test_the_cases_hold_candidates_at_every_cap():
     """Or the comparisons with the loop would compare nothing."""
     pool, labelled, head = random_case(600, 16, 10, 4)
-    counts = [int((caps_of(pool, labelled, head) < cap).sum()) for cap in mixing.CAPS]
+    counts = [int((caps_of(pool, labelled, head) < cap).sum()) for cap in CAPS]
     assert 0 < counts[0] < counts[1] < counts[2] < counts[3] < counts[4] < 600
 
 
@@ -199,7 +200,7 @@ def test_whole_numbers_full_of_ties_give_the_candidates_of_the_loop(seed, D, K, 
     unclear_n = (tied_nK & ~equal_KK[predicted_n]).any(dim=1) | flat_n
     for pool_nD in (pool, pool.float()):
         fast_n, slow_n = caps_of(pool_nD, labelled, head), by_loop(pool_nD, labelled, head)
-        for cap in mixing.CAPS:
+        for cap in CAPS:
             clear_n = ~unclear_n & ((fast_n - cap).abs() > 1e-5)
             assert torch.equal((fast_n < cap)[clear_n], (slow_n <= cap)[clear_n])
 
@@ -234,7 +235,7 @@ def test_the_farthest_anchor_alone_decides_for_nearly_every_sample():
 def test_a_linear_head_given_as_a_function_flips_at_the_next_cap_of_the_schedule():
     pool, labelled, head = random_case(300, 8, 5, 5, dtype=torch.float64)
     exact_n = caps_of(pool, labelled, head)
-    caps = torch.tensor([*mixing.CAPS, INF], dtype=torch.float64)
+    caps = torch.tensor([*CAPS, INF], dtype=torch.float64)
     grid_n = first_flipping_caps(pool, class_means(labelled).means_CD, lambda rows_nD: head(rows_nD))
     assert torch.equal(grid_n, caps[torch.searchsorted(caps, exact_n, right=True).clamp(max=5)])
 

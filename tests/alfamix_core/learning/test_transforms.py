@@ -58,6 +58,18 @@ def test_crop_is_a_crop_of_torchvisions_mirrored_padding():
     assert len(places) > 15
 
 
+@pytest.mark.parametrize("size", [8, 15, 16, 28])
+def test_crop_equals_cutting_each_image_from_a_padded_copy(size):
+    images, margin = pixels(30, size=size), max(1, size // 8)
+    shift_2n = torch.randint(2 * margin + 1, (2, 30), generator=seeded())
+    wide = torch.nn.functional.pad(images.float(), (margin,) * 4, mode="reflect").to(torch.uint8)
+    cut = [
+        image[:, row : row + size, column : column + size]
+        for image, row, column in zip(wide, *shift_2n.tolist(), strict=True)
+    ]
+    assert torch.equal(augment(images, "crop", seeded()), torch.stack(cut))
+
+
 @pytest.mark.parametrize("kind", ["flip", "crop", "flip_crop"])
 def test_the_same_seed_changes_images_in_the_same_way(kind):
     first, again = augment(pixels(20), kind, seeded(1)), augment(pixels(20), kind, seeded(1))

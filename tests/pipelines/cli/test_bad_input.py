@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alfamix_core.acquisition import strategies
-from alfamix_core.project.catalogue import strategies as catalogue
+from alfamix_core.acquisition import registry, strategies
 
 ROOT = Path(__file__).parents[3]
 KNOWN = ", ".join(strategies.names())
@@ -64,10 +63,10 @@ def test_a_config_that_was_edited_wrongly_is_found_by_every_command(birds, refus
             "--set training.max_epochs: must be NAME=VALUE, such as training.max_epochs=30",
         ),
         (("--set", "budget.x=1"), "--set budget.x=1: budget is not a section"),
-        (("--strategy", "xyz"), f'strategy.name: unknown strategy "xyz"; known are {KNOWN}'),
+        (("--strategy", "xyz"), f'strategy.name: unknown strategy "xyz"; known: {KNOWN}'),
         (
             ("--strategy", "random", "--set", 'strategy.parameters={"depth": 2}'),
-            'strategy.parameters: random has no parameter "depth"; it knows: none',
+            'strategy "random": unknown parameter "depth"; it has none',
         ),
     ],
 )
@@ -105,11 +104,15 @@ def test_a_place_without_a_project_is_said_to_have_none(birds, refused, command)
     [
         (
             {"name": "entropie"},
-            f'strategy.name: unknown strategy "entropie"; known are {KNOWN}; did you mean "entropy"?',
+            f'strategy.name: unknown strategy "entropie"; known: {KNOWN}; did you mean "entropy"?',
         ),
         (
             {"name": "alfamix", "parameters": {"depth": 2}},
-            'strategy.parameters: alfamix has no parameter "depth"; it knows: ' + ", ".join(catalogue()["alfamix"]),
+            'strategy "alfamix": unknown parameter "depth"; known: ' + ", ".join(registry.annotations("alfamix")),
+        ),
+        (
+            {"name": "bald", "parameters": {"passes": 1}},
+            'strategy "bald": passes must be a whole number from 2 on, not 1',
         ),
     ],
 )

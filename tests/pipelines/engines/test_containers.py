@@ -11,7 +11,7 @@ from kfp import dsl, local
 from alfamix_core.errors import InputError
 from alfamix_core.project import lock
 from alfamix_core.storage import Store, open_store
-from components.images import image
+from components.images import COMPONENTS, image
 from pipelines.engines import containers as docker
 
 ROOT = Path(__file__).parents[3]
@@ -47,19 +47,47 @@ def test_containers_get_what_reaches_s3_and_no_more(monkeypatch, tmp_path):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("ALFAMIX_WORK", "/somewhere")
     monkeypatch.setenv("UNRELATED", "secret")
-    assert docker._environment(store, docker.read_settings(store)) == {
+    everywhere = {
         "AWS_ACCESS_KEY_ID": "one",
         "AWS_SECRET_ACCESS_KEY": "two",
         "AWS_ENDPOINT_URL_S3": "http://store:8333",
         "AWS_DEFAULT_REGION": "eu-west-1",
-        "OMP_NUM_THREADS": "1",
         "HOME": "/tmp",
-        lock.DRIVER: lock.this_process(),
+    }
+    assert docker.environment(store, docker.read_settings(store), "train") == everywhere | {"OMP_NUM_THREADS": "1"}
+    assert docker.environment(store, docker.read_settings(store), "ingest") == everywhere | {
+        lock.DRIVER: lock.this_process()
     }
 
 
+def test_our_own_variables_of_the_store_pass_and_those_of_aws_then_not(monkeypatch, tmp_path):
+    store = project(tmp_path / "birds", ', "data_prefixes": ["s3://pictures"]')
+    ours = {"ACCESS_KEY_ID": "one", "SECRET_ACCESS_KEY": "two", "ENDPOINT_URL": "http://store:9000", "REGION": "x"}
+    for name, value in ours.items():
+        monkeypatch.setenv(f"ALFAMIX_S3_{name}", value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "of-another-service")
+    seen = docker.environment(store, docker.read_settings(store), "score")
+    assert {name: value for name, value in seen.items() if name.startswith("ALFAMIX_S3_")} == {
+        f"ALFAMIX_S3_{name}": value for name, value in ours.items()
+    }
+    assert "of-another-service" not in seen.values()
+
+
+@pytest.mark.parametrize("stage", COMPONENTS)
+def test_a_stage_sees_the_variables_that_are_listed_for_it_and_no_other(monkeypatch, tmp_path, stage):
+    store = project(tmp_path / "birds")
+    names = {"ALFAMIX_LOG", "ALFAMIX_LOG_CONTEXT", "ALFAMIX_TRAIN_PROCESSES", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"}
+    monkeypatch.setattr(os, "environ", dict.fromkeys((*names, "ALFAMIX_S3_REGION", "AWS_REGION", "PATH"), "1"))
+    seen = set(docker.environment(store, docker.read_settings(store), stage)) - {"HOME", lock.DRIVER}
+    light = stage in ("ingest", "snapshot", "export", "finish")
+    hidden = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"} if light else set()
+    assert seen == names - hidden - (set() if stage == "train" else {"ALFAMIX_TRAIN_PROCESSES"})
+
+
 @pytest.mark.parametrize("prefix", ["s3://pictures", "file:///pictures"])
-def test_no_container_sees_a_secret_that_its_stage_does_not_need(monkeypatch, tmp_path, prefix):
+@pytest.mark.parametrize("stage", COMPONENTS)
+def test_no_container_sees_a_secret_that_its_stage_does_not_need(monkeypatch, tmp_path, prefix, stage):
     """On S3 and off, only the variables that are listed pass, and a proxy loses its password."""
     store = project(tmp_path / "birds", f', "data_prefixes": ["{prefix}"]')
     for name in (
@@ -74,7 +102,7 @@ def test_no_container_sees_a_secret_that_its_stage_does_not_need(monkeypatch, tm
         monkeypatch.setenv(name, "http://me:s3cr%40et@proxy:3128")
     monkeypatch.setenv("all_proxy", "me:s3cret@proxy:3128")
     monkeypatch.setenv("no_proxy", "localhost,.example.org")
-    given = docker._environment(store, docker.read_settings(store))
+    given = docker.environment(store, docker.read_settings(store), stage)
     assert not [name for name, value in given.items() if "s3cr" in value]
     assert {name: value for name, value in given.items() if "proxy" in name.lower()} == {
         "HTTP_PROXY": "http://proxy:3128",
@@ -92,7 +120,9 @@ def test_the_variables_that_containers_see_are_documented():
 def test_a_project_in_a_folder_gets_no_keys(monkeypatch, tmp_path):
     store = project(tmp_path / "birds")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "two")
-    assert not [name for name in docker._environment(store, docker.read_settings(store)) if name.startswith("AWS_")]
+    monkeypatch.setenv("ALFAMIX_S3_SECRET_ACCESS_KEY", "two")
+    seen = docker.environment(store, docker.read_settings(store), "train")
+    assert not [name for name in seen if name.startswith(("AWS_", "ALFAMIX_S3_"))]
 
 
 def test_the_project_is_mounted_to_write_and_its_data_to_read(tmp_path):
@@ -111,7 +141,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
         docker._mounts(store, docker.read_settings(store))
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can own what is not his")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
 def test_a_project_that_containers_cannot_write_to_is_refused(tmp_path):
     store = project(tmp_path / "birds")
     os.chown(tmp_path / "birds", 4711, 4711)
@@ -119,9 +149,10 @@ def test_a_project_that_containers_cannot_write_to_is_refused(tmp_path):
         docker._mounts(store, docker.read_settings(store))
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "ALFAMIX_S3_ENDPOINT_URL"])
 @pytest.mark.parametrize("endpoint", ["http://localhost:8333", "http://127.0.0.1:9000", "http://[::1]:9000"])
-def test_an_s3_on_this_machine_needs_its_network(monkeypatch, endpoint):
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+def test_an_s3_on_this_machine_needs_its_network(monkeypatch, name, endpoint):
+    monkeypatch.setenv(name, endpoint)
     docker._check_endpoint("host")
     with pytest.raises(InputError, match="is this machine, which containers reach only with --network host"):
         docker._check_endpoint("")

@@ -1,8 +1,11 @@
 """The API by the SDK's real client, against a real HTTP server."""
 
-import threading
+import copy
+import itertools
+import re
+import time
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
 
 import pytest
 
@@ -30,12 +33,21 @@ def test_the_first_start_uploads_the_pipeline_and_the_second_finds_it(kubeflow, 
     assert next(iter(server.experiments.values()))["display_name"] == "alfamix-birds"
 
 
-def test_a_version_that_another_uploaded_at_the_same_moment_is_used(kubeflow, server):
-    """The first listing comes before the other's upload, ours is refused, the second listing has it."""
-    _, other = kubeflow.version()
-    server.blind = 1
-    assert kubeflow.version()[1] == other
-    assert len(server.versions) == 1
+@pytest.mark.parametrize("kind", ["experiments", "pipelines", "pipeline_versions"])
+def test_what_another_made_at_the_same_moment_is_used(kubeflow, server, settings, kind):
+    """The first listing comes before the other creates it, ours is refused with 409, the second listing has it."""
+    kubeflow.start(settings, URI)
+    server.blind = {kind: 1}
+    kubeflow.start(settings, URI)
+    assert (len(server.pipelines), len(server.versions), len(server.experiments)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("kind", ["experiments", "pipelines", "pipeline_versions"])
+def test_a_name_that_is_taken_and_never_listed_is_one_line(kubeflow, server, settings, kind):
+    kubeflow.start(settings, URI)
+    server.blind = {kind: 9}
+    with pytest.raises(InputError, match=r"refused \(HTTP 409\): Already exist error"):
+        kubeflow.start(settings, URI)
 
 
 def test_only_runs_of_the_project_that_have_not_ended_are_in_flight(kubeflow, server, settings):
@@ -82,40 +94,103 @@ def test_a_run_that_only_its_age_calls_over_keeps_its_lock_and_is_not_cancelled(
     assert server.runs[run_id]["state"] == "RUNNING"
 
 
-@pytest.fixture
-def login_page():
-    """A server before which a page to log in stands: everything is answered with it, and with 200."""
-
-    class Page(BaseHTTPRequestHandler):
-        def answer(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.send_header("Content-Length", "13")
-            self.end_headers()
-            self.wfile.write(b"<html></html>")
-
-        do_GET = do_POST = answer
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+CALLS = {
+    "start": lambda kubeflow, settings, run_id: kubeflow.start(settings, URI),
+    "run": lambda kubeflow, settings, run_id: kubeflow.run(run_id),
+    "in_flight": lambda kubeflow, settings, run_id: kubeflow.in_flight(settings, URI),
+    "follow": lambda kubeflow, settings, run_id: kubeflow.follow(run_id, 0.001, str, patience=0.01),
+    "schedule": lambda kubeflow, settings, run_id: schedule.show(kubeflow, settings, URI),
+    "release": lambda kubeflow, settings, run_id: kubeflow.api_version(),
+}
 
 
-@pytest.mark.parametrize("ask", ["run", "in_flight", "schedule", "release"])
-def test_a_page_to_log_in_is_not_taken_for_an_answer(login_page, settings, ask):
-    kubeflow = Kubeflow(login_page)
-    calls = {
-        "run": lambda: kubeflow.run("run-1"),
-        "in_flight": lambda: kubeflow.in_flight(settings, URI),
-        "schedule": lambda: schedule.show(kubeflow, settings, URI),
-        "release": kubeflow.api_version,
-    }
-    with pytest.raises((StorageError, InputError)):
-        calls[ask]()
+def started(kubeflow, server, settings):
+    """Start two runs, of which one has ended, and make a schedule; return the id of the first."""
+    run_id, other = (kubeflow.start(settings, URI) for _ in range(2))
+    server.move(run_id, "SUCCEEDED", ingest="SUCCEEDED", embed=["SUCCEEDED", "FAILED"], shards=2)
+    server.move(other, "RUNNING", ingest="RUNNING")
+    schedule.put(kubeflow, settings, URI, cron.parse("0 0 6 * * *"))
+    return run_id
+
+
+def error_of(call):
+    """Return the error that a call ends with, which must be ours, or None."""
+    try:
+        call()
+    except (InputError, StorageError) as error:
+        return error
+    return None
+
+
+NO_ANSWERS = (b"<html></html>", b"", b"[]", b'"text"', b"null", b"7", b"\xff\xfe", b"{")
+PATHS = ("healthz", "runs", "runs/[^/]+", "experiments", "pipelines", "pipelines/[^/]+/versions", "recurringruns")
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_page_to_log_in_is_not_taken_for_an_answer(kubeflow, server, settings, call):
+    """Whichever request the page answers: a listing that is no listing must not look empty."""
+    run_id = started(kubeflow, server, settings)
+    for body, path in itertools.product(NO_ANSWERS, PATHS):
+        seen = []
+
+        def distort(asked, answer, body=body, path=path, seen=seen):
+            if not re.fullmatch(f"/apis/v2beta1/{path}", asked):
+                return answer
+            seen.append(asked)
+            return body
+
+        server.distort = distort
+        error = error_of(lambda: CALLS[call](kubeflow, settings, run_id))
+        assert (error is None) == (not seen), (body, path)
+        if error is not None:
+            assert "the answer is not one of the Kubeflow API" in str(error)
+            assert "\n" not in str(error)
+
+
+ODD = (None, "", "x", 0, -1, 1.5, True, [], {}, [[]], [None], {"a": 1}, "2026-01-01T00:00:00", "0001-01-01", "9" * 400)
+
+
+def mutated(random, answer):
+    """Return an answer of which one part is missing, or is something else."""
+    answer = copy.deepcopy(answer)
+    parent, key, node = None, None, answer
+    while isinstance(node, dict | list) and node and (parent is None or random.random() < 0.7):
+        key = random.choice(sorted(node) if isinstance(node, dict) else range(len(node)))
+        parent, node = node, node[key]
+    if parent is not None and random.random() < 0.7:
+        parent[key] = random.choice(ODD)
+    elif parent is not None:
+        del parent[key]
+    return answer
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_whatever_an_answer_lacks_a_call_ends_with_an_answer_or_one_line(kubeflow, either, settings, call):
+    run_id = started(kubeflow, either, settings)
+    for seed in range(60):
+        random = Random(seed)
+        either.distort = lambda _, answer, random=random: mutated(random, answer)
+        before = len(either.requests)
+        error = error_of(lambda: CALLS[call](kubeflow, settings, run_id))
+        assert "\n" not in str(error or "")
+        assert len(either.requests) - before < 100
+
+
+def test_a_listing_that_comes_back_to_its_first_page_ends_with_one_line(kubeflow, server, settings):
+    for _ in range(5):
+        kubeflow.start(settings, URI)
+    server.distort = lambda path, answer: answer | ({"next_page_token": "2"} if path.endswith("/runs") else {})
+    with pytest.raises(StorageError, match="the listing of runs comes back to a page that it had"):
+        kubeflow.in_flight(settings, URI)
+
+
+@pytest.mark.parametrize("hours", [1, 27])
+def test_a_time_without_a_zone_is_utc(kubeflow, server, settings, hours):
+    run_id = kubeflow.start(settings, URI)
+    server.age(run_id, hours)
+    server.runs[run_id]["created_at"] = server.runs[run_id]["created_at"].removesuffix("Z")
+    assert [run.run_id for run in kubeflow.in_flight(settings, URI)] == ([run_id] if hours == 1 else [])
+    assert kubeflow.is_over(kubeflow.run(run_id)) == (hours == 27)
 
 
 def test_a_long_history_is_not_read(kubeflow, server, settings):
@@ -192,14 +267,28 @@ def test_one_shard_that_failed_is_the_stages_failure(kubeflow, either, settings)
     assert stage.line("embed").split() == ["embed", "failed", "1/3"]
 
 
-def test_waiting_survives_an_api_that_is_away_for_a_moment(kubeflow, server, settings):
+def test_waiting_survives_an_api_that_is_away_or_refuses_for_a_while(kubeflow, server, settings):
+    """A token that rotates is refused, a proxy that restarts does not know the path."""
     run_id = kubeflow.start(settings, URI)
     server.move(run_id, "SUCCEEDED")
-    server.failing = [503, 500]
-    assert kubeflow.follow(run_id, 0.01, print).state == "SUCCEEDED"
-    server.failing = [503] * 20
-    with pytest.raises(StorageError, match="HTTP 503: broken on purpose"):
-        kubeflow.follow(run_id, 0.001, print)
+    server.failing = [503, 401, 403, 404, 500, 429]
+    assert kubeflow.follow(run_id, 0.001, print).state == "SUCCEEDED"
+    assert server.failing == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500, 503])
+def test_waiting_ends_with_one_line_when_the_api_stays_away(kubeflow, server, settings, status):
+    run_id = kubeflow.start(settings, URI)
+    server.failing = [status] * 1000
+    began = time.monotonic()
+    with pytest.raises((InputError, StorageError)) as raised:
+        kubeflow.follow(run_id, 0.01, print, patience=0.2)
+    assert time.monotonic() - began < 10
+    line = str(raised.value)
+    assert line.startswith(f"run {run_id} could not be followed for 0.2 s and may continue on Kubeflow: http://")
+    assert f"(HTTP {status}): " in line or f"HTTP {status}: broken on purpose" in line
+    assert "\n" not in line
+    assert len(server.failing) > 980, "the waits grow"
 
 
 def test_a_canceled_run_has_ended(kubeflow, server, settings):

@@ -24,6 +24,7 @@ from pipelines.engines.engine import Started
 from pipelines.services import health
 from pipelines.services.s3_events import Messages
 from pipelines.services.trigger import LONGEST_TURN, Pace, Trigger
+from pipelines.services.trigger_metrics import TriggerMetrics
 
 FAST = Pace(poll=0.05, quiet=0.1, max_wait=1.0, review=3600, retry=0.05, longest=0.2)
 
@@ -78,7 +79,7 @@ class Watched:
         self.restart()
 
     def restart(self):
-        self.metrics = health.TriggerMetrics("birds")
+        self.metrics = TriggerMetrics("birds")
         self.trigger = Trigger(self.store, self.engine, self.pace, self.metrics, self.messages, "birds")
 
     def start(self):

@@ -16,8 +16,8 @@ from alfamix_core.project import layout, lock
 from alfamix_core.storage import open_store
 from pipelines.engines import work_folder
 from pipelines.engines.this_machine import ThisMachine
-from pipelines.services.health import TriggerMetrics
 from pipelines.services.trigger import Pace, Trigger
+from pipelines.services.trigger_metrics import TriggerMetrics
 from tests.conftest import _free_ports
 
 ALFAMIX = [sys.executable, "-m", "pipelines.cli"]
@@ -81,7 +81,7 @@ def test_sigterm_ends_the_trigger_and_leaves_the_run(birds, started):
     try:
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
-        assert until(process, "stopped")["text"] == "a local run that is under way goes on"
+        assert until(process, "stopped")["text"] == "a local run that is under way continues"
         os.kill(pid, 0)
     finally:
         os.killpg(pid, signal.SIGKILL)
@@ -108,13 +108,13 @@ def test_the_local_engine_keeps_its_log_and_knows_when_it_is_busy(birds, sleepin
     old = work_folder.of_round(tmp_path / "w", 0)
     old.mkdir(parents=True)
     trigger._look()
-    trigger._ask(time.monotonic())
+    trigger._ask()
     assert engine.busy()
     assert not old.exists()
-    trigger._ask(time.monotonic())
+    trigger._ask()
     assert len(sleeping) == 1
     sleeping[0].kill()
-    assert trigger._wait() == 1
+    assert trigger._follow() == 1
     assert not engine.busy()
 
 

@@ -46,11 +46,6 @@ def test_logits_without_bounds_give_numbers(device):
     assert found.item() == pytest.approx(math.log(2))
 
 
-def test_one_pass_is_refused():
-    with pytest.raises(InputError, match="passes must be at least 2, not 1"):
-        strategies.load("bald", {"passes": 1}).prepare(NONE, HEAD, 0)
-
-
 def test_one_class_is_too_few_to_compare():
     strategy = strategies.load("bald")
     with pytest.raises(InputError, match="two classes are needed"):

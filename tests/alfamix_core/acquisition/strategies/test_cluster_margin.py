@@ -9,7 +9,6 @@ from alfamix_core.acquisition.constraints import AtMost
 from alfamix_core.acquisition.strategies import cluster_margin
 from alfamix_core.acquisition.strategies.cluster_margin import alike, clusters_by_size, offer_in_turn
 from alfamix_core.acquisition.types import Scores
-from alfamix_core.errors import InputError
 
 
 def by_loop(owners, numbers):
@@ -96,11 +95,6 @@ def test_with_a_small_limit_the_next_margins_fill_up(make_task, generator):
     chosen = strategies.load("cluster_margin").select(scores, prepared, 10, generator()).tolist()
     assert sorted(chosen[:4]) == [0, 1, 2, 3]
     assert chosen[4:] == [4, 5, 6, 7, 8, 9]
-
-
-def test_a_parameter_below_one_is_refused(make_task):
-    with pytest.raises(InputError, match="cluster_size must be at least 1, not 0"):
-        state(make_task, cluster_size=0)
 
 
 @pytest.mark.parametrize("copies", [False, True])

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draws
 
-from alfamix_core.acquisition import policy, strategies
+from alfamix_core.acquisition import policy, registry, strategies
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Features, Labelled, Scores
 from alfamix_core.errors import InputError
@@ -57,11 +57,8 @@ def test_the_module_has_the_shape_of_a_strategy(name, make_task):
     assert isinstance(strategy.module.COLUMNS, frozenset)
     assert isinstance(strategy.module.NEEDS_LABELS, bool)
     assert isinstance(strategy.module.USES_HEAD, bool)
-    for parameter in strategies.tunables(name).values():
-        assert parameter.default is not parameter.empty, f"{parameter.name} has no default"
-        assert parameter.annotation is not parameter.empty, f"{parameter.name} has no annotation"
-        assert strategies._fits(parameter.default, parameter.annotation)
-        assert strategies._words(parameter.annotation)
+    assert isinstance(strategy.tunables, registry.tunables(name))
+    assert strategies._checked(strategy.module, name) is strategy.module
     task = make_task()
     state = strategy.prepare(task.labelled, task.head, 0)
     assert dataclasses.is_dataclass(state)

@@ -1,11 +1,9 @@
 import math
 
-import pytest
 import torch
 
 from alfamix_core.acquisition import strategies
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
-from alfamix_core.errors import InputError
 
 HEAD = LinearHead(torch.eye(2), torch.zeros(2))
 NONE = Labelled(torch.zeros(0, 2), torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64))
@@ -20,8 +18,3 @@ def test_the_shortest_way_is_first_and_those_without_a_way_are_last(device):
     assert scores.scores_n.tolist() == [-math.inf, -2, -math.inf, -0.5, -math.inf, 0, -math.inf]
     assert strategy.select(scores, state, 7, torch.Generator()).tolist() == [5, 3, 1, 4, 2, 0, 6]
     assert strategy.keep(scores, state, 4).positions_n.tolist() == [1, 3, 4, 5]
-
-
-def test_one_class_to_look_at_is_refused():
-    with pytest.raises(InputError, match="classes must be at least 2, not 1"):
-        strategies.load("dfal", {"classes": 1}).prepare(NONE, HEAD, 0)

@@ -3,7 +3,6 @@ import torch
 
 from alfamix_core.acquisition import noise, strategies
 from alfamix_core.acquisition.strategies.gcnal import Adjacency, graph_features
-from alfamix_core.errors import InputError
 
 
 def test_the_graph_of_three_by_hand(device):
@@ -84,9 +83,3 @@ def test_a_shard_sends_the_rows_of_the_subset(make_task):
     assert len(strategy.keep(scores, state, 50)) == 50
     found = strategy.select(scores, state, 10, torch.Generator().manual_seed(0)).tolist()
     assert set(found) <= set(numbers.argsort()[:30].tolist())
-
-
-def test_a_subset_of_none_is_refused(make_task):
-    task = make_task()
-    with pytest.raises(InputError, match="subset must be at least 1, not 0"):
-        strategies.load("gcnal", {"subset": 0}).prepare(task.labelled, task.head, 0)

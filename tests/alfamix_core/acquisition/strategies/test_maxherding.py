@@ -5,7 +5,6 @@ import torch
 
 from alfamix_core.acquisition import strategies
 from alfamix_core.acquisition.types import Features, Labelled
-from alfamix_core.errors import InputError
 
 
 def chosen(pool, labelled, need, name="maxherding", **parameters):
@@ -49,13 +48,3 @@ def test_the_picks_are_those_of_scikit_activeml(make_task, labelled):
         task.labelled.embeddings_LD[:labelled], task.labelled.logits_LK[:labelled], task.labelled.labels_L[:labelled]
     )
     assert chosen(task.pool, known, 15, width=0.6) == expected.tolist()
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [({"width": 0.0}, "width must be above 0, not 0.0"), ({"subset": 0}, "subset must be at least 1, not 0")],
-)
-def test_parameters_out_of_range_are_refused(make_task, parameters, words):
-    task = make_task()
-    with pytest.raises(InputError, match=f'^strategy "maxherding": {words}$'):
-        chosen(task.pool, task.labelled, 3, **parameters)

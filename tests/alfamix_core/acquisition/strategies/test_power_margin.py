@@ -6,7 +6,6 @@ import torch
 from alfamix_core.acquisition import noise, strategies
 from alfamix_core.acquisition.strategies.power_margin import log_margins
 from alfamix_core.acquisition.types import Features
-from alfamix_core.errors import InputError
 
 
 def scored(task, seed=0, **parameters):
@@ -55,9 +54,3 @@ def test_samples_are_drawn_in_proportion_to_the_power_of_their_margin(make_task)
         block = Features(task.pool.positions_n, None, logits)
         wins += int(strategy.score(block, strategy.prepare(task.labelled, task.head, seed)).scores_n.argmax()) == 0
     assert wins / 2000 == pytest.approx(0.75, abs=0.04)
-
-
-@pytest.mark.parametrize("beta", [-1.0, math.inf, math.nan])
-def test_a_power_out_of_range_is_refused(make_task, beta):
-    with pytest.raises(InputError, match="beta must be 0 or more"):
-        scored(make_task(), beta=beta)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from alfamix_core.acquisition import strategies
 from alfamix_core.acquisition.strategies.probcover import cover, pure_radius
 from alfamix_core.acquisition.types import Features, Labelled
-from alfamix_core.errors import InputError
 
 
 def unit(n, D, seed):
@@ -101,18 +100,3 @@ def test_the_first_pick_covers_as_many_as_any_does_for_scikit_activeml(make_task
     ours = chosen(task.pool, task.labelled, 1, radius=radius)
     best = torch.from_numpy(utilities[0][6:])
     assert float(best[ours[0]]) == float(best.nan_to_num(-1).max())
-
-
-@pytest.mark.parametrize(
-    ("parameters", "words"),
-    [
-        ({"radius": 0.0}, "radius must be above 0, not 0.0"),
-        ({"purity": 1.5}, "purity must be above 0 and at most 1, not 1.5"),
-        ({"clusters": 1}, "clusters must be at least 2, not 1"),
-        ({"subset": 0}, "subset must be at least 1, not 0"),
-    ],
-)
-def test_parameters_out_of_range_are_refused(make_task, parameters, words):
-    task = make_task()
-    with pytest.raises(InputError, match=f'^strategy "probcover": {words}$'):
-        chosen(task.pool, task.labelled, 3, **parameters)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draws
 
-from alfamix_core.acquisition import policy, strategies
+from alfamix_core.acquisition import policy, registry, strategies
 from alfamix_core.acquisition.constraints import Apart, AtMost
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
@@ -55,7 +55,8 @@ def test_with_whole_groups_refused_the_batch_is_that_of_the_pool_without_them(na
     budget = data.draw(number(1, 60), label="budget")
     open_n = torch.tensor([code not in closed for code in codes_n.tolist()])
     without = task.rows(open_n.nonzero()[:, 0])
-    parameters = {"subset": data.draw(number(1, 60), label="subset")} if "subset" in strategies.tunables(name) else None
+    has_subset = "subset" in registry.annotations(name)
+    parameters = {"subset": data.draw(number(1, 60), label="subset")} if has_subset else None
     expected = chosen(name, without, task, budget, parameters=parameters)
     rule = lambda scores: [AtMost(codes_n, dict.fromkeys(closed, 0), "group")]  # noqa: E731
     assert chosen(name, task.pool, task, budget, rule, parameters) == expected

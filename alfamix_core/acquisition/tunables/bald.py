@@ -1,0 +1,13 @@
+"""Tunables of BALD."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from alfamix_core.acquisition.tunable_types import Ge
+
+
+@dataclass(frozen=True)
+class Tunables:
+    """How often the model is asked."""
+
+    passes: Annotated[int, Ge(2), "Number of passes with dropout that `embed` computes; the released code has 5."] = 10

@@ -1,0 +1,13 @@
+"""Tunables of DFAL."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from alfamix_core.acquisition.tunable_types import Ge
+
+
+@dataclass(frozen=True)
+class Tunables:
+    """How many boundaries are looked at."""
+
+    classes: Annotated[int, Ge(2), "Number of most likely classes that `embed` looks at; time grows with it."] = 10
