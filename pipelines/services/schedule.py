@@ -78,7 +78,7 @@ def show(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[Schedul
 def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, renew: bool = False) -> Change:
     """Make this the project's only schedule: no catching up, one run at a time.
 
-    A recurring run that is right in every field is kept; one that differs is replaced, whoever changed it.
+    A recurring run that is right in every field is kept; one that differs is replaced, no matter who changed it.
 
     Args:
         kubeflow: the API.
