@@ -79,7 +79,7 @@ _IDLE: list[float] = []
 
 
 def _nothing() -> None:
-    """Import what the others import, so that their numbers can be told from it."""
+    """Import what the others import, so that its share can be separated from their numbers."""
     import components.ingest.stage
     import components.snapshot.stage  # noqa: F401
 

@@ -15,8 +15,8 @@ def relocations(
 
     Without its centre, a cluster's rows go to their second nearest: that is what the centre is worth. Into every
     cluster a new centre could come at one of its rows, drawn in proportion to the squared distance: what its rows
-    would gain at once is what that is worth, at least. In a cluster of one round heap it is next to nothing; where a
-    cluster holds two heaps, it is nearly all. The least needed centres move to where the most is gained, as long as
+    would gain immediately is what that is worth, at least. In a cluster of one round group it is next to nothing; if a
+    cluster holds two groups, it is nearly all. The least needed centres move to where the most is gained, as long as
     more is gained than lost. No cluster takes part twice, neither does one that takes over another's rows.
 
     Args:

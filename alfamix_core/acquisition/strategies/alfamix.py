@@ -1,11 +1,11 @@
 """ALFA-Mix: query samples whose prediction changes when a little of a labelled class is mixed in, spread by k-means.
 
 Needs embeddings, of pool and labelled samples, the labels and the head. Scoring costs N (K + C) D + N K² for a linear
-head, all caps and anchors at once; the choice is a k-means of the candidates into B clusters. Exact under sharding: a
+head, all caps and anchors together; the choice is a k-means of the candidates into B clusters. Exact under sharding: a
 shard sends its own candidates and its best, of which the pool's candidates are always a part. With ratios that are
-drawn or learned there is no short cut: up to C passes through the head for each of 32 caps, or nine times as many.
+drawn or learned there is no shortcut: up to C passes through the head for each of 32 caps, or nine times as many.
 
-Choose it, as it is, for small to middling budgets on any encoder: it finds what is uncertain in directions that lead
+Choose it, as it is, for small to medium budgets on any encoder: it finds what is uncertain in directions that lead
 to known classes, and spreads the queries over it. The other values of ``alpha`` and ``selection`` are the paper's
 variants and ablations, for comparisons.
 """
@@ -241,7 +241,7 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Choose among the candidates, by k-means unless told otherwise; fill a short batch as the state says.
+    """Choose among the candidates, by k-means by default; fill a short batch as the state says.
 
     Args:
         scores: n rows, positions ascending, with the rows of ``score``.

@@ -7,7 +7,7 @@ under sharding because every shard sends all its logits: what lies between two l
 Choose it for imbalance: a class with few labels is asked about as often as a common one. It is what is left of
 GALAXY (Zhang, Katz-Samuels, Nowak, ICML 2022) and DIRECT (Nuggehalli et al., 2023) for people who label between
 rounds: both reveal the label of a query before they choose the next, which a batch cannot. It is neither of them,
-so it does not bear their names.
+so it does not have their names.
 """
 
 from dataclasses import dataclass
@@ -170,7 +170,7 @@ class Runs:
 
 
 def spread(length: int, count: int) -> list[int]:
-    """Return places of a run that cut it into equal pieces: the best search if all answers come at once.
+    """Return places of a run that cut it into equal pieces: the best search if all answers come together.
 
     Args:
         length: of the run.
