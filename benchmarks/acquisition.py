@@ -520,7 +520,7 @@ def linkage(bench: Bench) -> None:
 def herding(bench: Bench) -> None:
     """Lazy picks of uherding beside the loop that computes every gain at every pick from a dense matrix.
 
-    Nearly orthogonal rows and a wide kernel, as in the first rounds: all gains are similar, the worst case of lazy picks.
+    Nearly orthogonal rows and a wide kernel, as in the first rounds, make all gains similar, the worst case.
     """
     m, D, B = (1_500, 64, 40) if bench.quick else (5_000, 512, 200)
     rows_mD = torch.nn.functional.normalize(Mixture.of(D, 100).rows(m, seed=0)[0].double(), dim=1)

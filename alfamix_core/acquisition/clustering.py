@@ -90,10 +90,10 @@ class _Rows:
 
     def nearest(self, centres_BD: Tensor) -> tuple[Tensor, float]:
         """Return the nearest centre of each row, ties to the lowest, and the inertia: (n,) int64, float."""
-        found = [nearness.max(dim=1) for nearness in self._nearness(centres_BD)]
-        nearness_n = torch.cat([best.values for best in found])
+        nearest = [nearness.max(dim=1) for nearness in self._nearness(centres_BD)]
+        nearness_n = torch.cat([best.values for best in nearest])
         inertia = float((self._squares_n - 2 * nearness_n).sum(dtype=torch.float64))
-        return torch.cat([best.indices for best in found]), max(inertia, 0.0)
+        return torch.cat([best.indices for best in nearest]), max(inertia, 0.0)
 
     def two_nearest(self, centres_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two nearest centres of each row, ties to the lowest, and the squared distances: (n, 2) each."""
@@ -246,11 +246,11 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
         elif effort == "ten_starts":
             seeds = [noise.fold(seed, number) for number in range(_STARTS)]
             tries = [_from_a_start(rows, count, again) for again in seeds]
-            owner_n, centres_BD, _ = min(tries, key=lambda found: found[2])
+            owner_n, centres_BD, _ = min(tries, key=lambda clusters: clusters[2])
         else:
             seeds = [noise.fold(seed, number) for number in range(_RESTARTS)]
             tries = [search(rows, count, again) for again in seeds for search in (_search, _search_directly)]
-            _, centres_BD, _ = min(tries, key=lambda found: found[2])
+            _, centres_BD, _ = min(tries, key=lambda clusters: clusters[2])
             owner_n, centres_BD, _ = _improve(rows, centres_BD, _BEST, seed)
     squares_n = rows.distances(centres_BD, owner_n)
     return Clusters(owner_n, centres_BD, squares_n, float(squares_n.sum(dtype=torch.float64)))

@@ -121,7 +121,7 @@ def _anchors(labelled: Labelled, classes: int, anchors: str, *, drawn: bool) -> 
     if anchors == "medoids":
         return medoids(labelled)
     means = class_means(labelled)
-    return means.means_CD if anchors == "nearest" and not drawn else means.for_mixing(classes, each=drawn)
+    return means.means_CD if anchors == "nearest" and not drawn else means.for_mixing(classes, per_class=drawn)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -140,18 +140,18 @@ def score(block: Features, state: State) -> Scores:
     tunables = state.tunables
     rows = {"embeddings": embeddings_nD}
     if tunables.drawn:
-        found = drawn_mixing.drawn_flips(
+        drawn = drawn_mixing.drawn_flips(
             *(embeddings_nD, block.positions_n, anchors_CD, head, state.caps, state.seed),
             learned=tunables.alpha == "learned",
             learning=drawn_mixing.Learning(
                 tunables.rate, tunables.iterations, tunables.loss_weight, tunables.norm_weight
             ),
         )
-        caps_n = found.caps_n
+        caps_n = drawn.caps_n
         if tunables.selection == "norm":
-            rows["norms"] = found.norms_n
+            rows["norms"] = drawn.norms_n
         if tunables.selection == "symmetric_kl":
-            rows["divergences"] = found.divergences_n
+            rows["divergences"] = drawn.divergences_n
     elif tunables.ray is not None:
         caps_n = anchor_rays.critical_caps(embeddings_nD, anchors_CD, head, state.caps, tunables.ray)
     elif state.flips is not None:
