@@ -89,7 +89,8 @@ def choose(
     left = scores if bool(allowed_n.all()) else scores.take(allowed_n.nonzero()[:, 0])
     # the cut that one shard with the whole pool would have made: how many shards there were cannot show
     left = scoring.keep(strategy, left, state, budget if reach is None else reach)
-    batch = Batch(budget, left.positions_n, constraints, torch.searchsorted(scores.positions_n, left.positions_n))
+    indices_n = None if left is scores else torch.searchsorted(scores.positions_n, left.positions_n)
+    batch = Batch(budget, left.positions_n, constraints, indices_n)
     strategy.fill(batch, left, state, generator)
     refused.update(batch.refusals())
     taken_m = torch.tensor(batch.taken, dtype=torch.int64, device=left.positions_n.device)
