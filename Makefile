@@ -72,6 +72,7 @@ audit: setup  ## Report known vulnerabilities of all locked packages
 	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes --requirement requirements.lock
 
 docs: setup  ## Generate the pages of docs/, monitoring/ and components/, and the README's pictures
+	$(BIN)/python -m pipelines.cli.page > docs/cli.md
 	$(BIN)/alfamix settings --markdown > docs/settings.md
 	$(BIN)/alfamix metrics --markdown > docs/metrics.md
 	$(BIN)/alfamix settings --platform --markdown > docs/platform-settings.md

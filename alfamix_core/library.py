@@ -103,7 +103,8 @@ def select(
     scores = score_shard(chosen, table.blocks(asked_n, logits="logits" in chosen.columns), state, reach)
     if groups is not None:
         codes_N = _codes(groups, len(table.labels_N))
-        rules.append(AtMost(codes_N[scores.positions_n.cpu()], per_group, "group"))
+        limits = dict.fromkeys(codes_N.unique().tolist(), per_group)
+        rules.append(AtMost(codes_N[scores.positions_n.cpu()], limits, "group"))
     generator = torch.Generator().manual_seed(seed)
     choice = policy.choose(chosen, scores, state, budget, generator, reach=reach, constraints=rules)
     indices_m = torch.tensor([query.position for query in choice.queries], dtype=torch.int64)

@@ -1,16 +1,15 @@
-"""What a catalogue of components wants to know: each component's metadata.yaml, and the tables in its page.
+"""What a catalogue of components asks for: each component's metadata.yaml, and the tables in its page.
 
     python -m pipelines.catalogue
 
-writes both for all components. They come from the compiled interface, so that nothing is said twice.
+writes both for all components. They come from the compiled interface, so that nothing is written twice.
 """
 
 import json
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from kfp.dsl.structures import InputSpec, OutputSpec
+from kfp.dsl.structures import ComponentSpec, InputSpec, OutputSpec
 
 from components import images
 
@@ -46,16 +45,16 @@ def readme(text: str, stage: str) -> str:
     """Return a component's page with its tables of inputs and outputs renewed, at its end where there are none."""
     before, _, rest = text.partition(_BEGIN)
     after = rest.partition(_END)[2]
-    found = _specification(stage)
+    specification = _specification(stage)
     tables = [
-        *_table("input", found.inputs or {}),
+        *_table("input", specification.inputs or {}),
         "",
-        *_table("output", found.outputs or {}),
+        *_table("output", specification.outputs or {}),
     ]
     return before.rstrip("\n") + "\n\n" + "\n".join([_BEGIN, "", *tables, "", _END]) + (after or "\n")
 
 
-def _specification(stage: str) -> Any:
+def _specification(stage: str) -> ComponentSpec:
     return getattr(import_module(f"components.{stage}.component"), stage).component_spec
 
 
@@ -69,7 +68,7 @@ def _table(title: str, fields: dict[str, InputSpec] | dict[str, OutputSpec]) -> 
 
 
 def main() -> None:
-    """Write all."""
+    """Write the files of all components."""
     for stage in images.COMPONENTS:
         page = _FOLDER / stage / "README.md"
         page.write_text(readme(page.read_text("utf-8"), stage), "utf-8")

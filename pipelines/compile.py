@@ -2,9 +2,9 @@
 
     python -m pipelines.compile [--settings FILE] [--digests FILE] [--to FILE] [--kustomize FOLDER]
 
-writes, without any option, pipelines/round.yaml: the defaults, images by this version's tag. With settings or digests
-it writes dist/alfamix-round-<version>.yaml. With digests and a folder of kustomize it writes there a component that
-pins the trigger's image, too. It needs kfp and neither torch nor boto3.
+writes pipelines/round.yaml if no option is given: the defaults, with images by this version's tag. With settings or
+digests it writes dist/alfamix-round-<version>.yaml. With digests and a folder of kustomize it also writes a component
+there that pins the trigger's image. It needs kfp and neither torch nor boto3.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m pipelines.demo [FOLDER]
 
-It types the commands that a person would type, shows them, and ends with a table and a report. Interrupted, it goes
-on where it was; to begin anew, remove the folder.
+It runs the commands that a person would type, shows them, and ends with a table and a report. If it is interrupted,
+run it again and it resumes; to start from scratch, remove the folder.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def write_digits(folder: Path) -> None:
 
 
 def alfamix(*arguments: str | Path) -> None:
-    """Show an `alfamix` command and run it; a failure ends the demo with the command's exit status."""
+    """Show an `alfamix` command and run it; if it fails, the demo ends with its exit status."""
     words = [_short(str(argument)) for argument in arguments]
     out.print(f"[dim]$[/] alfamix {' '.join(words)}")
     done = subprocess.run([sys.executable, "-m", "pipelines.cli", *map(str, arguments)], check=False)
@@ -93,7 +93,7 @@ def _short(text: str) -> str:
 
 
 def run_campaign(folder: Path, strategy: str) -> list[Round]:
-    """Run five rounds of one strategy in a project of its own, the oracle answering; return their records."""
+    """Run five rounds of one strategy in a project of its own, with the oracle's answers; return their records."""
     project, data = folder / strategy, folder / "data"
     store = open_store(file_uri(project))
     if store.entry("project.json") is None:
@@ -134,7 +134,7 @@ def main() -> None:
 
 
 def comparison(campaigns: dict[str, list[CurvePoint]]) -> Table:
-    """Return accuracy against labels, a row a label count, a column a campaign."""
+    """Return accuracy against labels: one row per number of labels, one column per campaign."""
     table = Table(title="accuracy on the test split", title_justify="left", box=None, padding=(0, 3, 0, 0))
     table.add_column("labels", justify="right")
     for name in campaigns:

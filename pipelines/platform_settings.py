@@ -1,4 +1,4 @@
-"""What a Kubernetes cluster gives the round: sizes, places, secrets, limits of time, repeats.
+"""What a Kubernetes cluster gives the round: sizes, nodes, secrets, time limits, retries.
 
 The defaults fit a cluster with one GPU. A TOML file changes what differs; what it does not name keeps its default.
 """
@@ -23,12 +23,12 @@ from alfamix_core.storage import access
 from components import images
 
 ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
-"""Names the file to whatever uploads the pipeline: the trigger, `alfamix schedule`, `alfamix round`."""
+"""Variable with the path of the file, for the trigger, `alfamix schedule` and `alfamix round`."""
 
 LOADING = ("train", "evaluate", "embed")
 """The stages that read images with worker processes, which pass them on in /dev/shm."""
 
-# What `environment` may not set, by the beginning of the name, and why.
+# The variables that `environment` may not set, by the beginning of their names, and why.
 _NOT_OURS_TO_SET = {
     access.PREFIX: "the storage settings do",
     "ALFAMIX_STAGE_": "the retry and stages settings do",
@@ -40,13 +40,13 @@ _NOT_OURS_TO_SET = {
 }
 _READ_BY_STAGES = ("ALFAMIX_LOG", "ALFAMIX_TRAIN_PROCESSES")
 
-_PREFETCHED = 2  # batches a worker keeps ready, as torch's DataLoader has it, beside the one it works on
+_PREFETCHED = 2  # batches that a worker keeps ready besides the one it works on, as in torch's DataLoader
 _CHANNELS = 3
 _MIB = 2**20
 _SHM_STEP = 64  # MiB; also what a container has without any volume
 _COLLECTIVES = 1024  # MiB that the processes of one pod need to exchange gradients
 _LEAST_MEMORY, _MOST_MEMORY = "64Mi", "64Ti"
-_MOST_CORES = 1024
+_LEAST_CPU, _MOST_CPU = "10m", "1024"
 
 
 def quantity_bytes(text: str) -> int:
@@ -75,8 +75,8 @@ def _is_memory(text: str) -> str:
 
 
 def _is_cpu(text: str) -> str:
-    if cores(text) > _MOST_CORES:
-        raise ValueError(f"must be at most {_MOST_CORES} cores")
+    if not cores(_LEAST_CPU) <= cores(text) <= cores(_MOST_CPU):
+        raise ValueError(f"must be from {_LEAST_CPU} to {_MOST_CPU} cores")
     return text
 
 
@@ -93,11 +93,12 @@ def _is_user(value: int | str) -> int | str:
 
 
 PLATFORM = "platform"
-"""As user: whatever user the cluster gives a container, such as one from the range of an OpenShift project."""
+"""Value of ``user`` for the one that the cluster assigns, such as one from an OpenShift project's range."""
 
-_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_PART = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_NAME = rf"(?=[^/]{{1,253}}(/|$)){_PART}(\.{_PART})*"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
-_PLACE = r"[a-z0-9][a-z0-9.-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*"
+_REPOSITORY = rf"{_PART}(\.{_PART})*(:\d{{1,5}})?(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 Cpu = Annotated[
@@ -113,13 +114,13 @@ LabelValue = Annotated[
 TaintKey = Annotated[str, _like(rf"(({_NAME}/)?{_LABEL_NAME})?", 'the key of a taint such as nvidia.com/gpu, or ""')]
 Accelerator = Annotated[
     str,
-    _like(rf"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[-a-z0-9]+)+/{_LABEL_NAME}", "a resource such as nvidia.com/gpu"),
+    _like(rf"(?=[^/]*\.){_NAME}/{_LABEL_NAME}", "a resource such as nvidia.com/gpu"),
     AfterValidator(_is_accelerator),
 ]
 SecretKey = Annotated[str, _like(r"[-._A-Za-z0-9]{1,253}", "a key of a Secret: letters, digits, -, _ and .")]
 Variable = Annotated[str, _like(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
-Digest = Annotated[str, _like(rf"{_PLACE}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
-Registry = Annotated[str, _like(_PLACE, "a registry and a path, such as ghcr.io/team")]
+Digest = Annotated[str, _like(rf"{_REPOSITORY}@sha256:[0-9a-f]{{64}}", "an image by digest, name@sha256:…")]
+Registry = Annotated[str, _like(_REPOSITORY, "a registry and a path, such as ghcr.io/team")]
 
 
 class Toleration(Record):
@@ -267,7 +268,7 @@ _GPU_POD = Resources(
 
 
 class PlatformSettings(Record):
-    """The whole of the settings file."""
+    """The settings file."""
 
     run_hours: float = Field(
         24.0,
@@ -320,26 +321,26 @@ class PlatformSettings(Record):
 
     def resources_of(self, name: str) -> Resources:
         """Return the size of a stage's pod."""
-        found: Resources = getattr(self, self.stage(name).resources)
-        return found
+        resources: Resources = getattr(self, self.stage(name).resources)
+        return resources
 
     def image(self, name: str) -> str:
-        """Return the image of a stage: by digest where one is given, else by the version's tag."""
+        """Return the image of a stage: by digest if one is given, else by the version's tag."""
         return self.images.digests.get(name) or f"{self.images.registry}/alfamix-{name}:{images.TAG}"
 
     @property
     def run_seconds(self) -> int:
         """Return the time limit of a whole run, in seconds.
 
-        It is also how long Argo may begin further attempts at a stage: it counts from the creation of the first pod,
-        so that anything shorter would be spent by a pod that waits for a GPU.
+        It is also the time in which Argo may begin further attempts at a stage: it counts from the creation of the
+        first pod, so that a pod that waits for a GPU would use up anything shorter.
         """
         return math.ceil(self.run_hours * 3600)
 
     def shared_memory(self, name: str) -> int:
-        """Return the size of /dev/shm in a stage's pod, MiB; 0 when it needs no more than a container has.
+        """Return the size of /dev/shm in a stage's pod, in MiB; 0 if a container's own is enough.
 
-        Each worker holds two batches of uint8 images ready and works on a third. Training has a process a GPU, each
+        Each worker holds two batches of uint8 images ready and works on a third. Training has one process per GPU, each
         with workers of its own, and they exchange gradients there.
         """
         size = 0
@@ -427,35 +428,37 @@ def read(path: Path) -> PlatformSettings:
         InputError: no such file, not TOML, an unknown setting, a wrong value; one line that names the file.
     """
     try:
-        fields = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
+        fields = tomllib.loads(_text_of(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: is not TOML: {error}") from None
-    return PlatformSettings.parse(json.dumps(merged(fields), default=str), str(path))
+    return PlatformSettings.parse(json.dumps(_completed(fields, PlatformSettings()), default=str), str(path))
 
 
-def merged(fields: dict[str, object], defaults: Record | None = None) -> dict[str, object]:
-    """Return the fields with the defaults of this very place for what they leave out.
+def _completed(fields: dict[str, object], defaults: Record) -> dict[str, object]:
+    """Return the fields, with the defaults of their own section for those that are left out.
 
     A section that is given in part keeps the rest of its own defaults, not those of its kind: ``[gpu] gpus = 2`` still
     has the memory of ``gpu``.
     """
-    defaults = PlatformSettings() if defaults is None else defaults
-    found: dict[str, object] = json.loads(defaults.document())
+    completed: dict[str, object] = json.loads(defaults.document())
     for name, value in fields.items():
         section = getattr(defaults, name, None)
-        if isinstance(value, dict) and isinstance(section, Record):
-            found[name] = merged(value, section)
-        else:
-            found[name] = value
-    return found
+        partial = isinstance(value, dict) and isinstance(section, Record)
+        completed[name] = _completed(value, section) if partial else value  # type: ignore[arg-type]  # as just tested
+    return completed
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def from_environment() -> PlatformSettings:
-    """Return the settings of the file that $ALFAMIX_PLATFORM_SETTINGS names, the defaults where it is not set."""
+    """Return the settings of the file that $ALFAMIX_PLATFORM_SETTINGS names, or the defaults if it is not set."""
     path = os.environ.get(ENVIRONMENT)
     return read(Path(path)) if path else PlatformSettings()
 
@@ -464,40 +467,34 @@ def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
     """Return the settings with every image by digest.
 
     Args:
-        settings: what else holds.
-        path: see ``read_digests``; a line for the trigger is not needed.
+        settings: all other settings.
+        path: file, see ``read_digests``; a line for the trigger is not needed.
 
     Raises:
-        InputError: a line that is not such, a component named twice or not at all.
+        InputError: a line of another form, a component that is named twice or not at all.
     """
-    found = read_digests(path)
-    missing = [name for name in images.COMPONENTS if name not in found]
+    digests = read_digests(path)
+    missing = [name for name in images.COMPONENTS if name not in digests]
     if missing:
         raise InputError(f"{path}: no line for {', '.join(missing)}")
-    found.pop(images.TRIGGER, None)
+    digests.pop(images.TRIGGER, None)
     fields = settings.model_dump(mode="json")
-    fields["images"]["digests"] = found
+    fields["images"]["digests"] = digests
     return PlatformSettings.parse(json.dumps(fields), str(path))
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """Return the images by digest of a file, by component.
+    """Return the images by digest that a file lists, by component.
 
     Args:
         path: file with lines ``component image@sha256:…``, one for each component or the trigger; blank lines and
-            lines that begin with # are left out.
+            lines that begin with # are ignored.
 
     Raises:
-        InputError: the file cannot be read, or a line is not such or names a component for the second time.
+        InputError: the file cannot be read, or a line has another form or names a component for the second time.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8 text: {error.reason} at byte {error.start}") from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
+    digests: dict[str, str] = {}
+    for number, line in enumerate(_text_of(path).splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, *rest = line.split()
@@ -505,10 +502,10 @@ def read_digests(path: Path) -> dict[str, str]:
             raise InputError(f'{path} line {number}: must be "component image@sha256:…", not "{line.strip()[:100]}"')
         if name not in (*images.COMPONENTS, images.TRIGGER):
             raise InputError(f'{path} line {number}: there is no component "{name[:100]}"')
-        if name in found:
+        if name in digests:
             raise InputError(f'{path} line {number}: "{name}" is named twice')
-        found[name] = rest[0]
-    return found
+        digests[name] = rest[0]
+    return digests
 
 
 def markdown() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alfamix_core.acquisition import registry
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import Record
 from alfamix_core.records.settings_table import settings
@@ -43,6 +44,13 @@ def of_settings(record: type[Record]) -> Iterator[tuple[str, str]]:
         yield f"{record.__name__}.{setting.name}", setting.meaning
 
 
+def of_strategies() -> Iterator[tuple[str, str]]:
+    """Yield name and meaning of each strategy's parameters."""
+    for strategy in registry.own_names():
+        for name, annotation in registry.annotations(strategy).items():
+            yield f"{strategy}.{name}", registry.meaning(annotation)
+
+
 def of_metrics() -> Iterator[tuple[str, str]]:
     """Yield name and help of each metric."""
     for metric in metrics.ALL:
@@ -63,8 +71,8 @@ def of_components() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "described",
-    [of_settings(Project), of_settings(PlatformSettings), of_metrics(), of_components()],
-    ids=["settings", "platform settings", "metrics", "components"],
+    [of_settings(Project), of_settings(PlatformSettings), of_strategies(), of_metrics(), of_components()],
+    ids=["settings", "platform settings", "strategies", "metrics", "components"],
 )
 def test_every_description_stands_on_its_own(described: Iterator[tuple[str, str]]):
     pairs = list(described)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 def answer(
     project: ProjectArgument,
-    oracle: Annotated[Path, typer.Option(help="CSV file of the known answers, with columns sample_id and label.")],
+    oracle: Annotated[
+        Path, typer.Option(metavar="FILE", help="CSV file of the known answers, with columns sample_id and label.")
+    ],
     noise: Annotated[float, typer.Option(min=0, max=1, help="Share of wrong answers.")] = 0.0,
     skip: Annotated[float, typer.Option(min=0, max=1, help="Share of questions that are skipped.")] = 0.0,
 ) -> int:

@@ -21,12 +21,17 @@ EngineOption = Annotated[
 ]
 WorkOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of outputs and cache; by default one below the user's cache folder.", show_default=False),
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder of outputs and cache; by default one below the user's cache folder.",
+        show_default=False,
+    ),
 ]
 EndpointOption = Annotated[
     str,
     typer.Option(
         envvar="KF_PIPELINES_ENDPOINT",
+        metavar="URL",
         help="Address of the Kubeflow Pipelines API, such as http://ml-pipeline.kubeflow:8888.",
     ),
 ]

@@ -116,7 +116,8 @@ def report(
         bool, typer.Option("--pages", help="Write the pages of its rounds beside the project's page, linked.")
     ] = False,
     to: Annotated[
-        Path | None, typer.Option(help="File to write; by default <name>.html in this folder.", show_default=False)
+        Path | None,
+        typer.Option(metavar="FILE", help="File to write; by default NAME.html in this folder.", show_default=False),
     ] = None,
 ) -> int:
     """Write the page of the project, or of one round: one HTML file for a browser."""

@@ -59,10 +59,13 @@ def compile_pipeline(
     to: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file to write.")],
     settings: Annotated[
         Path | None,
-        typer.Option(help="TOML file of the platform's settings; by default $ALFAMIX_PLATFORM_SETTINGS."),
+        typer.Option(
+            metavar="FILE", help="TOML file of the platform's settings; by default $ALFAMIX_PLATFORM_SETTINGS."
+        ),
     ] = None,
     digests: Annotated[
-        Path | None, typer.Option(help='File with a line "component image@sha256:…" for each component.')
+        Path | None,
+        typer.Option(metavar="FILE", help='File with a line "component image@sha256:…" for each component.'),
     ] = None,
 ) -> int:
     """Write the round's pipeline for a Kubeflow cluster."""

@@ -26,12 +26,22 @@ def trigger(
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
     sqs: Annotated[
-        str, typer.Option(envvar="ALFAMIX_SQS_URL", help="URL of an SQS queue that receives the bucket's events.")
+        str,
+        typer.Option(
+            metavar="URL", envvar="ALFAMIX_SQS_URL", help="URL of an SQS queue that receives the bucket's events."
+        ),
     ] = "",
-    poll: Annotated[float, typer.Option(min=0.05, help="Seconds between two listings of the project.")] = 60.0,
-    quiet: Annotated[float, typer.Option(min=0, help="Seconds without anything new before a run starts.")] = 30.0,
+    poll: Annotated[
+        float, typer.Option(min=0.05, metavar="SECONDS", help="Seconds between two listings of the project.")
+    ] = 60.0,
+    quiet: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Seconds without anything new before a run starts.")
+    ] = 30.0,
     max_wait: Annotated[
-        float, typer.Option(min=0, help="Seconds after the first new file when a run starts although more arrive.")
+        float,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Seconds after the first new file when a run starts although more arrive."
+        ),
     ] = 600.0,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port for /healthz and /metrics; 0 disables them.")
@@ -83,7 +93,9 @@ def exporter(
         int, typer.Option(min=0, max=65535, help="Port for /metrics and /healthz; 0 takes a free one.")
     ] = 9108,
     host: HostOption = EVERY_ADDRESS,
-    refresh: Annotated[float, typer.Option(min=0.5, help="Seconds between two readings of the projects.")] = 60.0,
+    refresh: Annotated[
+        float, typer.Option(min=0.5, metavar="SECONDS", help="Seconds between two readings of the projects.")
+    ] = 60.0,
 ) -> int:
     """Serve the state of projects to Prometheus, read from storage at regular intervals.
 

@@ -85,7 +85,7 @@ class Cluster:
 
 
 def conclusion(store: Store, run: Run) -> Ended:
-    """Return what became of a run that has ended, as the project says it: Kubeflow hides exit statuses and reasons."""
+    """Return the outcome of a run that has ended, from the project: Kubeflow hides exit statuses and reasons."""
     succeeded = run.state == "SUCCEEDED"
     record = next((record for record in rounds.read_all(store) if record.run_id == run.run_id), None)
     if record is not None:

@@ -1,10 +1,10 @@
-"""Rounds in containers on this machine: the very same pipeline and images, by the SDK's own Docker runner.
+"""Rounds in containers on this machine: the same pipeline and images, by the SDK's own Docker runner.
 
 Every stage runs as a user without rights, on a read-only root, without any capability. It sees the work folder, the
-folders that a project outside S3 consists of, and of our environment the variables that are listed here.
+folders of a project outside S3, and those variables of our environment that are listed here.
 
-The SDK's runner lets Docker remove a container when it ends, and takes one that is gone before it could ask for the
-exit status for a success; and a container outlives the process that started it. So we run and remove them ourselves.
+The SDK's runner lets Docker remove a container when it ends, and treats one that vanished before its exit status could
+be read as a success; and a container outlives the process that started it. So we run and remove them ourselves.
 """
 
 import codecs
@@ -37,7 +37,7 @@ USER = 65532
 """Number of the user in the containers if root starts them; any other user runs them under their own number."""
 
 GPUS = "ALFAMIX_DOCKER_GPUS"
-"""The environment variable that says how many GPUs containers see: a number, or all; none where it is not set."""
+"""The environment variable with the number of GPUs that containers see, or all; without it they see none."""
 
 _PROJECT, _DRIVER = "alfamix.project", "alfamix.driver"  # labels of our containers
 _SHARED_MEMORY = "1g"  # for the processes that read images; Docker's 64 MB are too few
@@ -63,7 +63,7 @@ _TAKEN_FOR_S3 = (
     "AWS_EC2_METADATA_DISABLED",
 )
 # The way to S3 and to pretrained weights, without user and password: a proxy that wants them is set in Docker's own
-# configuration, which the engine hands to every container of its user.
+# configuration, which the engine passes to every container of its user.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
@@ -75,7 +75,7 @@ def check(store: Store, network: str) -> None:
         network: network of the containers, as Docker names it; '' for Docker's own.
 
     Raises:
-        InputError: no engine, no such network or no image; S3 is out of reach; or the project's folder is not ours.
+        InputError: no engine, network or image; S3 cannot be reached; or the project's folder belongs to another user.
     """
     settings = read_settings(store)
     _mounts(store, settings)
@@ -146,14 +146,14 @@ class _Containers:
     """The containers of this process."""
 
     def __init__(self, labels: dict[str, str], environments: dict[str, dict[str, str]]) -> None:
-        """Take the labels of all, and the environment of each by its image."""
+        """Take the labels of all containers, and the environment of each by its image."""
         self._labels, self._environments = labels, environments
         self._ended = threading.Event()
 
     def run(
         self, client: docker.DockerClient, image: str, command: list[str], volumes: dict[str, Any], **arguments: Any
     ) -> int:
-        """Run a container to its end, print what it prints, and return its exit status, whatever the SDK expects."""
+        """Run a container to its end, print its output, and return its exit status, whatever the SDK expects."""
         if self._ended.is_set():
             return _KILLED
         variables = {**arguments.pop("environment", {}), **self._environments[image]}
@@ -174,19 +174,19 @@ class _Containers:
         return status
 
     def remove(self) -> None:
-        """Remove all that are left, running or not."""
+        """Remove the containers that are left, running or not."""
         with _engine() as client:
             _remove(client, [f"{name}={value}" for name, value in self._labels.items()])
 
     def end(self, number: int, _: FrameType | None) -> None:
-        """Handle a signal: start no more, remove all, leave."""
+        """Handle a signal: start no further container, remove all, exit."""
         self._ended.set()
         self.remove()
         raise SystemExit(128 + number)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines of an output that comes in pieces cut anywhere."""
+    """Yield the lines of an output that arrives in pieces, split at any byte."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     rest = ""
     for chunk in chunks:
@@ -219,7 +219,7 @@ def _require_image(client: docker.DockerClient, name: str) -> None:
 
 def _remove(client: docker.DockerClient, labels: list[str]) -> None:
     for container in client.containers.list(all=True, filters={"label": labels}, ignore_removed=True):
-        with contextlib.suppress(APIError):  # gone by itself
+        with contextlib.suppress(APIError):  # it has ended in the meantime
             container.remove(force=True)
 
 
@@ -250,16 +250,16 @@ def _without_user(proxy: str) -> str:
 
 
 def _s3_variables(store: Store, settings: Project) -> dict[str, str]:
-    """Return place and keys of the store: our own variables as they are, else those that boto3 finds here."""
+    """Return the variables for the store: ours unchanged, and the keys that boto3 finds if ours are not set."""
     if not _is_on_s3(store, settings):
         return {}
-    place = {name: os.environ[name] for name in _TAKEN_FOR_S3 if name in os.environ}
+    address = {name: os.environ[name] for name in _TAKEN_FOR_S3 if name in os.environ}
     ours = access.given()
     if not ours.access_key_id:
-        return {**place, **_found_by_boto3()}
+        return {**address, **_found_by_boto3()}
     names = (access.ACCESS_KEY_ID, access.SECRET_ACCESS_KEY, access.SESSION_TOKEN)
     keys = zip(names, (ours.access_key_id, ours.secret_access_key, ours.session_token), strict=True)
-    return {**place, **{name: value for name, value in keys if value}}
+    return {**address, **{name: value for name, value in keys if value}}
 
 
 def _found_by_boto3() -> dict[str, str]:
@@ -293,7 +293,7 @@ def _uris(store: Store, settings: Project) -> list[str]:
 
 
 def _mounts(store: Store, settings: Project) -> list[Mount]:
-    """Return what containers see of this machine's folders: the project, its data, its weights, a CA.
+    """Return the folders of this machine that containers see: the project, its data, its weights, a CA.
 
     Raises:
         InputError: the user of the containers does not own the project's folder, or something is missing.

@@ -65,7 +65,7 @@ class Started:
     Attributes:
         run_id: id of the run on Kubeflow, '' on this machine.
         link: page of the run, or its log file.
-        text: what a log says of it.
+        text: words for a log: the process and its log file, or the page of the run.
     """
 
     run_id: str
@@ -83,7 +83,7 @@ class StageFailure(NamedTuple):
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a run.
+    """The outcome of a run.
 
     Attributes:
         succeeded: whether the engine calls the run a success.
@@ -121,7 +121,7 @@ class Engine(Protocol):
         """Start a run; ``ingest`` decides whether it becomes the planned round.
 
         Args:
-            plan: what a round would do.
+            plan: plan of the round.
             force: start a round even if too little is new.
             fresh: let an unfinished round compute everything again, whatever is cached.
         """
@@ -131,7 +131,7 @@ class Engine(Protocol):
 
         Args:
             started: the run.
-            console: where the stages are shown.
+            console: console on which the stages are shown.
             verbose: whether to show all that the stages print, where the engine has it.
         """
 

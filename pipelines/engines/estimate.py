@@ -1,4 +1,4 @@
-"""How long a round will take, from how long the last one took."""
+"""Estimate the duration of a round from that of the last one."""
 
 from alfamix_core.project import rounds
 from alfamix_core.project.planning import Plan
@@ -8,7 +8,7 @@ from alfamix_core.storage import Store
 def minutes(store: Store, plan: Plan) -> float | None:
     """Return the estimated minutes of a planned round, or None before any round was exported.
 
-    Embedding and scoring grow with the pool, training and evaluation with the labels, the rest is taken as it was.
+    Embedding and scoring grow with the pool, training and evaluation with the labels, the rest stays as it was.
     """
     finished = [record for record in rounds.read_all(store) if record.outcome is not None]
     if not finished:

@@ -1,4 +1,4 @@
-"""A Kubeflow Pipelines API: the pipeline's version there, runs, and how they end."""
+"""A Kubeflow Pipelines API: the pipeline's version there, its runs, and how they end."""
 
 import functools
 import hashlib
@@ -48,7 +48,7 @@ class Run:
         state: PENDING, RUNNING, SUCCEEDED, FAILED …, '' before there is one.
         stages: stages that have begun, in the order of the round; none in a listing.
         error: error of the run, in the API's words.
-        created_at: when it was created, None where the API does not say.
+        created_at: time of its creation, None if the API does not name it.
         recurring_run_id: id of the recurring run that started it, '' for none.
     """
 
@@ -61,12 +61,12 @@ class Run:
 
     @property
     def in_flight(self) -> bool:
-        """Whether the API says that it has not ended; see ``Kubeflow.is_over``."""
+        """Whether the API calls the run unfinished; see ``Kubeflow.is_over``."""
         return self.state not in ENDED
 
 
 class Kubeflow:
-    """One API. Every method raises InputError when it refuses what was asked, StorageError when it cannot answer."""
+    """One API. Every method raises InputError if the API refuses, StorageError if it cannot answer."""
 
     def __init__(self, endpoint: str, namespace: str = "") -> None:
         """Connect; token, certificate authority and the platform's settings come from the environment.
@@ -103,7 +103,7 @@ class Kubeflow:
     def version(self) -> tuple[str, str]:
         """Return pipeline id and version id of this code's pipeline on this platform; it is uploaded where missing.
 
-        The version's name holds a digest of the compiled pipeline: same code, same version, whoever uploads it.
+        The version's name holds a digest of the compiled pipeline: the same code makes the same version.
         """
         package = _compiled(self.platform.document())
         name = f"{__version__}-{hashlib.sha256(package).hexdigest()[:12]}"
@@ -163,9 +163,9 @@ class Kubeflow:
         return self.ask(run)
 
     def link(self, run_id: str) -> str:
-        """Return where a person can look at a run.
+        """Return the address of a run's page.
 
-        On a Kubeflow of many users its pages are below the dashboard's ``/_/pipeline``, unless the address of the pages
+        On a multi-user Kubeflow the pages are below the dashboard's ``/_/pipeline``, unless the address of the pages
         has a path of its own, and show nothing before they know the namespace.
         """
         pages = os.environ.get("KF_PIPELINES_UI_ENDPOINT", self.endpoint).rstrip("/")
@@ -198,7 +198,7 @@ class Kubeflow:
             )
 
     def is_over(self, run: Run) -> bool:
-        """Whether a run has ended, or is so old that it must have.
+        """Return whether a run has ended, or is so old that it must have.
 
         A row of the API stays RUNNING permanently if the run's Workflow was deleted before it was looked at
         (kubeflow/pipelines issue 5722).
@@ -249,7 +249,7 @@ class Kubeflow:
         """Yield everything of a listing, page by page.
 
         Args:
-            page: returns the page of a token; '' is the first.
+            page: function from a token to its page; '' is the first page's token.
             name: field of the page with its list.
         """
         for items in self._pages(page, name, lambda item: item):
@@ -288,7 +288,7 @@ class Kubeflow:
         return self.ask(get)
 
     def ask(self, call: Callable[[], Answer]) -> Answer:
-        """Return what a call of the client returns, its errors as ours."""
+        """Return the result of a call of the client; its errors become ours."""
         with kubeflow_client.errors(self.endpoint):
             return call()
 
@@ -300,7 +300,7 @@ class Kubeflow:
         Args:
             run_id: id of the run.
             seconds: time between two looks.
-            show: takes a line.
+            show: function that shows a line.
             patience: time for which the API may fail, or refuse, before the error is raised, in seconds.
         """
         shown: dict[str, str] = {}
@@ -334,7 +334,7 @@ def _changed(stages: dict[str, Stage], shown: dict[str, str]) -> Iterable[tuple[
 
 @functools.cache
 def _compiled(settings: bytes) -> bytes:
-    """Return the compiled pipeline for a platform's settings: a second or two of work, once a process."""
+    """Return the compiled pipeline for a platform's settings; it takes a second or two, once per process."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "round.yaml"
         compile_round(path, PlatformSettings.parse(settings, "the platform's settings"))
@@ -359,7 +359,7 @@ def _of_listed(run: api.V2beta1Run) -> Run:
 
 
 def _moment(value: object) -> datetime | None:
-    """Return a time of an answer, in UTC where it names no zone; None if it is none."""
+    """Return a time in an answer, which is UTC if it names no zone; None for anything else."""
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)

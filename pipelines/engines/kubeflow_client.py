@@ -1,7 +1,7 @@
-"""The SDK's client, less what waits, prints and believes anything.
+"""The SDK's client with limits.
 
-The client alone would wait permanently for a server that does not answer, try a refused login five times, print links
-among our output, keep a namespace in a file, and take a page to log in for an empty list; here it does not.
+By itself the client waits permanently for a server that does not answer, tries a refused login five times, prints links
+among our output, keeps a namespace in a file, and reads a login page as an empty list; here it does not.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ ENDPOINT = "KF_PIPELINES_ENDPOINT"
 TOKEN = "ALFAMIX_KUBEFLOW_TOKEN"
 """A bearer token; without it the pod's own, at $KF_PIPELINES_SA_TOKEN_PATH, where that is mounted."""
 CA = "ALFAMIX_KUBEFLOW_CA"
-"""A file with the certificate authority of the API, where the system does not know it."""
+"""A file with the certificate authority of the API, if the system does not know it."""
 
 _POD_TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
 _POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
@@ -32,9 +32,9 @@ _SECONDS = (10, 60)  # to connect, without a byte
 
 
 class Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
-    """The SDK's client, with a time limit on each request and a look at each answer."""
+    """The SDK's client with a time limit on each request and a check of each answer."""
 
-    def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+    def get_kfp_healthz(self, sleep_duration: int = 0) -> api.V2beta1GetHealthzResponse:
         """Ask once; the caller asks again."""
         self.guard()  # the constructor asks this first
         return self._healthz_api.healthz_service_get_healthz()
@@ -77,8 +77,8 @@ def connect(endpoint: str, namespace: str) -> Client:
 def errors(endpoint: str) -> Iterator[None]:
     """Turn what the client raises into our errors, and keep what it prints out of our output.
 
-    The client checks little of what it reads, so that an answer of another shape shows as one of Python's own errors,
-    here or in the code that takes the answer apart; both stand in this block.
+    The client checks little of what it reads, so that an answer of another shape causes one of Python's own errors, in
+    the client or in our code that reads the answer; both stand in this block.
     """
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -108,8 +108,8 @@ def stranger(endpoint: str, reason: str) -> StorageError:
     """
     reason = " ".join(reason.split())[:200]
     return StorageError(
-        f"{endpoint}: the answer is not one of the Kubeflow API ({reason}); is a page to log in before it, or has the "
-        "token expired?"
+        f"{endpoint}: the answer is not one of the Kubeflow API ({reason}); is there a login page in front of it, or "
+        "has the token expired?"
     )
 
 
@@ -130,7 +130,7 @@ def text(answer: Any, name: str) -> str:
 
 
 def _message(error: api.ApiException) -> str:
-    """Return what the API says of an error, on one line."""
+    """Return the API's own words for an error, on one line."""
     try:
         body = json.loads(error.body)
         message = body.get("message") or body.get("error") or error.reason
@@ -140,7 +140,7 @@ def _message(error: api.ApiException) -> str:
 
 
 def _guarded(request: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the client's request with a time limit, which it has not by itself, and with a look at the answer."""
+    """Return the client's request with a time limit, which it lacks, and a check of the answer."""
 
     def guarded(method: str, *arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
         try:

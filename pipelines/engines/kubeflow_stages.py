@@ -1,4 +1,4 @@
-"""How far a run on Kubeflow is: the nine stages, from what the API says of its tasks.
+"""The progress of a run on Kubeflow: the nine stages, from the tasks that the API lists.
 
 Up to release 2.17 that is every node of the Argo workflow, under ``run_details.task_details``: drivers, retries and
 wrappers beside the tasks, and each shard under the same name. From 2.18 on it is a list of the API's own, ``tasks``,
@@ -23,8 +23,8 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-        states: state of each of its tasks that has begun, one a shard where it is fanned out.
-        total: tasks that there will be, as far as it is known.
+        states: states of its tasks that have begun, one per shard if it is fanned out.
+        total: number of tasks that there will be, as far as it is known.
     """
 
     states: tuple[str, ...]
@@ -32,12 +32,12 @@ class Stage:
 
     @property
     def done(self) -> int:
-        """How many tasks have ended well."""
+        """Number of tasks that have ended well."""
         return sum(state in _ENDED_WELL for state in self.states)
 
     @property
     def state(self) -> str:
-        """The state of them all: failed, succeeded, skipped, cached, running or pending."""
+        """State of all tasks together: failed, succeeded, skipped, cached, running or pending."""
         if "FAILED" in self.states:
             return "failed"
         if self.done == self.total:
@@ -46,7 +46,7 @@ class Stage:
         return "running" if self.done or "RUNNING" in self.states else "pending"
 
     def line(self, name: str) -> str:
-        """Say how far the stage is, with its shards where there are several."""
+        """Return the stage's progress as a line, with its shards if there are several."""
         shards = f" {self.done}/{self.total}" if self.total > 1 else ""
         return f"  {name:<10} {self.state}{shards}"
 
@@ -61,7 +61,7 @@ def of_run(run: Mapping[str, Any]) -> dict[str, Stage]:
     if tasks:
         named = ((task.get("name") or task.get("display_name") or "", task.get("state") or "") for task in tasks)
         attributes = (task.get("type_attributes") or {} for task in tasks)
-        return _stages(named, max((int(each.get("iteration_count") or 0) for each in attributes), default=0))
+        return _stages(named, max((int(attribute.get("iteration_count") or 0) for attribute in attributes), default=0))
     nodes = (run.get("run_details") or {}).get("task_details") or []
     names = [str(node.get("display_name") or "") for node in nodes]
     iterations = sum(bool(_ITERATION.fullmatch(name)) for name in names)
@@ -69,12 +69,12 @@ def of_run(run: Mapping[str, Any]) -> dict[str, Stage]:
 
 
 def _stages(named: Iterable[tuple[str, str]], shards: int) -> dict[str, Stage]:
-    found: dict[str, list[str]] = {name: [] for name in COMPONENTS}
+    begun: dict[str, list[str]] = {name: [] for name in COMPONENTS}
     for name, state in named:
-        if name in found:
-            found[name].append(state)
+        if name in begun:
+            begun[name].append(state)
     return {
         name: Stage(tuple(states), max(len(states), shards if name in _IN_THE_LOOP else 1))
-        for name, states in found.items()
+        for name, states in begun.items()
         if states
     }

@@ -1,10 +1,10 @@
-"""Run the round on this machine: the very same pipeline, by the SDK's own local runner.
+"""Run the round on this machine: the same pipeline, by the SDK's own local runner.
 
     python -m pipelines.engines.local PROJECT_URI WORK_FOLDER [--force] [--fresh] [--containers [--network NAME]]
 
 is one run: each stage is a process, or a container of its own image. The `alfamix` command starts it as a child, keeps
-its output in a file and draws from its events. Outputs and cache stay in the work folder, so that a killed round goes
-on where it was; what a killed stage has written is not in the cache, and no later run reads it.
+its output in a file and draws from its events. Outputs and cache stay in the work folder, so that a killed round
+resumes; what a killed stage has written is not in the cache, and no later run reads it.
 """
 
 import argparse
@@ -33,8 +33,8 @@ def run_pipeline(
         network: Docker's network for the containers, '' for Docker's own; None for stages as processes.
 
     Raises:
-        RuntimeError: a stage failed; which and why is in the project and in the events.
-        InputError: containers cannot be run as things are.
+        RuntimeError: a stage failed; the project and the events say which one and why.
+        InputError: containers cannot run here.
     """
     from kfp import local
 
@@ -57,7 +57,7 @@ def run_pipeline(
 
 
 def main() -> None:
-    """Run once; the exit status is 0 when the pipeline succeeded, 1 when a stage failed."""
+    """Run once; the exit status is 0 if the pipeline succeeded, 1 if a stage failed."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.engines.local", description=__doc__)
     parser.add_argument("project_uri")
     parser.add_argument("work", type=Path)

@@ -1,6 +1,6 @@
-"""Start a local run as a child, and show a person how far it is.
+"""Start a local run as a child, and show its progress.
 
-The child writes to a log file of its own, so that it neither blocks nor dies with this process; what is drawn comes
+The child writes to a log file of its own, so that it neither blocks nor dies with this process; the display is drawn
 from the events in that file (``telemetry.events``).
 """
 
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class _Task:
-    """One stage on one shard, as its events tell."""
+    """One stage on one shard, from its events."""
 
     state: str = "running"
     seconds: float = 0.0
@@ -36,7 +36,7 @@ class _Task:
     unit: str = ""
 
     def line(self, stage: str, shard: str) -> str:
-        """Say how the task ended."""
+        """Return how the task ended, as a line."""
         name = f"{stage} {shard}" if shard else stage
         extent = f"{self.total:,} {self.unit}" if self.total else ""
         return f"  {name:<10} {self.state:<7} {self.seconds:6.1f} s  {extent}".rstrip()
@@ -44,14 +44,14 @@ class _Task:
 
 @dataclass
 class Run:
-    """What the events of a run have told so far.
+    """The state of a run, from its events until now.
 
     Attributes:
-        tasks: by stage, then by shard.
-        number: of the round, 0 while none is known.
+        tasks: tasks by stage, then by shard.
+        number: number of the round, 0 while it is unknown.
         state: planned, resumed, idle or refused.
-        text: why.
-        outcome: how finish judged it.
+        text: reason for the state.
+        outcome: outcome of the run as finish names it.
         failures: stages that stopped on a deliberate error, the first one first.
     """
 
@@ -63,10 +63,10 @@ class Run:
     failures: list[StageFailure] = field(default_factory=list)
 
     def take(self, event: dict[str, object]) -> str:
-        """Take in one event; return the line that tells of a task's end, if it ends one.
+        """Take in one event; return a line if it ends a task, else ''.
 
-        An event that lacks a field, or has one of another kind, is left out: a log may hold half a line of a stage that
-        was killed, or words of another version.
+        An event that lacks a field, or has one of another kind, is ignored: a log may hold half a line of a stage that
+        was killed, or an event of another version.
         """
         try:
             return self._take(event)
@@ -100,7 +100,7 @@ class Run:
         return ""
 
     def line(self, stage: str) -> tuple[str, str, str]:
-        """Return a stage's state, its seconds and how far it is, in words."""
+        """Return a stage's state, its seconds and its progress, as text."""
         tasks = self.tasks.get(stage, {})
         if not tasks:
             return "", "", ""
@@ -145,9 +145,9 @@ def start(
 
 
 def follow(child: subprocess.Popen[bytes], log: Path, console: Console, verbose: bool) -> Run:
-    """Show the run until it ends; return what its events told.
+    """Show the run until it ends; return its state.
 
-    On a terminal one line a stage is redrawn; elsewhere a line is printed when a task ends. An interrupt ends the run
+    On a terminal one line per stage is redrawn; elsewhere a line is printed when a task ends. An interrupt ends the run
     and its stages.
     """
     run = Run()
@@ -172,7 +172,7 @@ def follow(child: subprocess.Popen[bytes], log: Path, console: Console, verbose:
 
 
 class _Nothing:
-    """Stands where a live display would."""
+    """Stand-in for a live display."""
 
     def __enter__(self) -> "_Nothing":
         return self
@@ -194,7 +194,7 @@ def _table(run: Run) -> Table:
 
 
 def _lines(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
-    """Yield the lines of the log as they come, until the child has ended and all is read."""
+    """Yield the lines of the log as they appear, until the child has ended and everything is read."""
     with log.open("rb") as stream:
         while True:
             ended = child.poll() is not None
@@ -206,9 +206,9 @@ def _lines(child: subprocess.Popen[bytes], log: Path) -> Iterator[str]:
 
 def _complete(stream: IO[bytes], ended: bool) -> Iterator[str]:
     while True:
-        place = stream.tell()
+        start = stream.tell()
         line = stream.readline()
         if not line or (not line.endswith(b"\n") and not ended):
-            stream.seek(place)
+            stream.seek(start)
             return
         yield line.decode(errors="replace").rstrip("\n")

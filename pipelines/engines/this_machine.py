@@ -28,7 +28,6 @@ class ThisMachine:
         self._store, self._network = store, network
         self._root = work if work is not None else work_folder.default(store.uri)
         self._child: subprocess.Popen[bytes] | None = None
-        self._log = Path()
 
     def check(self) -> None:
         """Raise InputError if containers are wanted and cannot run here."""
@@ -40,10 +39,10 @@ class ThisMachine:
     def start(self, plan: Plan, force: bool = False, fresh: bool = False) -> Started:
         """Start a run; what earlier rounds left in the work folder is removed."""
         work_folder.forget_before(self._root, plan.number)
-        self._log = work_folder.new_log(self._root, plan.number, datetime.now(UTC))
+        log = work_folder.new_log(self._root, plan.number, datetime.now(UTC))
         folder = work_folder.of_round(self._root, plan.number)
-        self._child = progress.start(self._store.uri, folder, self._log, force, fresh, self._network)
-        return Started("", str(self._log), f"process {self._child.pid}, log {self._log}")
+        self._child = progress.start(self._store.uri, folder, log, force, fresh, self._network)
+        return Started("", str(log), f"process {self._child.pid}, log {log}")
 
     def follow(self, started: Started, console: Console, verbose: bool = False) -> Ended:
         """Show the stages until the run ends; an interrupt ends the run."""

@@ -1,7 +1,7 @@
 """Where local runs keep their outputs, their cache and their logs.
 
-<root>/rounds/000012/outputs, cache    of one round; those of earlier rounds are removed when a round is exported
-<root>/logs/round-000012-<time>.log    of one run; another run of the same second has -2 behind the time
+<root>/rounds/000012/outputs, cache    one round's; earlier rounds' are removed when a run of a later round starts
+<root>/logs/round-000012-<time>.log    one run's; another run of the same second has -2 after the time
 """
 
 import contextlib
@@ -12,12 +12,12 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+import platformdirs
+
 
 def default(project_uri: str) -> Path:
-    """Return the folder for a project: below $ALFAMIX_WORK, or $XDG_CACHE_HOME/alfamix, or ~/.cache/alfamix."""
-    root = os.environ.get("ALFAMIX_WORK")
-    if not root:
-        root = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")) + "/alfamix"
+    """Return the folder of a project: below $ALFAMIX_WORK, or below the user's cache folder of this system."""
+    root = os.environ.get("ALFAMIX_WORK") or platformdirs.user_cache_path("alfamix", appauthor=False)
     name = project_uri.rstrip("/").rsplit("/", 1)[-1]
     return Path(root).resolve() / f"{name}-{hashlib.sha256(project_uri.encode()).hexdigest()[:8]}"
 
@@ -28,19 +28,19 @@ def of_round(root: Path, number: int) -> Path:
 
 
 def new_log(root: Path, number: int, now: datetime) -> Path:
-    """Return a new, empty log file for a run, which no other run has, however many begin within a second."""
+    """Return a new, empty log file for a run; no other run has it, however many begin within a second."""
     folder = root / "logs"
     folder.mkdir(parents=True, exist_ok=True)
-    for again in itertools.count(1):
-        path = folder / f"round-{number:06d}-{now:%Y%m%dT%H%M%S}{f'-{again}' if again > 1 else ''}.log"
+    for attempt in itertools.count(1):
+        path = folder / f"round-{number:06d}-{now:%Y%m%dT%H%M%S}{f'-{attempt}' if attempt > 1 else ''}.log"
         with contextlib.suppress(FileExistsError):
             path.touch(exist_ok=False)
             return path
-    raise AssertionError("a free name is found")
+    raise AssertionError("the count has no end")
 
 
 def forget_before(root: Path, number: int) -> None:
-    """Remove what earlier rounds left; nothing of it can be used again."""
+    """Remove the folders of earlier rounds, which no later round can use."""
     for folder in (root / "rounds").glob("[0-9]*"):
         if folder.name < f"{number:06d}":
             shutil.rmtree(folder, ignore_errors=True)

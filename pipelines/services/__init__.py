@@ -1,1 +1,1 @@
-"""What watches a project: the trigger, the exporter, the schedule, and what they share."""
+"""What runs unattended: the trigger, the exporter and the schedule, with what they share."""

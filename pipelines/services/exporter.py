@@ -1,7 +1,7 @@
-"""`alfamix exporter`: projects' states for Prometheus to scrape, read again and again from storage.
+"""`alfamix exporter`: the state of projects for Prometheus to scrape, read from storage at regular intervals.
 
-A project is read by a process of its own, which ends: so the memory of the exporter does not grow with the projects,
-a reading that hangs or dies takes nothing with it, and a scrape is answered at once with what was read last.
+Each reading is a process of its own that ends: so the memory of the exporter does not grow with the projects, a reading
+that hangs or dies takes nothing with it, and a scrape is answered immediately with what was read last.
 """
 
 import subprocess
@@ -18,15 +18,15 @@ from alfamix_core.telemetry.exposition import Board, registry
 
 
 class Exporter:
-    """Boards of projects, kept fresh by a thread."""
+    """The metrics of projects, as they were read last."""
 
     def __init__(self, uris: Sequence[str], refresh: float, timeout: float = 600.0) -> None:
         """Take the projects.
 
         Args:
-            uris: of the projects.
-            refresh: seconds between the beginnings of two readings.
-            timeout: seconds after which a reading is given up.
+            uris: URIs of the projects.
+            refresh: time between the beginnings of two readings, in seconds.
+            timeout: time limit of one reading, in seconds.
         """
         self._uris = tuple(uris)
         self._refresh = refresh
@@ -38,13 +38,13 @@ class Exporter:
         self.warnings: dict[str, str] = {}
 
     def read_all(self) -> None:
-        """Read every project once; of one that cannot be read, what was read last stays, and it is said to be down."""
+        """Read every project once; one that cannot be read keeps its last values and is reported as down."""
         for uri in self._uris:
             self._read(uri)
             self.turned = time.monotonic()
 
     def run(self) -> None:
-        """Read again and again until ``stop``."""
+        """Read the projects at regular intervals until ``stop``."""
         while not self._stopped.is_set():
             begun = time.monotonic()
             self.read_all()
@@ -62,12 +62,12 @@ class Exporter:
         begun = time.monotonic()
         command = [sys.executable, "-m", "alfamix_core.project.state", uri]
         try:
-            found = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout, check=False)
-            problem = found.stderr.strip().rpartition("\n")[2] if found.returncode else ""
+            reading = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout, check=False)
+            problem = reading.stderr.strip().rpartition("\n")[2] if reading.returncode else ""
         except subprocess.TimeoutExpired:
             problem = f"the project was not read within {self._timeout:g} s"
         if not problem:
-            self._boards[uri] = Board.from_json(found.stdout)
+            self._boards[uri] = Board.from_json(reading.stdout)
             self._own.set(m.EXPORTER_READ, time.time(), project_uri=uri)
         self._own.set(m.EXPORTER_SECONDS, time.monotonic() - begun, project_uri=uri)
         self._own.set(m.EXPORTER_UP, float(not problem), project_uri=uri)

@@ -1,8 +1,8 @@
 """A small HTTP server of one thread, which no number of clients can exhaust.
 
-Requests without a body, one per connection. A client has a few seconds for everything; among too many open
-connections the oldest gives way, so a scrape is answered although idle clients hold all places. A client that hangs up
-is no error.
+It answers requests without a body, one per connection. A client has a few seconds for everything. If too many
+connections are open, the oldest gives way, so that a scrape is answered although idle clients hold every connection. A
+client that hangs up is not an error.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from http import HTTPStatus
 
 Answer = Callable[[str], tuple[int, str, bytes]]
-"""From the path of a request to status, content type and body; called in the server's thread."""
+"""Function from the path of a request to status, content type and body; called in the server's thread."""
 
-_OPEN = 64  # connections at a time
+_OPEN = 64  # connections that are open together
 _WAITING = 256  # connections that the kernel holds until they are accepted
-_HEAD_BYTES = 8_192  # of a request
-_SECONDS = 5.0  # that a client has to send its request and to take the answer
+_HEAD_BYTES = 8_192  # longest head of a request
+_SECONDS = 5.0  # time for a client to send its request and to take the answer
 
 
 @contextmanager
@@ -26,9 +26,9 @@ def serving(answer: Answer, host: str, port: int) -> Iterator[int]:
     """Serve while the block runs.
 
     Args:
-        answer: gives the answers.
+        answer: function that answers a path.
         host: address to listen on.
-        port: 0 for a free one.
+        port: port to listen on; 0 takes a free one.
 
     Yields:
         The port.
@@ -57,7 +57,7 @@ class _Server:
         self._stopped: asyncio.Event
 
     async def run(self, listener: socket.socket) -> None:
-        """Serve until ``stop``."""
+        """Serve until ``stop`` is called."""
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
         server = await asyncio.start_server(self._accept, sock=listener, limit=_HEAD_BYTES, backlog=_WAITING)
         self._started.set()
@@ -96,7 +96,7 @@ class _Server:
         path, _, version = rest.partition(" ")
         status, kind, body = 200, "text/plain; charset=utf-8", b""
         if not version.startswith("HTTP/1."):
-            status, body = 400, b"this is no request\n"
+            status, body = 400, b"this is not a request\n"
         elif method not in ("GET", "HEAD"):
             status, body = 405, b"there is only GET\n"
         else:

@@ -1,7 +1,7 @@
-"""S3's word that an object was made, as it comes through an SQS queue: at least once, in any order, or not at all.
+"""S3's events that an object was made, as an SQS queue delivers them: at least once, in any order, or not at all.
 
-An event is a hint to look, never the truth: what is new stands in the project. So a message is deleted once it was
-read, and one that cannot be read is counted and deleted too, or it would come for ever.
+An event is a hint to look, never the truth: the project itself says what is new. So a message is deleted once it was
+read, and one that cannot be read is counted and deleted too, or it would return permanently.
 """
 
 import json
@@ -21,7 +21,7 @@ _FOR_A_PERSON = ("NonExistentQueue", "QueueDoesNotExist", "AccessDenied", "Inval
 
 
 def is_trigger(key: str) -> bool:
-    """Whether an object of the project, by its key, says that there is something new: a manifest or a label batch."""
+    """Return whether an object, by its key in the project, announces something new: a manifest or a label batch."""
     parts = key.split("/")
     if len(parts) == 3:
         return parts[0] + "/" == layout.DROPS and parts[2] == layout.MANIFEST_FILE
@@ -29,25 +29,25 @@ def is_trigger(key: str) -> bool:
 
 
 def keys_of(body: str, project_uri: str) -> set[str]:
-    """Return the keys, relative to the project, of the manifests and label batches that a message tells of.
+    """Return the keys, relative to the project, of the manifests and label batches that a message names.
 
-    Reads S3's own notifications, the same wrapped by SNS, and EventBridge's. What is about other objects, about
-    deletions, or S3's test message gives none.
+    Reads S3's own notifications, the same wrapped by SNS, and EventBridge's. A message about other objects or about
+    deletions, and S3's test message, name none.
 
     Args:
-        body: of the message.
-        project_uri: s3://bucket/prefix.
+        body: text of the message.
+        project_uri: URI of the project, s3://bucket/prefix.
 
     Raises:
-        ValueError: it is no such message.
+        ValueError: the message is not an event of S3.
     """
     bucket, _, prefix = project_uri.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/") + "/" if prefix else ""
-    found = set()
+    keys = set()
     for event_bucket, key in _objects(_object(body)):
         if event_bucket == bucket and key.startswith(prefix) and is_trigger(key.removeprefix(prefix)):
-            found.add(key.removeprefix(prefix))
-    return found
+            keys.add(key.removeprefix(prefix))
+    return keys
 
 
 def _object(body: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _objects(message: dict[str, Any]) -> list[tuple[str, str]]:
             if _text(record["eventName"]).removeprefix("s3:").startswith("ObjectCreated:")
         ]
     except (KeyError, TypeError, IndexError) as error:
-        raise ValueError(f"is no S3 event: {error}") from None
+        raise ValueError(f"is not an S3 event: {error}") from None
 
 
 def _text(value: object) -> str:
@@ -90,14 +90,14 @@ def _text(value: object) -> str:
 class Messages:
     """An SQS queue of S3 events. Endpoint, region and credentials come from where boto3 looks for them.
 
-    Behind a url that is not Amazon's the endpoint is the url's own host, unless AWS_ENDPOINT_URL_SQS says otherwise.
+    If the URL is not Amazon's, its own host is the endpoint, unless AWS_ENDPOINT_URL_SQS names another.
     """
 
     def __init__(self, url: str) -> None:
-        """Take the queue's url.
+        """Take the queue's URL.
 
         Raises:
-            InputError: it is none, or boto3 lacks something that a person must set.
+            InputError: the URL is not that of a queue, or boto3 lacks something that a person must set.
         """
         import boto3
         from botocore.config import Config
@@ -123,23 +123,23 @@ class Messages:
             raise InputError(f"--sqs: {' '.join(str(error).split())}") from None
 
     def receive(self, seconds: float) -> list[tuple[str, str]]:
-        """Return body and receipt of up to ten messages; wait for the first, at most 20 seconds.
+        """Return body and receipt of at most ten messages; wait for the first, at most 20 seconds.
 
         Raises:
             InputError: the queue does not exist or may not be read.
             StorageError: it cannot be reached.
         """
         answer = self._ask("receive_message", MaxNumberOfMessages=_BATCH, WaitTimeSeconds=max(0, min(20, int(seconds))))
-        return [(each.get("Body", ""), each["ReceiptHandle"]) for each in answer.get("Messages", ())]
+        return [(message.get("Body", ""), message["ReceiptHandle"]) for message in answer.get("Messages", ())]
 
     def delete(self, receipts: list[str]) -> None:
-        """Delete messages that were received; one that cannot be deleted comes again.
+        """Delete messages that were received; one that cannot be deleted is delivered again.
 
         Raises:
             InputError: the queue may not be written.
             StorageError: it cannot be reached.
         """
-        entries = [{"Id": str(place), "ReceiptHandle": receipt} for place, receipt in enumerate(receipts)]
+        entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
         self._ask("delete_message_batch", Entries=entries)
 
     def close(self) -> None:
@@ -152,9 +152,9 @@ class Messages:
         try:
             return getattr(self._client, method)(QueueUrl=self.url, **arguments)
         except ClientError as error:
-            said = error.response.get("Error", {})
-            line = f"{self.url}: {said.get('Code', '')}: {' '.join(str(said.get('Message', '')).split())}"
-            if any(code in said.get("Code", "") for code in _FOR_A_PERSON):
+            details = error.response.get("Error", {})
+            line = f"{self.url}: {details.get('Code', '')}: {' '.join(str(details.get('Message', '')).split())}"
+            if any(code in details.get("Code", "") for code in _FOR_A_PERSON):
                 raise InputError(line) from None
             raise StorageError(line) from None
         except NoCredentialsError:

@@ -1,4 +1,4 @@
-"""The cluster under test: runs by Kubeflow's client, pods by that of Kubernetes, and what is removed at the end."""
+"""The cluster under test: its runs by Kubeflow's client, its pods by that of Kubernetes, and the clean-up."""
 
 import contextlib
 import time
@@ -57,7 +57,7 @@ class Runs:
             ),
             "runs",
         )
-        ids = [each.run_id for each in listed if parameters(each).get("project_uri") == self._uri]
+        ids = [item.run_id for item in listed if parameters(item).get("project_uri") == self._uri]
         return [self.kubeflow.run(run_id) for run_id in ids]
 
     def terminate(self, run_id: str) -> None:
@@ -79,7 +79,7 @@ class Runs:
         """Remove the pipeline's version that the test uploaded.
 
         Args:
-            before: ids of the versions that were there before the test; they stay.
+            before: ids of the versions that existed before the test; they stay.
         """
         pipeline, version = self.kubeflow.version()
         if version not in before:
@@ -88,7 +88,7 @@ class Runs:
     def versions(self) -> set[str]:
         """Return the ids of all versions of our pipeline."""
         pipelines = self.kubeflow.ask(lambda: self.kubeflow.client.list_pipelines(namespace=self.kubeflow.namespace))
-        ours = [each.pipeline_id for each in pipelines.pipelines or () if each.display_name == "alfamix-round"]
+        ours = [item.pipeline_id for item in pipelines.pipelines or () if item.display_name == "alfamix-round"]
         found: set[str] = set()
         for pipeline in ours:
             with contextlib.suppress(InputError):
@@ -96,18 +96,18 @@ class Runs:
                     lambda token, pipeline=pipeline: self.kubeflow.client.list_pipeline_versions(pipeline, token, 100),
                     "pipeline_versions",
                 )
-                found |= {str(each.pipeline_version_id) for each in listed}
+                found |= {str(item.pipeline_version_id) for item in listed}
         return found
 
 
 def eventually(what: str, seconds: float, found: Callable[[], object], poll: float = POLL_SECONDS) -> object:
-    """Return the first true answer; fail with what was waited for.
+    """Return the first true answer; fail with the name of what did not come.
 
     Args:
-        what: for the message, such as "a pod of train".
-        seconds: after which it fails.
-        found: asked until its answer is true.
-        poll: seconds between two questions.
+        what: name for the message, such as "a pod of train".
+        seconds: time after which it fails.
+        found: function that is called until its answer is true.
+        poll: time between two calls, in seconds.
     """
     end = time.monotonic() + seconds
     while not (answer := found()):

@@ -1,4 +1,4 @@
-"""What `make e2e-cluster` is given: all from the environment, each checked before anything is made."""
+"""The surroundings of `make e2e-cluster`: all from the environment, each checked before anything is made."""
 
 import os
 import re
@@ -13,7 +13,7 @@ PRELOADED = "preloaded"
 
 
 class MissingError(Exception):
-    """Something is not given, or not as it must be; one line that says what."""
+    """Something is missing or invalid; one line says what."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def given(environment: Mapping[str, str] = os.environ) -> Surroundings:
     try:
         urllib.request.urlopen(f"{endpoint.rstrip('/')}/apis/v2beta1/healthz", timeout=10).close()
     except urllib.error.HTTPError:
-        pass  # it answers; whether it takes the login is said by the client
+        pass  # it answers; the client reports whether it accepts the login
     except OSError as error:
         raise MissingError(f"KF_PIPELINES_ENDPOINT: {endpoint} does not answer: {error}") from None
     return Surroundings(

@@ -197,5 +197,5 @@ def test_a_trigger_starts_a_round_and_the_metrics_arrive(bench: Bench, runs: Run
     assert ended(runs, run_id) == "SUCCEEDED"
     bench.same_as_the_twin()
     status = json.loads(bench.run("status", bench.project, "--json"))
-    assert [each["state"] for each in status["rounds"]] == ["closed"] * 4 + ["exported"]
-    assert all("accuracy" in each["outcome"]["metrics"] for each in status["rounds"])
+    assert [record["state"] for record in status["rounds"]] == ["closed"] * 5 + ["exported"]
+    assert all("accuracy" in record["outcome"]["metrics"] for record in status["rounds"])

@@ -45,6 +45,6 @@ def render(kustomize: list[str]) -> Callable[[Path], list[dict[str, Any]]]:
         done = subprocess.run([*kustomize, str(folder)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert not done.stderr, "kustomize warns"
-        return [each for each in yaml.safe_load_all(done.stdout) if each]
+        return [item for item in yaml.safe_load_all(done.stdout) if item]
 
     return rendered

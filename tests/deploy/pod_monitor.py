@@ -32,12 +32,12 @@ class Selector(Record):
         if any(labels.get(key) != value for key, value in self.matchLabels.items()):
             return False
         holds = {
-            "In": lambda each: labels.get(each.key) in each.values,
-            "NotIn": lambda each: labels.get(each.key) not in each.values,
-            "Exists": lambda each: each.key in labels,
-            "DoesNotExist": lambda each: each.key not in labels,
+            "In": lambda expression: labels.get(expression.key) in expression.values,
+            "NotIn": lambda expression: labels.get(expression.key) not in expression.values,
+            "Exists": lambda expression: expression.key in labels,
+            "DoesNotExist": lambda expression: expression.key not in labels,
         }
-        return all(holds[each.operator](each) for each in self.matchExpressions)
+        return all(holds[expression.operator](expression) for expression in self.matchExpressions)
 
 
 class Relabelling(Record):

@@ -37,25 +37,25 @@ def objects(request: pytest.FixtureRequest, render: Render) -> Objects:
 
 
 def of_kind(objects: Objects, *kinds: str) -> Objects:
-    return [each for each in objects if each["kind"] in kinds]
+    return [item for item in objects if item["kind"] in kinds]
 
 
 def pods(objects: Objects) -> Iterator[dict[str, Any]]:
     """Yield the template of every pod."""
-    for each in of_kind(objects, "Deployment"):
-        yield each["spec"]["template"]
-    for each in of_kind(objects, "CronJob"):
-        yield each["spec"]["jobTemplate"]["spec"]["template"]
+    for item in of_kind(objects, "Deployment"):
+        yield item["spec"]["template"]
+    for item in of_kind(objects, "CronJob"):
+        yield item["spec"]["jobTemplate"]["spec"]["template"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_accepts_every_object(objects: Objects, version: str):
     """Strictly: a field that the schema does not know is refused too."""
-    for each in objects:
-        if each["apiVersion"] == "monitoring.coreos.com/v1":
-            PodMonitor.parse(json.dumps(each), each["metadata"]["name"])
+    for item in objects:
+        if item["apiVersion"] == "monitoring.coreos.com/v1":
+            PodMonitor.parse(json.dumps(item), item["metadata"]["name"])
         else:
-            kubernetes_validate.validate(each, version, strict=True)
+            kubernetes_validate.validate(item, version, strict=True)
 
 
 def test_a_wrong_field_is_found():
@@ -114,7 +114,7 @@ def test_every_pod_meets_the_restricted_standard(objects: Objects):
         for container in pod["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert {"requests", "limits"} == set(container["resources"])
-            assert all({"cpu", "memory", "ephemeral-storage"} == set(each) for each in container["resources"].values())
+            assert all({"cpu", "memory", "ephemeral-storage"} == set(item) for item in container["resources"].values())
             assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
@@ -141,7 +141,7 @@ def test_users_are_fixed_except_where_the_cluster_chooses_them(render: Render):
 
 
 def test_stages_and_trigger_name_a_user_or_both_name_none(objects: Objects, tmp_path: Path):
-    (data,) = [each["data"] for each in of_kind(objects, "ConfigMap") if "platform.toml" in each["data"]]
+    (data,) = [item["data"] for item in of_kind(objects, "ConfigMap") if "platform.toml" in item["data"]]
     (tmp_path / "platform.toml").write_text(data["platform.toml"], "utf-8")
     user = platform_settings.read(tmp_path / "platform.toml").user
     for template in pods(objects):
@@ -151,11 +151,11 @@ def test_stages_and_trigger_name_a_user_or_both_name_none(objects: Objects, tmp_
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_each_pod_has_a_network_policy_that_opens_only_the_port_of_its_metrics(render: Render, example: str):
     objects = render(DEPLOY / "examples" / example)
-    policies = {each["metadata"]["name"]: each["spec"] for each in of_kind(objects, "NetworkPolicy")}
+    policies = {item["metadata"]["name"]: item["spec"] for item in of_kind(objects, "NetworkPolicy")}
     assert set(policies) == {"alfamix-trigger-cats", "alfamix-exporter-cats"}
     for template in pods(objects):
         labels = template["metadata"]["labels"].items()
-        (policy,) = [each for each in policies.values() if each["podSelector"]["matchLabels"].items() <= labels]
+        (policy,) = [item for item in policies.values() if item["podSelector"]["matchLabels"].items() <= labels]
         assert policy["policyTypes"] == ["Ingress", "Egress"]
         (container,) = template["spec"]["containers"]
         opened = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
@@ -192,7 +192,7 @@ def test_an_image_by_digest_replaces_the_tag(render: Render, tmp_path: Path):
         "components": ["images"],
     }
     (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay), "utf-8")
-    found = {each["image"] for template in pods(render(tmp_path)) for each in template["spec"]["containers"]}
+    found = {item["image"] for template in pods(render(tmp_path)) for item in template["spec"]["containers"]}
     assert found == {f"r.example.org:5000/x/alfamix-trigger@{digest}"}
     (tmp_path / "digests").write_text("trigger r.example.org/alfamix-trigger:1\n", "utf-8")
     with pytest.raises(InputError, match='must have a line "trigger image@sha256:…"'):
@@ -232,7 +232,7 @@ def test_every_command_is_one_of_ours(objects: Objects):
 
 
 def test_every_name_that_a_pod_refers_to_exists(objects: Objects):
-    names = {(each["kind"], each["metadata"]["name"]) for each in objects}
+    names = {(item["kind"], item["metadata"]["name"]) for item in objects}
     for template in pods(objects):
         pod = template["spec"]
         assert ("ServiceAccount", pod["serviceAccountName"]) in names
@@ -254,8 +254,8 @@ def test_a_selector_matches_only_the_pods_of_its_own_project(render: Render):
     dogs = json.loads(json.dumps(cats).replace("cats", "dogs"))
     ours = [template["metadata"]["labels"] for template in pods(cats)]
     labels_of_dogs = [template["metadata"]["labels"] for template in pods(dogs)]
-    for each in of_kind(cats, "Deployment"):
-        selector = each["spec"]["selector"]["matchLabels"].items()
+    for item in of_kind(cats, "Deployment"):
+        selector = item["spec"]["selector"]["matchLabels"].items()
         assert [selector <= labels.items() for labels in ours].count(True) == 1
         assert not any(selector <= labels.items() for labels in labels_of_dogs)
     (monitor,) = of_kind(cats, "PodMonitor")
@@ -265,13 +265,13 @@ def test_a_selector_matches_only_the_pods_of_its_own_project(render: Render):
     stage = {"app.kubernetes.io/name": "alfamix", "app.kubernetes.io/component": "train"}
     assert not chosen.selector.matches({**stage, "app.kubernetes.io/instance": "cats"})
     ports = {
-        port["name"] for template in pods(cats) for each in template["spec"]["containers"] for port in each["ports"]
+        port["name"] for template in pods(cats) for item in template["spec"]["containers"] for port in item["ports"]
     }
     assert {endpoint.port for endpoint in chosen.podMetricsEndpoints} == ports
 
 
 def test_the_settings_are_settings(objects: Objects, tmp_path: Path):
-    data = {key: value for each in of_kind(objects, "ConfigMap") for key, value in each["data"].items()}
+    data = {key: value for item in of_kind(objects, "ConfigMap") for key, value in item["data"].items()}
     (tmp_path / "platform.toml").write_text(data.pop("platform.toml"), "utf-8")
     settings = platform_settings.read(tmp_path / "platform.toml")
     assert settings.storage.endpoint_url == data.get("ALFAMIX_S3_ENDPOINT_URL", "")
@@ -305,7 +305,7 @@ def test_the_rights_are_minimal(render: Render, example: str):
     assert set(rule["verbs"]) == {"create", "get", "list"}
     (binding,) = of_kind(objects, "RoleBinding")
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
-    assert [each["name"] for each in binding["subjects"]] == ["alfamix-cats"]
+    assert [item["name"] for item in binding["subjects"]] == ["alfamix-cats"]
 
 
 @pytest.mark.parametrize("example", ["multi-user", "cron-job"])
@@ -326,7 +326,7 @@ def test_only_the_trigger_has_a_token_and_only_for_kubeflow(render: Render, exam
 
 def test_a_cron_job_replaces_the_trigger(render: Render):
     objects = render(DEPLOY / "examples/cron-job")
-    assert [each["metadata"]["name"] for each in of_kind(objects, "Deployment")] == ["alfamix-exporter-cats"]
+    assert [item["metadata"]["name"] for item in of_kind(objects, "Deployment")] == ["alfamix-exporter-cats"]
     (job,) = of_kind(objects, "CronJob")
     assert job["spec"]["concurrencyPolicy"] == "Forbid"
     template = job["spec"]["jobTemplate"]["spec"]
@@ -340,7 +340,7 @@ def test_a_cron_job_replaces_the_trigger(render: Render):
 
 def test_no_pod_gets_a_sidecar_of_a_mesh(objects: Objects):
     """A namespace of a Kubeflow profile injects one: a job would not end, and a policy would cut it off istiod."""
-    assert [each["metadata"]["labels"]["sidecar.istio.io/inject"] for each in pods(objects)] == ["false", "false"]
+    assert [item["metadata"]["labels"]["sidecar.istio.io/inject"] for item in pods(objects)] == ["false", "false"]
 
 
 def test_the_base_leaves_the_platform_its_defaults():

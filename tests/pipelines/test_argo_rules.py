@@ -76,7 +76,7 @@ def test_a_pattern_for_low_resources_lets_evictions_be_repeated(golden):
     """The kubelet's message names the resource and not the eviction, so that Kubeflow's pattern misses it."""
     pattern = f"{KUBEFLOW_PATTERN}|low on resource"
     compiled = strategy(golden[0]["train"], {**KUBEFLOW_DEFAULT, "retryPolicy": "OnTransientError"})
-    assert [compiled.next_wait(argo.EVICTED, 1, 0, each) for each in (KUBEFLOW_PATTERN, pattern)] == [None, 30]
+    assert [compiled.next_wait(argo.EVICTED, 1, 0, known) for known in (KUBEFLOW_PATTERN, pattern)] == [None, 30]
 
 
 def test_without_kubeflows_default_failures_are_repeated_and_pods_that_are_gone_are_not(golden):

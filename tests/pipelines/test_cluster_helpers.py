@@ -47,7 +47,7 @@ def test_what_is_given_becomes_settings_of_the_platform(environment, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "reason"),
     [
         ("KF_PIPELINES_ENDPOINT", "", "is not set; must be the address of the API"),
         ("KF_PIPELINES_ENDPOINT", "ml-pipeline:8888", 'must be the address of the API, not "ml-pipeline:8888"'),
@@ -60,11 +60,11 @@ def test_what_is_given_becomes_settings_of_the_platform(environment, tmp_path: P
         ("ALFAMIX_S3_SECRET_ACCESS_KEY", "", "is not set"),
     ],
 )
-def test_what_is_missing_is_one_line(environment, name: str, value: str, said: str):
+def test_what_is_missing_is_one_line(environment, name: str, value: str, reason: str):
     with pytest.raises(MissingError) as missing:
         given(environment | {name: value})
     assert str(missing.value).startswith(name)
-    assert said in str(missing.value)
+    assert reason in str(missing.value)
     assert "\n" not in str(missing.value)
 
 

@@ -63,13 +63,13 @@ def test_a_package_has_every_image_by_digest_and_the_versions_name(tmp_path: Pat
     assert done.stdout == f"wrote {PACKAGE}\n"
     assert PACKAGE.name == f"alfamix-round-{__version__}.yaml"
     spec, platform = yaml.safe_load_all((tmp_path / PACKAGE).read_text("utf-8"))
-    found = {each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()}
+    found = {item["container"]["image"] for item in spec["deploymentSpec"]["executors"].values()}
     assert found == {f"r.example.org/alfamix-{name}@{DIGEST}" for name in images.COMPONENTS}
     assert platform["platforms"]["kubernetes"]["pipelineConfig"]["activeDeadlineSeconds"] == 48 * 3600
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--digests", "digests"), "alfamix: digests: no line for embed\n"),
         (("--settings", "none.toml"), "alfamix: none.toml: cannot be read: No such file or directory\n"),
@@ -77,13 +77,13 @@ def test_a_package_has_every_image_by_digest_and_the_versions_name(tmp_path: Pat
         (("--to", "round.json"), "alfamix: round.json: the file's name must end in .yaml\n"),
     ],
 )
-def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path: Path, arguments: tuple[str, ...], said: str):
+def test_wrong_input_is_one_line_and_nothing_is_written(tmp_path: Path, arguments: tuple[str, ...], message: str):
     lines = [f"{name} r.example.org/{name}@{DIGEST}\n" for name in images.COMPONENTS if name != "embed"]
     (tmp_path / "digests").write_text("".join(lines), "utf-8")
     (tmp_path / "bad.toml").write_text("gpus = 2", "utf-8")
     done = run(*arguments, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
-    assert {each.name for each in tmp_path.iterdir()} == {"digests", "bad.toml"}
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    assert {item.name for item in tmp_path.iterdir()} == {"digests", "bad.toml"}
 
 
 def test_compiling_imports_neither_torch_nor_boto3():
@@ -98,7 +98,7 @@ def test_compiling_imports_neither_torch_nor_boto3():
 def small_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages: what the extra ``kubeflow`` asks for, pydantic, all that they need, and nothing else."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [Requirement(each) for each in ["pydantic", *project["optional-dependencies"]["kubeflow"]]]
+    wanted = [Requirement(item) for item in ["pydantic", *project["optional-dependencies"]["kubeflow"]]]
     folder = tmp_path_factory.mktemp("site-packages")
     known: set[tuple[str, str]] = set()
     while wanted:
@@ -109,7 +109,7 @@ def small_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 continue
             known.add((requirement.name.lower(), extra))
             needs = map(Requirement, distribution.requires or ())
-            wanted += [each for each in needs if each.marker is None or each.marker.evaluate({"extra": extra})]
+            wanted += [item for item in needs if item.marker is None or item.marker.evaluate({"extra": extra})]
         for file in distribution.files or ():
             place = folder / file
             if file.parts[0] != ".." and not place.exists():

@@ -28,7 +28,7 @@ def documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the task of each component, wherever it is nested."""
-    dags = [spec["root"], *(each for each in spec["components"].values() if "dag" in each)]
+    dags = [spec["root"], *(item for item in spec["components"].values() if "dag" in item)]
     found = {task["componentRef"]["name"]: task for dag in dags for task in dag["dag"]["tasks"].values()}
     return {name.removeprefix("comp-"): task for name, task in found.items() if "dag" not in spec["components"][name]}
 
@@ -70,7 +70,7 @@ def test_every_task_says_all_that_a_cluster_must_know(golden: Any, stage: str):
 
     retry = task["retryPolicy"]
     assert (retry["maxRetryCount"], retry["backoffDuration"], retry["backoffFactor"]) == (2, "30s", 2.0)
-    assert {each["name"]: each["value"] for each in container["env"]} == {
+    assert {item["name"]: item["value"] for item in container["env"]} == {
         "ALFAMIX_STAGE_RETRIES": "2",
         "ALFAMIX_STAGE_BACKOFF_SECONDS": "30",
         "ALFAMIX_STAGE_BACKOFF_FACTOR": "2",
@@ -98,9 +98,9 @@ def test_every_task_says_all_that_a_cluster_must_know(golden: Any, stage: str):
         "app.kubernetes.io/managed-by": "kubeflow-pipelines",
     }
     secret = pod["secretAsEnv"]
-    assert [each["secretName"] for each in secret] == ["alfamix-s3"]
+    assert [item["secretName"] for item in secret] == ["alfamix-s3"]
     names = {f"ALFAMIX_S3_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")}
-    assert {each["envVar"] for each in secret[0]["keyToEnv"]} == names
+    assert {item["envVar"] for item in secret[0]["keyToEnv"]} == names
     assert secret[0]["optional"]
     assert pod["imagePullPolicy"] == "IfNotPresent"
 
@@ -150,7 +150,7 @@ def test_each_setting_arrives_at_its_place(tmp_path: Path):
     for stage in images.COMPONENTS:
         container, pod = executors[f"exec-{stage}"]["container"], pods[f"exec-{stage}"]
         assert container["image"] == f"registry.example.org:5000/team/alfamix-{stage}:{__version__}"
-        assert {each["name"]: each["value"] for each in container["env"]} == {
+        assert {item["name"]: item["value"] for item in container["env"]} == {
             "HTTPS_PROXY": "http://proxy:3128",
             "ALFAMIX_S3_ENDPOINT_URL": "http://seaweedfs.kubeflow:9000",
             "ALFAMIX_S3_REGION": "eu-central-1",
@@ -164,7 +164,7 @@ def test_each_setting_arrives_at_its_place(tmp_path: Path):
         assert (ca["configMapName"], ca["mountPath"]) == ("store-ca", "/etc/alfamix-ca")
         assert pod["securityContext"]["runAsUser"] == "1000"
         assert pod["imagePullPolicy"] == "Always"
-        assert [each["secretName"] for each in pod["imagePullSecret"]] == ["registry-login"]
+        assert [item["secretName"] for item in pod["imagePullSecret"]] == ["registry-login"]
         assert pod["podMetadata"]["labels"]["project"] == "cats"
         assert pod["podMetadata"]["labels"]["example.org/team"] == "vision"
         assert pod["secretAsEnv"][0]["secretName"] == "mlpipeline-minio-artifact"
@@ -173,13 +173,13 @@ def test_each_setting_arrives_at_its_place(tmp_path: Path):
             {"secretKey": "secretkey", "envVar": "ALFAMIX_S3_SECRET_ACCESS_KEY"},
             {"secretKey": "token", "envVar": "ALFAMIX_S3_SESSION_TOKEN"},
         ]
-        assert {each["volumeName"]: each["sizeLimit"] for each in pod["emptyDirMounts"]}["tmp"] == "50Gi"
+        assert {item["volumeName"]: item["sizeLimit"] for item in pod["emptyDirMounts"]}["tmp"] == "50Gi"
     train, pod = executors["exec-train"]["container"]["resources"], pods["exec-train"]
     assert (train["accelerator"]["resourceType"], train["accelerator"]["resourceCount"]) == ("amd.com/gpu", "4")
     assert train["resourceMemoryLimit"] == "64Gi"
     assert pod["nodeSelector"] == {"labels": {"nvidia.com/gpu.product": "NVIDIA-H200"}}
     assert pod["tolerations"] == [{"key": "pool", "operator": "Equal", "value": "train", "effect": "NoExecute"}]
-    assert {each["volumeName"]: each["sizeLimit"] for each in pod["emptyDirMounts"]}["shm"] == "4608Mi"
+    assert {item["volumeName"]: item["sizeLimit"] for item in pod["emptyDirMounts"]}["shm"] == "4608Mi"
     assert pod["activeDeadlineSeconds"] == "129600"
     assert tasks(spec)["train"]["retryPolicy"] == {
         "maxRetryCount": 4,
@@ -190,7 +190,7 @@ def test_each_setting_arrives_at_its_place(tmp_path: Path):
     assert "maxRetryCount" not in tasks(spec)["score"]["retryPolicy"]  # JSON leaves 0 out
     assert "accelerator" in executors["exec-score"]["container"]["resources"]
     assert "accelerator" not in executors["exec-embed"]["container"]["resources"]
-    assert "/dev/shm" in {each["mountPath"] for each in pods["exec-embed"]["emptyDirMounts"]}
+    assert "/dev/shm" in {item["mountPath"] for item in pods["exec-embed"]["emptyDirMounts"]}
 
 
 def test_no_task_is_given_a_variable_that_kubeflows_launcher_reads(golden: Any, tmp_path: Path):
@@ -198,10 +198,10 @@ def test_no_task_is_given_a_variable_that_kubeflows_launcher_reads(golden: Any, 
     text = '[storage]\nendpoint_url = "http://store:9000"\nregion = "here"\nca_config_map = "ca"'
     for spec, kubernetes in (golden, compiled(tmp_path, text)):
         for name, executor in spec["deploymentSpec"]["executors"].items():
-            given = [each["name"] for each in executor["container"]["env"]]
+            given = [item["name"] for item in executor["container"]["env"]]
             for secret in kubernetes["deploymentSpec"]["executors"][name]["secretAsEnv"]:
-                given += [each["envVar"] for each in secret["keyToEnv"]]
-            assert not [each for each in given if each.startswith("AWS_")]
+                given += [item["envVar"] for item in secret["keyToEnv"]]
+            assert not [item for item in given if item.startswith("AWS_")]
 
 
 def test_the_user_may_be_the_platforms_own(tmp_path: Path):
@@ -235,12 +235,12 @@ def test_a_cluster_without_a_gpu_is_asked_for_none(tmp_path: Path):
         tmp_path, "gpu = { gpus = 0, tolerations = [] }\ntrain = { gpus = 0, tolerations = [] }"
     )
     assert all(
-        "accelerator" not in each["container"]["resources"] for each in spec["deploymentSpec"]["executors"].values()
+        "accelerator" not in item["container"]["resources"] for item in spec["deploymentSpec"]["executors"].values()
     )
     assert all("tolerations" not in pod for pod in kubernetes["deploymentSpec"]["executors"].values())
 
 
-def test_this_machine_is_told_nothing_but_what_may_be_cached():
+def test_on_this_machine_a_task_has_its_caching_rule_and_nothing_else():
     spec = alfamix_round.pipeline_spec
     for name, executor in spec.deployment_spec["executors"].items():
         container = executor["container"]

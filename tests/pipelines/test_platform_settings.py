@@ -64,7 +64,7 @@ def _toml(value: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("run_hours = ", "is not TOML"),
         ("run_hour = 3", 'unknown field "run_hour"'),
@@ -142,23 +142,30 @@ def _toml(value: object) -> str:
         ('[gpu]\nmemory_limit = "99999999Ti"', "must be from 64Mi to 64Ti"),
         ('[gpu]\nmemory_request = "16"', "must be from 64Mi to 64Ti"),
         ('tmp_size = "1Ki"', "must be from 64Mi to 64Ti"),
-        ('[gpu]\ncpu_limit = "100000"', "must be at most 1024 cores"),
+        ('[gpu]\ncpu_limit = "100000"', "must be from 10m to 1024 cores"),
+        ('[gpu]\ncpu_request = "0.0000000001"', "must be from 10m to 1024 cores"),
+        ('[storage]\nsecret = "a..b"', "the name of a Kubernetes object"),
+        (f'[storage]\nsecret = "{"a" * 254}"', "the name of a Kubernetes object"),
+        ('[labels]\n"a..b/c" = "x"', "a Kubernetes label"),
+        ('accelerator = "a..b/c"', "must be a resource"),
         ('[[gpu.tolerations]]\nkey = "a b"', "must be the key of a taint"),
         ('[[gpu.tolerations]]\nkey = "k"\noperator = "Equal"\nvalue = "a/b"', "the value of a Kubernetes label"),
         ('[[gpu.tolerations]]\nkey = ""\noperator = "Equal"\nvalue = "a"', "with Equal must name the key of a taint"),
         ('[environment]\n"A B" = "x"', "the name of an environment variable"),
         ('[images]\nregistry = "https://x"', "a registry and a path"),
+        ('[images]\nregistry = "a..b/c"', "a registry and a path"),
+        ('[images]\nregistry = "a.b/c/"', "a registry and a path"),
         ('[images.digests]\ntrain = "x:1"', "an image by digest"),
         ('[storage]\nsecret = "A_b"', "the name of a Kubernetes object"),
         ('[storage]\nendpoint_url = "seaweedfs:8333"', "http:// or https:// address"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, said: str):
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, reason: str):
     with pytest.raises(InputError) as raised:
         read_text(tmp_path, text)
     message = str(raised.value)
     assert message.startswith(f"{tmp_path}/platform.toml: ")
-    assert said in message
+    assert reason in message
     assert "\n" not in message
 
 
@@ -234,7 +241,7 @@ def test_digests_of_a_file_replace_every_tag(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         (digests("train", "score"), "no line for train, score"),
         (digests() + f"train x@{DIGEST}\n", 'line 13: "train" is named twice'),
@@ -243,11 +250,11 @@ def test_digests_of_a_file_replace_every_tag(tmp_path: Path):
         (digests("train") + "train ghcr.io/x:1\n", "must be an image by digest, name@sha256:…, not"),
     ],
 )
-def test_wrong_digests_are_one_line(tmp_path: Path, text: str, said: str):
+def test_wrong_digests_are_one_line(tmp_path: Path, text: str, reason: str):
     (tmp_path / "digests").write_text(text, "utf-8")
     with pytest.raises(InputError) as raised:
         platform_settings.with_digests(PlatformSettings(), tmp_path / "digests")
-    assert said in str(raised.value)
+    assert reason in str(raised.value)
 
 
 def test_the_page_of_settings_is_the_generated_one():

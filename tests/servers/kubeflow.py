@@ -1,9 +1,9 @@
 """A small Kubeflow Pipelines API over real HTTP: as much of v2beta1 as the SDK's client calls here.
 
-It keeps what it is told in memory, checks what the real one checks, pages its listings, and kills the runs in flight
-of a recurring run that is deleted, as the real one does. A test moves runs on and breaks the server on purpose.
+It keeps its state in memory, checks what the real one checks, pages its listings, and kills the runs in flight of a
+recurring run that is deleted, as the real one does. A test moves runs on and breaks the server on purpose.
 
-It answers as one of two releases. What a run says of its tasks was taken from their source: backend/src/common/util/
+It answers as one of two releases. The tasks of a run were written after their source: backend/src/common/util/
 workflow.go, backend/src/apiserver/server/api_converter.go and backend/src/v2/compiler/argocompiler/dag.go of 2.17.0,
 and backend/api/v2beta1/run.proto of pull request 13986, which becomes 2.18.
 """
@@ -30,7 +30,7 @@ class RefusedError(Exception):
 
 
 class KubeflowServer:
-    """The state, and what a test reads and does."""
+    """The state of the server, and what a test reads and changes."""
 
     def __init__(self) -> None:
         self.experiments: dict[str, dict] = {}
@@ -47,7 +47,7 @@ class KubeflowServer:
         self.after: Callable[[], None] = lambda: None  # called after each request
         self.blind: dict[str, int] = {}  # how many listings of a kind come out empty
         self.distort: Callable[[str, dict], dict | bytes] | None = None  # makes another answer of one, or other bytes
-        self.token = ""  # which a request must bring
+        self.token = ""  # that a request must have
         self.multi_user = False
         self.release = "2.17.0"  # or 2.18.0; which drivers a recurring run has is decided when it is made
         self.page = 2  # small, so that every listing is paged
@@ -75,12 +75,12 @@ class KubeflowServer:
 
     def move(self, run_id: str, state: str, shards: int = 1, **stages: str | list[str]) -> None:
         """Bring a run into a state, and stages of it: a stage in the loop has a state for each shard that has begun."""
-        told = {name: [states] if isinstance(states, str) else states for name, states in stages.items()}
+        begun = {name: [states] if isinstance(states, str) else states for name, states in stages.items()}
         self.runs[run_id]["state"] = state
         if self.release.startswith("2.17"):
-            self.runs[run_id]["run_details"] = {"task_details": argo_nodes(run_id, shards, told)}
+            self.runs[run_id]["run_details"] = {"task_details": argo_nodes(run_id, shards, begun)}
         else:
-            self.runs[run_id]["tasks"] = tasks_of_the_api(run_id, shards, told)
+            self.runs[run_id]["tasks"] = tasks_of_the_api(run_id, shards, begun)
 
     def age(self, run_id: str, hours: float) -> None:
         """Make a run older."""
@@ -148,7 +148,7 @@ class KubeflowServer:
 
     def create_experiment(self, query, body):
         self.check_namespace(body.get("namespace"))
-        if any(each["display_name"] == body["display_name"] for each in self.experiments.values()):
+        if any(item["display_name"] == body["display_name"] for item in self.experiments.values()):
             raise RefusedError(409, "Already exist error")
         key = f"experiment-{next(self.next)}"
         self.experiments[key] = body | {"experiment_id": key}
@@ -158,7 +158,7 @@ class KubeflowServer:
         return self.listing("pipelines", list(self.pipelines.values()), query)
 
     def create_pipeline(self, query, body):
-        if any(each["display_name"] == body["display_name"] for each in self.pipelines.values()):
+        if any(item["display_name"] == body["display_name"] for item in self.pipelines.values()):
             raise RefusedError(409, "Already exist error")
         key = f"pipeline-{next(self.next)}"
         self.pipelines[key] = body | {"pipeline_id": key}
@@ -167,13 +167,13 @@ class KubeflowServer:
     def list_versions(self, pipeline_id, query, body):
         if pipeline_id not in self.pipelines:
             raise RefusedError(404, f"Pipeline {pipeline_id} not found")
-        mine = [each for each in self.versions.values() if each["pipeline_id"] == pipeline_id]
-        return self.listing("pipeline_versions", mine, query)
+        matching = [item for item in self.versions.values() if item["pipeline_id"] == pipeline_id]
+        return self.listing("pipeline_versions", matching, query)
 
     def upload_version(self, query, body):
         spec = next(yaml.safe_load_all(body["file"]))
         assert spec["pipelineInfo"]["name"] == "alfamix-round"
-        if any(each["display_name"] == query["name"] for each in self.versions.values()):
+        if any(item["display_name"] == query["name"] for item in self.versions.values()):
             raise RefusedError(409, "Already exist error")
         key = f"version-{next(self.next)}"
         self.versions[key] = {
@@ -211,8 +211,8 @@ class KubeflowServer:
         return {key: value for key, value in self.runs[run_id].items() if full or key != "tasks"}
 
     def list_runs(self, query, body):
-        mine = [each for each in self.runs.values() if each["experiment_id"] == query["experiment_id"]]
-        found = self.listing("runs", mine, query)
+        matching = [item for item in self.runs.values() if item["experiment_id"] == query["experiment_id"]]
+        found = self.listing("runs", matching, query)
         short = [{key: value for key, value in run.items() if key != "tasks"} for run in found.get("runs", ())]
         return found | ({"runs": short} if short else {})
 
@@ -244,8 +244,8 @@ class KubeflowServer:
         return self.recurring[key]
 
     def list_recurring(self, query, body):
-        mine = [each for each in self.recurring.values() if each["experiment_id"] == query["experiment_id"]]
-        return self.listing("recurringRuns", mine, query)
+        matching = [item for item in self.recurring.values() if item["experiment_id"] == query["experiment_id"]]
+        return self.listing("recurringRuns", matching, query)
 
     def mode(self, key, verb, query, body):
         if key not in self.recurring:
@@ -291,7 +291,7 @@ def argo_nodes(run_id: str, shards: int, stages: dict[str, list[str]]) -> list[d
 
     def node(name: str, state: str) -> None:
         """Add a node and the one attempt at it, for each template has the default of retries."""
-        nodes.extend({"run_id": run_id, "display_name": each, "state": state} for each in (name, f"{name}(0)"))
+        nodes.extend({"run_id": run_id, "display_name": item, "state": state} for item in (name, f"{name}(0)"))
 
     for wrapper in ("root-driver", "root", "round-driver", "round", "a-round-is-due-driver", "a-round-is-due"):
         node(wrapper, "RUNNING")

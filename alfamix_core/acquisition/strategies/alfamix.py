@@ -1,7 +1,7 @@
 """ALFA-Mix: query samples whose prediction changes when a little of a labelled class is mixed in, spread by k-means.
 
 Needs embeddings, of pool and labelled samples, the labels and the head. Scoring costs N (K + C) D + N K² for a linear
-head, all caps and anchors at once; the choice is a k-means of the candidates into B clusters. Exact under sharding: a
+head, all caps and anchors together; the choice is a k-means of the candidates into B clusters. Exact under sharding: a
 shard sends its own candidates and its best, of which the pool's candidates are always a part. With ratios that are
 drawn or learned there is no short cut: up to C passes through the head for each of 32 caps, or nine times as many.
 

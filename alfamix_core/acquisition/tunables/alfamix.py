@@ -48,8 +48,8 @@ class Tunables:
     ] = 250_000
     anchors: Annotated[
         Literal["all", "farthest", "nearest", "medoids", "samples"],
-        'What samples are mixed with: "all" means of the labelled classes; the "farthest" of these, which with the '
-        'closed form and a linear head is the same, and otherwise C times faster; the "nearest" of these; the '
+        'Anchors with which samples are mixed: "all" means of the labelled classes; the "farthest" of these, which '
+        'with the closed form and a linear head is the same, and otherwise C times faster; the "nearest" of these; the '
         '"medoids" of the classes; or all labelled "samples".',
     ] = "all"
     clustering: Annotated[Effort, EFFORT] = "fast"

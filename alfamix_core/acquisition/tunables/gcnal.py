@@ -15,6 +15,6 @@ class Tunables:
     )
     features: Annotated[
         Literal["hidden_and_logit", "hidden"],
-        'What k-centre compares. "hidden_and_logit" is the released code\'s: the 128 hidden units and the logit, whose '
-        'spread is several times theirs. "hidden" are the hidden units alone.',
+        'Features that k-centre compares. "hidden_and_logit" is the released code\'s: the 128 hidden units and the '
+        'logit, whose spread is several times theirs. "hidden" are the hidden units alone.',
     ] = "hidden_and_logit"

@@ -21,11 +21,11 @@ def failed(birds, *arguments):
 
 def test_a_schedule_is_explained_before_it_is_set_and_then_shown_and_removed(birds, server):
     said = birds.run("schedule", "set", "birds", "--cron", "0 0 6 * * *").splitlines()
-    assert said[0] == "0 0 6 * * *: at 06:00:00 UTC, every day"
+    assert said[0] == "0 0 6 * * *: At 06:00 (UTC)"
     assert [line.endswith(" 06:00:00 UTC") for line in said[1:4]] == [True] * 3
     (key,) = server.recurring
     assert said[4:] == [f"set as recurring run {key}"]
-    assert f"recurring run {key}: 0 0 6 * * *: at 06:00:00 UTC, every day\n" in birds.run("schedule", "show", "birds")
+    assert f"recurring run {key}: 0 0 6 * * *: At 06:00 (UTC)\n" in birds.run("schedule", "show", "birds")
     assert json.loads(birds.run("schedule", "show", "birds", "--json"))[0]["cron"] == "0 0 6 * * *"
     assert "no change: set as recurring run" in birds.run("schedule", "set", "birds", "--cron", "0  0 6 * * *")
     run = server.fire(key)
@@ -35,6 +35,15 @@ def test_a_schedule_is_explained_before_it_is_set_and_then_shown_and_removed(bir
     server.move(run, "SUCCEEDED")
     assert birds.run("schedule", "remove", "birds").endswith(f"deleted recurring run {key}\n")
     assert birds.run("schedule", "remove", "birds") == "no schedule was set\n"
+
+
+def test_a_recurring_run_that_somebody_edited_is_shown_with_what_is_wrong(birds, server):
+    birds.run("schedule", "set", "birds", "--cron", "0 0 6 * * *")
+    (key,) = server.recurring
+    server.recurring[key]["trigger"] = {"periodic_schedule": {"interval_second": "60"}}
+    assert f'recurring run {key}: cron "": must have 6 fields' in birds.run("schedule", "show", "birds")
+    assert "no change" not in birds.run("schedule", "set", "birds", "--cron", "0 0 6 * * *")
+    assert f"recurring run {key}" not in birds.run("schedule", "show", "birds")
 
 
 def test_a_plan_of_a_schedule_needs_no_cluster(birds, server):

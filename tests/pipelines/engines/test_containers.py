@@ -1,5 +1,6 @@
 """What containers are given, what stops them from being started, and what becomes of one that fails."""
 
+import contextlib
 import gc
 import os
 import subprocess
@@ -13,6 +14,7 @@ from alfamix_core.project import lock
 from alfamix_core.storage import Store, open_store
 from components.images import COMPONENTS, image
 from pipelines.engines import containers as docker
+from tests.servers.docker import serve
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = '{"classes": ["a", "b"], "budget": 1, "name": "birds"%s}'
@@ -129,7 +131,7 @@ def test_the_project_is_mounted_to_write_and_its_data_to_read(tmp_path):
     (tmp_path / "pictures").mkdir()
     store = project(tmp_path / "birds", f', "data_prefixes": ["{(tmp_path / "pictures").as_uri()}"]')
     mounts = docker._mounts(store, docker.read_settings(store))
-    assert [(each["Target"], each["ReadOnly"]) for each in mounts] == [
+    assert [(mount["Target"], mount["ReadOnly"]) for mount in mounts] == [
         (str(tmp_path / "birds"), False),
         (str(tmp_path / "pictures"), True),
     ]
@@ -172,6 +174,40 @@ def test_without_an_engine_one_line_says_so(monkeypatch, tmp_path):
     gc.collect()
 
 
+@pytest.fixture
+def engine(monkeypatch):
+    """A Docker engine that runs nothing."""
+    with serve() as engine:
+        monkeypatch.setenv("DOCKER_HOST", engine.endpoint)
+        yield engine
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_the_container_of_each_stage_is_asked_for_with_its_own_variables(engine, tmp_path, monkeypatch, status):
+    """Under the SDK's own runner, whose function the engine replaces while it runs."""
+    monkeypatch.setenv("ALFAMIX_TRAIN_PROCESSES", "2")
+    monkeypatch.setenv("ALFAMIX_KUBEFLOW_TOKEN", "s3cret")
+    engine.status = status
+    store = project(tmp_path / "birds")
+    with (
+        docker.runner(store, tmp_path / "outputs", "") as runner,
+        contextlib.closing(docker.docker.from_env()) as client,
+    ):
+        for stage in COMPONENTS:
+            arguments = {**runner.container_run_args, "environment": {"OF_THE_TASK": "1"}}
+            run = docker.docker_task_handler.run_docker_container
+            assert run(client, image=image(stage), command=["true"], volumes={}, **arguments) == status
+    for stage, asked in zip(COMPONENTS, engine.created, strict=True):
+        variables = dict(variable.split("=", 1) for variable in asked["Env"])
+        assert variables.pop("OF_THE_TASK") == "1"
+        assert variables == docker.environment(store, docker.read_settings(store), stage)
+        assert ("ALFAMIX_TRAIN_PROCESSES" in variables) == (stage == "train")
+        assert asked["HostConfig"]["ReadonlyRootfs"] is True
+        assert asked["HostConfig"]["CapDrop"] == ["ALL"]
+        assert asked["User"].split(":")[0] != "0"
+    assert engine.left == 0
+
+
 @pytest.fixture(scope="module")
 def images():
     subprocess.run([ROOT / "Dockerfiles" / "build.sh"], check=True, stdout=subprocess.DEVNULL)
@@ -185,7 +221,7 @@ def fails(status: int) -> str:
 
 
 @pytest.mark.docker
-def test_a_container_that_fails_at_once_fails_the_run(images, tmp_path, capfd):
+def test_a_container_that_fails_immediately_fails_the_run(images, tmp_path, capfd):
     """The SDK by itself would take one that Docker has already removed for a success."""
     store = project(tmp_path / "birds")
     with docker.runner(store, tmp_path / "outputs", "") as runner:

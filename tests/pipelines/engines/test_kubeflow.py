@@ -51,7 +51,7 @@ def test_a_name_that_is_taken_and_never_listed_is_one_line(kubeflow, server, set
 
 
 def test_only_runs_of_the_project_that_have_not_ended_are_in_flight(kubeflow, server, settings):
-    """Five runs, on three pages of two: of another project, ended, and three states that go on."""
+    """Five runs, on three pages of two: of another project, ended, and three states that have not ended."""
     runs = [kubeflow.start(settings, URI) for _ in range(4)]
     kubeflow.start(settings, "s3://bucket/other")
     server.move(runs[0], "SUCCEEDED")
@@ -213,20 +213,20 @@ def either(request, server):
     return server
 
 
-def test_waiting_tells_of_each_stage_when_its_state_changes(kubeflow, either, settings):
+def test_waiting_shows_each_stage_when_its_state_changes(kubeflow, either, settings):
     run_id = kubeflow.start(settings, URI)
     steps = iter([("RUNNING", {"ingest": "SUCCEEDED", "train": "RUNNING"})])
-    said = []
+    lines = []
 
     def show(line):
-        said.append(line)
+        lines.append(line)
         if "succeeded" not in line:
             state, stages = next(steps, ("FAILED", {"ingest": "SUCCEEDED", "train": "FAILED"}))
             either.move(run_id, state, **stages)
 
     either.move(run_id, "RUNNING", ingest="RUNNING")
     assert kubeflow.follow(run_id, 0.01, show).state == "FAILED"
-    assert [line.split() for line in said] == [
+    assert [line.split() for line in lines] == [
         ["ingest", "running"],
         ["ingest", "succeeded"],
         ["train", "running"],
@@ -328,7 +328,7 @@ def test_a_namespace_is_for_deployments_of_many_users(server, settings):
         Kubeflow(server.endpoint).start(settings, URI)
 
 
-def test_errors_tell_who_must_act(kubeflow, server, settings):
+def test_errors_name_who_must_act(kubeflow, server, settings):
     server.failing = [400]
     with pytest.raises(InputError, match=r"http://127.0.0.1:\d+ refused \(HTTP 400\): broken on purpose"):
         kubeflow.start(settings, URI)

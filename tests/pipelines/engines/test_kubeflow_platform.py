@@ -31,7 +31,7 @@ def test_runs_and_schedules_have_the_images_and_the_service_account_of_the_platf
     assert run["service_account"] == "alfamix-stages"
     (version,) = server.versions.values()
     executors = version["pipeline_spec"]["deploymentSpec"]["executors"].values()
-    assert all(each["container"]["image"].startswith("r.example.org/x/alfamix-") for each in executors)
+    assert all(executor["container"]["image"].startswith("r.example.org/x/alfamix-") for executor in executors)
     change = schedule.put(kubeflow, settings, URI, cron.parse("0 0 6 * * *"))
     assert server.recurring[change.schedule.recurring_run_id]["service_account"] == "alfamix-stages"
 

@@ -1,6 +1,6 @@
 """What 256 shards mean for the compiled workflow, for Argo's node status and for the arguments of ``select``.
 
-The numbers stand in docs/operations.md. Nodes and arguments are put together here as Argo 4.0.8 and Kubeflow Pipelines
+The numbers are in docs/operations.md. Nodes and arguments are assembled here as Argo 4.0.8 and Kubeflow Pipelines
 2.17.0 write them (argocompiler/dag.go and container.go, driver/driver.go, metadata/converter.go); no cluster made them.
 """
 
@@ -15,9 +15,9 @@ import yaml
 from pipelines.compile import GOLDEN
 
 LARGEST_WORKFLOW = 1024 * 1024
-"""workflow/packer/packer.go: a workflow beyond it has its nodes compressed, and fails where that does not help."""
+"""workflow/packer/packer.go: a workflow beyond it has its nodes compressed, and fails if that does not help."""
 LONGEST_ARGUMENT = 131_072
-"""Linux' MAX_ARG_STRLEN; from 4.0.5 on Argo moves longer arguments into a ConfigMap, see workflowpod.go."""
+"""Linux' MAX_ARG_STRLEN; from 4.0.1 and 3.7.10 on Argo moves longer arguments into a ConfigMap, see workflowpod.go."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def kubernetes():
 
 
 def node(name: str, kind: str, template: str, parameters: dict[str, str]) -> tuple[str, dict]:
-    """Return a node as it stands in a workflow's status, and its id."""
+    """Return a node of a workflow's status, and its id."""
     key = f"alfamix-round-x7k2p-{uuid.uuid5(uuid.NAMESPACE_URL, name).int % 10**10}"
     at = "2026-11-28T04:52:44Z"
     return key, {
@@ -58,15 +58,15 @@ def status(spec, kubernetes, shards: int) -> dict[str, dict]:
     """Return the nodes of the loop: wrappers, and for each template the retry node that Argo's default adds."""
     nodes = []
     for index in range(shards):
-        place = f"iteration.iteration({index}:{index})"
+        prefix = f"iteration.iteration({index}:{index})"
         name, loop = next(
-            (name, each) for name, each in spec["components"].items() if "embed" in each.get("dag", {}).get("tasks", {})
+            (name, item) for name, item in spec["components"].items() if "embed" in item.get("dag", {}).get("tasks", {})
         )
         item = {"component": json.dumps(loop), "task": loop_task(spec, name), "iteration-index": str(index)}
         nodes += [
-            (place, "DAG", f"{name}-iteration", {"parent-dag-id": "17", "iteration-index": str(index)}),
-            (f"{place}.iteration-item-driver", "Pod", "system-dag-driver", item),
-            (f"{place}.iteration-item", "DAG", name, {"parent-dag-id": str(100 + index)}),
+            (prefix, "DAG", f"{name}-iteration", {"parent-dag-id": "17", "iteration-index": str(index)}),
+            (f"{prefix}.iteration-item-driver", "Pod", "system-dag-driver", item),
+            (f"{prefix}.iteration-item", "DAG", name, {"parent-dag-id": str(100 + index)}),
         ]
         for stage in ("embed", "score"):
             component = json.dumps(spec["components"][f"comp-{stage}"])
@@ -79,9 +79,9 @@ def status(spec, kubernetes, shards: int) -> dict[str, dict]:
             }
             patch = {"pod-spec-patch": driver["container"] + driver["kubernetes-config"] + component + uuid.uuid4().hex}
             nodes += [
-                (f"{place}.iteration-item.{stage}-driver", "Pod", "system-container-driver", driver),
-                (f"{place}.iteration-item.{stage}", "DAG", f"retry-{stage}", patch),
-                (f"{place}.iteration-item.{stage}.executor", "Pod", "retry-system-container-impl", patch),
+                (f"{prefix}.iteration-item.{stage}-driver", "Pod", "system-container-driver", driver),
+                (f"{prefix}.iteration-item.{stage}", "DAG", f"retry-{stage}", patch),
+                (f"{prefix}.iteration-item.{stage}.executor", "Pod", "retry-system-container-impl", patch),
             ]
     found = {}
     for name, kind, template, parameters in nodes:
@@ -92,8 +92,8 @@ def status(spec, kubernetes, shards: int) -> dict[str, dict]:
 
 
 def loop_task(spec, component: str) -> str:
-    """Return the task of the loop, as the driver of each iteration is given it."""
-    dags = [spec["root"], *(each for each in spec["components"].values() if "dag" in each)]
+    """Return the task of the loop, as the driver of each iteration gets it."""
+    dags = [spec["root"], *(item for item in spec["components"].values() if "dag" in item)]
     found = [task for dag in dags for task in dag["dag"]["tasks"].values() if task["componentRef"]["name"] == component]
     return json.dumps(found[0])
 
@@ -140,12 +140,12 @@ def test_the_node_status_of_256_shards_fits_when_it_is_compressed(spec, kubernet
     assert sizes[256][1] + 2 * GOLDEN.stat().st_size < LARGEST_WORKFLOW  # the specification stands in it as JSON
 
 
-def test_the_arguments_of_select_are_short_enough_up_to_200_shards_and_need_argo_4_0_5_beyond():
+def test_the_arguments_of_select_are_short_enough_up_to_200_shards_and_need_argo_4_0_1_beyond():
     lengths = {shards: len(collected(shards)) for shards in (16, 64, 200, 256)}
     print(lengths)
     assert lengths[200] < LONGEST_ARGUMENT < lengths[256] < LARGEST_WORKFLOW
 
 
 def test_the_names_of_256_shards_are_a_short_parameter():
-    """``snapshot`` returns them, and the driver of the loop hands them on."""
+    """``snapshot`` returns them, and the driver of the loop passes them on."""
     assert len(json.dumps([str(shard) for shard in range(256)])) < 10_000

@@ -21,10 +21,10 @@ GOOD = {
 
 def test_a_run_is_followed_by_its_events():
     run = Run()
-    said = [run.take({"alfamix": kind, **fields}) for kind, fields in GOOD.items()]
+    lines = [run.take({"alfamix": kind, **fields}) for kind, fields in GOOD.items()]
     assert (run.number, run.state, run.text, run.outcome) == (3, "planned", "the first round", "exported")
-    assert said[4].split() == ["embed", "1", "done", "1.5", "s", "10", "samples"]
-    assert said[5].split()[2] == "failed"
+    assert lines[4].split() == ["embed", "1", "done", "1.5", "s", "10", "samples"]
+    assert lines[5].split()[2] == "failed"
     assert run.failures == [("embed", 2, "no")]
     assert run.line("embed") == ("failed", "1.5 s", "5 of 10 samples")
     assert run.line("train") == ("", "", "")

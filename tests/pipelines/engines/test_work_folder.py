@@ -24,3 +24,11 @@ def test_runs_that_begin_within_a_second_have_logs_of_their_own(tmp_path):
     ]
     assert sorted(log.name for log in logs) == sorted(names)
     assert all(log.read_bytes() == b"" for log in logs)
+
+
+def test_the_folder_is_below_that_of_the_variable_or_else_below_the_user_s_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALFAMIX_WORK", str(tmp_path / "work"))
+    assert work_folder.default("s3://bucket/birds").parent == tmp_path / "work"
+    monkeypatch.setenv("ALFAMIX_WORK", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert work_folder.default("s3://bucket/birds").parent == tmp_path / "alfamix"

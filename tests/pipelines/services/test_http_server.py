@@ -20,6 +20,7 @@ from alfamix_core.project.initialise import initialise
 from alfamix_core.records.project import Project
 from alfamix_core.storage import open_store
 from pipelines.services import health
+from pipelines.services.trigger_metrics import TriggerMetrics
 
 IDLE = 800
 
@@ -97,7 +98,7 @@ def test_clients_that_hang_up_or_talk_nonsense_print_no_traceback(tmp_path):
 
 @pytest.fixture
 def port():
-    with health.serve(health.TriggerMetrics("birds"), 0, 5, "127.0.0.1") as port:
+    with health.serve(TriggerMetrics("birds"), 0, 5, "127.0.0.1") as port:
         yield port
 
 
@@ -136,6 +137,6 @@ def test_a_client_that_sends_a_byte_at_a_time_is_cut_off_after_5_seconds(port):
 def test_an_address_that_is_not_of_this_machine_is_refused():
     with (
         pytest.raises(InputError, match=r"^--host 192\.0\.2\.1, --port 0: cannot be listened on: "),
-        health.serve(health.TriggerMetrics("birds"), 0, 5, "192.0.2.1"),
+        health.serve(TriggerMetrics("birds"), 0, 5, "192.0.2.1"),
     ):
         pass

@@ -24,7 +24,7 @@ def test_a_schedule_is_one_recurring_run_without_catching_up(kubeflow, server, s
     assert (made["no_catchup"], made["max_concurrency"], made["mode"]) == (True, 1, "ENABLE")
     assert made["trigger"]["cron_schedule"]["cron"] == "0 0 6 * * *"
     assert made["runtime_config"]["parameters"] == {"project_uri": URI, "force": False, "fresh": False}
-    assert made["description"] == f"Rounds of {URI}: at 06:00:00 UTC, every day. Made on Kubeflow Pipelines 2.17.0"
+    assert made["description"] == f"Rounds of {URI}: At 06:00 (UTC). Made on Kubeflow Pipelines 2.17.0"
     assert schedule.show(kubeflow, settings, URI) == [change.schedule]
 
 
@@ -113,7 +113,7 @@ def test_after_an_upgrade_of_kubeflow_the_same_schedule_is_made_again(kubeflow, 
 
 def test_a_schedule_from_before_releases_were_recorded_is_made_again(kubeflow, server, settings):
     old = schedule.put(kubeflow, settings, URI, SIX).schedule.recurring_run_id
-    server.recurring[old]["description"] = f"Rounds of {URI}: at 06:00:00 UTC, every day"
+    server.recurring[old]["description"] = f"Rounds of {URI}: At 06:00 (UTC)"
     assert "was made on an unknown release" in schedule.outdated(kubeflow, settings, URI)
     assert not schedule.put(kubeflow, settings, URI, SIX).unchanged
 
