@@ -103,7 +103,8 @@ def select(
     scores = score_shard(chosen, table.blocks(asked_n, logits="logits" in chosen.columns), state, reach)
     if groups is not None:
         codes_N = _codes(groups, len(table.labels_N))
-        rules.append(AtMost(codes_N[scores.positions_n.cpu()], per_group, "group"))
+        limits = dict.fromkeys(codes_N.tolist(), per_group)
+        rules.append(AtMost(codes_N[scores.positions_n.cpu()], limits, "group"))
     generator = torch.Generator().manual_seed(seed)
     choice = policy.choose(chosen, scores, state, budget, generator, reach=reach, constraints=rules)
     indices_m = torch.tensor([query.position for query in choice.queries], dtype=torch.int64)
@@ -358,10 +359,10 @@ def _numbered(labels_N: Tensor, names_K: Tensor | None, classes: int | None) -> 
         bad_N = (labels_N < -1) | (labels_N >= largest)
         known, numbered_N = f"0 … {largest - 1}", labels_N
     else:
-        places = {int(name): place for place, name in enumerate(names_K)}
-        numbered_N = torch.tensor([places.get(label, -1) for label in labels_N.tolist()], dtype=torch.int64)
+        indices = {int(name): index for index, name in enumerate(names_K)}
+        numbered_N = torch.tensor([indices.get(label, -1) for label in labels_N.tolist()], dtype=torch.int64)
         bad_N = (numbered_N < 0) & (labels_N != -1)
-        known = ", ".join(map(str, places))
+        known = ", ".join(map(str, indices))
     if bool(bad_N.any()):
         row = int(bad_N.nonzero()[0, 0])
         raise InputError(f"labels: row {row} has {int(labels_N[row])}; the classes are {known}, and -1 for unknown")

@@ -8,7 +8,7 @@ Peak memory is the growth of RssAnon, the process's own pages without files that
 call to its highest value within it, read by a thread every few milliseconds. tracemalloc knows nothing of torch's
 memory, and the kernel's high-water mark counts pages of mapped files. What a call needs for less than a few
 milliseconds can be missed. To see all of a call's growth, freed memory is handed back to the system before it, and the
-call pays for every page anew; so calls of less than a second are timed apart from it, without the thread.
+call pays for every page again; so calls of less than a second are timed apart from it, without the thread.
 """
 
 import argparse
@@ -225,7 +225,7 @@ class Mixture:
         return Labelled(embeddings_LD, self.head(embeddings_LD), labels_L)
 
     def task(self, N: int, L: int, passes: int = 0) -> Task:
-        """Return a pool of N with L labelled samples, and logits of so many passes with dropout on the features."""
+        """Return a pool of N with L labelled samples, and logits of T passes with dropout on the features."""
         embeddings_nD, _ = self.rows(N, seed=0)
         mc_logits_nTK = None
         if passes:
@@ -306,7 +306,7 @@ def _inertia(rows_nD: Tensor, centres_BD: Tensor) -> float:
 def clustering(bench: Bench) -> None:
     """k-means of unit vectors beside scikit-learn's and faiss's; the notes say the inertia.
 
-    Two kinds of data: classes that vary in few directions, as embeddings do, and as many round heaps far apart as
+    Two kinds of data: classes that vary in few directions, as embeddings do, and as many round groups far apart as
     there are clusters, where Lloyd alone is at its worst.
     """
     N, D, B = (4_000, 128, 100) if bench.quick else (20_000, 512, 500)
@@ -520,7 +520,7 @@ def linkage(bench: Bench) -> None:
 def herding(bench: Bench) -> None:
     """Lazy picks of uherding beside the loop that computes every gain at every pick from a dense matrix.
 
-    Nearly orthogonal rows and a wide kernel, as in the first rounds: all gains are alike, the worst case of lazy picks.
+    Nearly orthogonal rows and a wide kernel, as in the first rounds, make all gains similar, the worst case.
     """
     m, D, B = (1_500, 64, 40) if bench.quick else (5_000, 512, 200)
     rows_mD = torch.nn.functional.normalize(Mixture.of(D, 100).rows(m, seed=0)[0].double(), dim=1)
@@ -750,7 +750,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(ROWS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes: under two minutes on two cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
-    parser.add_argument("--repeats", type=int, default=3, help="the median of so many calls counts (default 3)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="number of calls, of which the median counts (default 3)"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every side (default: all cores)")
     options = parser.parse_args(arguments)
     unknown = [row for row in options.rows if row not in ROWS]

@@ -2,9 +2,9 @@
 
     python -m benchmarks.project [--quick | --lines 10000000]
 
-Registers a manifest, then 1,000 new lines, loads them and plans a round, writes its snapshot, loads answers, and looks
-for work where there is none; each in a process of its own, so that the peak memory is that step's. --quick has 50,000
-lines in place of 1,000,000.
+Registers a manifest, then 1,000 new lines, loads them and plans a round, registers 1,000 more, writes the snapshot,
+loads answers, and looks for work without any; each in its own process, so that the peak memory is that step's. --quick
+has 50,000 lines in place of 1,000,000.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def _load(project: str) -> None:
 
 
 def _idle(project: str) -> None:
-    """Look for work where there is none, as a schedule does most of the time."""
+    """Look for work without any, as a schedule does most of the time."""
     from alfamix_core.project import lock, rounds
     from alfamix_core.records.lock import Holder
     from alfamix_core.storage import open_store
@@ -71,7 +71,7 @@ def _idle(project: str) -> None:
         rounds.swap(store, *newest, state="exported")
         lock.release(store, "benchmark")
         stage.run(project, Holder(run_id="benchmark"))  # takes note of the round
-        _IDLE.append(time.perf_counter())
+        _IDLE[:] = [time.perf_counter(), time.process_time()]
     stage.run(project, Holder(run_id="benchmark"))
 
 
@@ -79,7 +79,7 @@ _IDLE: list[float] = []
 
 
 def _nothing() -> None:
-    """Import what the others import, so that their numbers can be told from it."""
+    """Import what the other steps import, to show its share of their numbers."""
     import components.ingest.stage
     import components.snapshot.stage  # noqa: F401
 
@@ -102,8 +102,8 @@ def _step(name: str, *arguments: str) -> dict[str, float]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    found: dict[str, float] = json.loads(child.stdout.splitlines()[-1])
-    return found
+    figures: dict[str, float] = json.loads(child.stdout.splitlines()[-1])
+    return figures
 
 
 def _run_step(name: str, arguments: list[str]) -> None:
@@ -112,7 +112,7 @@ def _run_step(name: str, arguments: list[str]) -> None:
     _nothing()
     start, busy = time.perf_counter(), time.process_time()
     _STEPS[name](*arguments)  # type: ignore[operator]
-    start = _IDLE[-1] if _IDLE else start
+    start, busy = _IDLE or (start, busy)
     seconds, busy = time.perf_counter() - start, time.process_time() - busy
     print(json.dumps({"seconds": seconds, "cpu": busy, "megabytes": peak_memory_bytes() / 1e6}))
 
@@ -147,7 +147,7 @@ def _answers(project: str, known: Path, first: int, batches: int) -> None:
 
 
 def main() -> None:
-    """Print a line a step."""
+    """Print a line per step."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--lines", type=int, default=LINES)
@@ -168,11 +168,13 @@ def main() -> None:
         initialise(open_store(project), settings)
         many = _manifest(folder / "many.jsonl", 0, lines)
         few = _manifest(folder / "few.jsonl", lines, NEW)
+        later = _manifest(folder / "later.jsonl", lines + NEW, NEW)
         steps = [
             ("imports alone", ["nothing"]),
             (f"register {lines:,} lines", ["register", project, many]),
             (f"register {NEW:,} more", ["register", project, few]),
             ("load them and plan the round", ["plan", project]),
+            (f"register {NEW:,} more, after the load", ["register", project, later]),
             (f"snapshot of {lines + NEW:,}", ["snapshot", project, str(folder / "out")]),
         ]
         answers = lines // 10 // NEW
@@ -187,10 +189,9 @@ def main() -> None:
 
 
 def _show(title: str, arguments: list[str]) -> None:
-    found = _step(*arguments)
-    print(
-        f"{title:<32} {found['seconds']:8.2f} s {found['cpu']:8.2f} s of CPU {found['megabytes']:8.0f} MB", flush=True
-    )
+    figures = _step(*arguments)
+    seconds, cpu, megabytes = (figures[name] for name in ("seconds", "cpu", "megabytes"))
+    print(f"{title:<36} {seconds:8.2f} s {cpu:8.2f} s of CPU {megabytes:8.0f} MB", flush=True)
 
 
 if __name__ == "__main__":

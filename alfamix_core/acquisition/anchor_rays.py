@@ -72,7 +72,7 @@ def _linear_caps(rows_nD: Tensor, anchors_CD: Tensor, head: LinearHead, ray: Ray
     logits_nK = products(rows_nD, weight_KD.T) + head.bias_K.to(torch.float64)
     predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
     gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
-    # what all classes share moves all logits alike
+    # what all classes share moves all logits by the same amount
     weight_KD = weight_KD - weight_KD.mean(dim=0)
     same_KK = torch.cdist(weight_KD, weight_KD, compute_mode="donot_use_mm_for_euclid_dist") == 0
     same_nK = same_KK[predicted_n1[:, 0]]

@@ -24,18 +24,18 @@ class Anchors:
     means_CD: Tensor
     overall_D: Tensor
 
-    def for_mixing(self, classes: int, *, each: bool) -> Tensor:
+    def for_mixing(self, classes: int, *, per_class: bool) -> Tensor:
         """Return what samples are mixed with: the mean of all labelled samples stands for a class without labels.
 
         Args:
             classes: K.
-            each: whether it stands there once for each of these classes, in the order of the classes, as where every
-                class has a draw of its own; else once for all of them, at the end.
+            per_class: whether it stands there once for each of these classes, in the order of the classes, so that
+                every class has a draw of its own; otherwise it stands once for all of them, at the end.
 
         Returns:
             (K, D), or (C, D) or (C + 1, D).
         """
-        if each:
+        if per_class:
             anchors_KD = self.overall_D.repeat(classes, 1)
             anchors_KD[self.classes_C] = self.means_CD
             return anchors_KD

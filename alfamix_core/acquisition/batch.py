@@ -61,7 +61,7 @@ class Batch:
             position: one of the positions; the batch is not full.
 
         Returns:
-            Whether it joined. If not, no rule will ever accept it.
+            Whether it joined. If not, it stays refused.
         """
         return self._offer(int(torch.searchsorted(self._positions_n, position)), position)
 
@@ -111,6 +111,9 @@ class Batch:
             positions_n: (n,) int64, the positions of the loop's rows.
         """
         positions_n = positions_n.cpu()
+        if torch.equal(positions_n, self._positions_n):
+            # a search costs more than all the rest of a short greedy loop
+            return lambda row: self._offer(row, int(positions_n[row]))
         rows_n = torch.searchsorted(self._positions_n, positions_n)
         return lambda row: self._offer(int(rows_n[row]), int(positions_n[row]))
 

@@ -35,7 +35,7 @@ def map_rows(compute: Callable[..., Tensor], *columns_nX: Tensor) -> Tensor:
 
     Args:
         compute: takes each column as (block_rows, X) and returns (block_rows, …), whose rows depend on the same row
-            of the columns alone. It must bear rows of zeros.
+            of the columns alone. It must accept rows of zeros.
         columns_nX: (n, X) each, X of any width or none; n may be 0.
 
     Returns:

@@ -19,7 +19,7 @@ from alfamix_core.acquisition.sketch import sketch
 from alfamix_core.acquisition.tunable_types import Effort
 
 _BLOCK_NUMBERS = 1 << 20
-"""Distances in one block, about: 4 MiB, which the allocator uses again. Greater ones it may fetch anew each time."""
+"""Distances in one block, about: 4 MiB, which the allocator uses again. Larger ones may be fetched again each time."""
 _PIECE_ROWS = 1024
 """Rows in one block of what is no product, for the same reason."""
 _SAME_DISTANCE = 1e-6
@@ -90,10 +90,10 @@ class _Rows:
 
     def nearest(self, centres_BD: Tensor) -> tuple[Tensor, float]:
         """Return the nearest centre of each row, ties to the lowest, and the inertia: (n,) int64, float."""
-        found = [nearness.max(dim=1) for nearness in self._nearness(centres_BD)]
-        nearness_n = torch.cat([best.values for best in found])
+        nearest = [nearness.max(dim=1) for nearness in self._nearness(centres_BD)]
+        nearness_n = torch.cat([best.values for best in nearest])
         inertia = float((self._squares_n - 2 * nearness_n).sum(dtype=torch.float64))
-        return torch.cat([best.indices for best in found]), max(inertia, 0.0)
+        return torch.cat([best.indices for best in nearest]), max(inertia, 0.0)
 
     def two_nearest(self, centres_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two nearest centres of each row, ties to the lowest, and the squared distances: (n, 2) each."""
@@ -216,7 +216,7 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
     """Partition rows into clusters with a small sum of squared distances to their means.
 
     A greedy k-means++ start, Lloyd's rounds, and moves of centres that are hardly needed into clusters that hold more
-    than one heap. A cluster that becomes empty restarts at the row farthest from its centre; none is empty at the end
+    than one group. A cluster that becomes empty restarts at the row farthest from its centre; none is empty at the end
     if ``count`` rows are distinct.
 
     Args:
@@ -226,7 +226,7 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
         seed: of the start and the moves.
         effort: "fast" looks for the start among 10 rows a cluster (at least 2,048) and, with more than 128 features,
             takes all but the last five rounds on a sketch of 64. "best" takes the best of sixteen searches, eight of
-            them without a sketch, and goes on until nothing improves: for up to a percent less inertia at twenty
+            them without a sketch, and continues until nothing improves: for up to a percent less inertia at twenty
             times the time or more. "ten_starts" takes the best of ten starts followed by Lloyd's rounds alone, as
             scikit-learn did by default.
 
@@ -246,11 +246,11 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
         elif effort == "ten_starts":
             seeds = [noise.fold(seed, number) for number in range(_STARTS)]
             tries = [_from_a_start(rows, count, again) for again in seeds]
-            owner_n, centres_BD, _ = min(tries, key=lambda found: found[2])
+            owner_n, centres_BD, _ = min(tries, key=lambda clusters: clusters[2])
         else:
             seeds = [noise.fold(seed, number) for number in range(_RESTARTS)]
             tries = [search(rows, count, again) for again in seeds for search in (_search, _search_directly)]
-            _, centres_BD, _ = min(tries, key=lambda found: found[2])
+            _, centres_BD, _ = min(tries, key=lambda clusters: clusters[2])
             owner_n, centres_BD, _ = _improve(rows, centres_BD, _BEST, seed)
     squares_n = rows.distances(centres_BD, owner_n)
     return Clusters(owner_n, centres_BD, squares_n, float(squares_n.sum(dtype=torch.float64)))

@@ -1,4 +1,4 @@
-"""What a batch of queries must respect besides the strategy's order. A sample refused once is refused for good."""
+"""The rules that a batch of queries must respect. A sample that is refused once is refused for good."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -12,14 +12,14 @@ _BLOCK_ROWS = 2048
 
 
 class Constraint(Protocol):
-    """Judges one sample after another; remembers those that were taken into the batch."""
+    """A rule that judges one sample after another and remembers those that joined the batch."""
 
     @property
     def words(self) -> str:
         """The rule in a user's words, such as "at most 3 of a group"."""
 
     def barred(self) -> Tensor | None:
-        """Return which rows the rule refuses whatever else is in the batch: (n,) bool; None if that costs too much."""
+        """Return which rows the rule refuses whatever else is in the batch, (n,) bool; None if that is not known."""
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample in that row may join the batch as it stands."""
@@ -29,32 +29,31 @@ class Constraint(Protocol):
 
 
 class AtMost:
-    """At most so many samples of each code: of a group, or of a predicted class."""
+    """A limit on the number of samples of each code: of a group, or of a predicted class."""
 
-    def __init__(self, codes_n: Tensor, limit: int | Mapping[int, int], what: str):
+    def __init__(self, codes_n: Tensor, limits: Mapping[int, int], what: str):
         """Limit the samples of a code.
 
         Args:
-            codes_n: (n,) int64, one a row of the scores.
-            limit: for every code, or by code; a code that is not named is not limited.
-            what: the name of such a code in the singular: "group", "class".
+            codes_n: (n,) int64, one per row of the scores.
+            limits: largest number of samples by code; a code that is not named has no limit.
+            what: name of such a code in the singular: "group", "class".
         """
         self._codes_n = codes_n.cpu()
-        self._limit = limit
+        self._limits = limits
         self._taken: dict[int, int] = {}
-        self.words = f"at most {limit} of a {what}" if isinstance(limit, int) else f"the targets of each {what}"
+        different = set(limits.values())
+        self.words = f"at most {min(different)} of a {what}" if len(different) == 1 else f"the limits of each {what}"
 
     def barred(self) -> Tensor:
         """Return the rows of codes without any room."""
-        if isinstance(self._limit, int):
-            return torch.full(self._codes_n.shape, self._limit <= 0)
-        closed = [code for code, limit in self._limit.items() if limit <= 0]
+        closed = [code for code, limit in self._limits.items() if limit <= 0]
         return torch.isin(self._codes_n, torch.tensor(closed, dtype=torch.int64))
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample's code has room."""
         code = int(self._codes_n[index])
-        limit = self._limit if isinstance(self._limit, int) else self._limit.get(code)
+        limit = self._limits.get(code)
         return limit is None or self._taken.get(code, 0) < limit
 
     def take(self, index: int) -> None:
@@ -64,15 +63,15 @@ class AtMost:
 
 
 class Apart:
-    """No two samples of the batch closer than a distance, nor any closer to a labelled sample."""
+    """A least distance between the samples of a batch, and from each to every labelled sample."""
 
     def __init__(self, embeddings_nD: Column, distance: float, labelled_LD: Tensor | None = None):
         """Demand a Euclidean distance.
 
         Args:
-            embeddings_nD: (n, D), one a row of the scores.
+            embeddings_nD: (n, D), one per row of the scores.
             distance: in the unit of the embeddings, > 0.
-            labelled_LD: (L, D) of the labelled samples, if they count.
+            labelled_LD: (L, D) of the labelled samples; None if they do not count.
         """
         self._embeddings_nD = embeddings_nD
         self._distance = distance

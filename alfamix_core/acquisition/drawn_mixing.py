@@ -101,7 +101,7 @@ def mix(
 ) -> tuple[Tensor, Tensor]:
     """Mix each row with one anchor, look whether it flips, and let the ratios learn to flip it.
 
-    A step goes by the sign of the gradient of -CE(head(z'), y) + 0.01 ‖α‖, 0.1 long unless told otherwise: the released
+    A step goes by the sign of the gradient of -CE(head(z'), y) + 0.01 ‖α‖, 0.1 long by default: the released
     code makes a new Adam for each step, which then is the sign. It takes a last step, of 0.01, whose outcome it does
     not look at; this leaves it out.
 

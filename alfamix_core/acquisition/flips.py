@@ -1,7 +1,7 @@
 """Critical caps: how far the schedule must open before mixing changes a sample's prediction.
 
 Every anchor moves a sample along one and the same ray, so with a linear head the logits are lines, the predicted
-class loses the maximum once and for good, and the farthest anchor decides. One pass gives every cap at once; the
+class loses the maximum once and permanently, and the farthest anchor decides. One pass gives every cap; the
 loop over classes and caps, which this equals, is in ``mixing``.
 """
 
@@ -77,7 +77,7 @@ def linear_flips(
     centred_CD = anchors_CD - mean_D
     centre_D = coarse_mean(labelled.embeddings_LD)
     mean_D = mean_D - centre_D
-    # what all rows share moves all logits alike
+    # what all rows share moves all logits by the same amount
     weight_KD = weight_KD - coarse_mean(weight_KD)
     rows_KD = weight_KD - weight_KD.mean(dim=0)
     gram_KK = rows_KD @ rows_KD.T

@@ -77,21 +77,21 @@ def _ahead(
         gumbels.append(gumbel_n[first_m])
         # what no other row exceeds; with few rows there is no other
         bounds.append(chances_n[first_m].min() if width > _CANDIDATES else chances_n.new_tensor(-torch.inf))
-    rows_u, places = torch.unique(torch.stack(lists), return_inverse=True)
+    rows_u, indices = torch.unique(torch.stack(lists), return_inverse=True)
     few = points.take(rows_u)
     pairs_uu = few.distances(few)
     logs_u, few_nearest_u = logs_n[rows_u], nearest_n[rows_u]
     certain: list[int] = []
     refused: list[int] = []
-    for place_m, gumbel_m, bound in zip(places, gumbels, bounds, strict=True):
+    for index_m, gumbel_m, bound in zip(indices, gumbels, bounds, strict=True):
         winner_1 = None
         while winner_1 is None:
-            chances_m = logs_u[place_m] + gumbel_m
+            chances_m = logs_u[index_m] + gumbel_m
             best = int(chances_m.argmax())
             value = float(chances_m[best])
             if value < float(bound) or value == -torch.inf:
                 return certain, refused
-            winner_1 = place_m[best : best + 1]
+            winner_1 = index_m[best : best + 1]
             if not accept(int(rows_u[winner_1])):
                 refused.append(int(rows_u[winner_1]))
                 few_nearest_u[winner_1], logs_u[winner_1] = 0.0, -torch.inf

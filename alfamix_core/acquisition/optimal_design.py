@@ -75,7 +75,7 @@ class Design:
             return torch.stack([span_b, (products(solved_bD, pool_DD) * solved_bD).sum(dim=1)], dim=1)
 
         spans_n, reaches_n = _by_row(numbers, rows_nD).unbind(dim=1)
-        return Design(rows_nD, weights_n, pool_DD, inverse_DD, spans_n.clone(), reaches_n.clone())
+        return Design(rows_nD, weights_n, pool_DD, inverse_DD.clone(), spans_n.clone(), reaches_n.clone())
 
     def gains(self) -> Tensor:
         """Return by how much each row would lower tr(F A), (n,) float64."""
@@ -99,7 +99,7 @@ class Design:
         span_n, reach_n = both_n2.unbind(dim=1)
         self.spans_n -= share * span_n.square()
         self.reaches_n += share * span_n * (share * (solved_D @ pulled_D) * span_n - 2 * reach_n)
-        self.inverse_DD = self.inverse_DD - torch.outer(share * solved_D, solved_D)
+        self.inverse_DD.addr_(solved_D, solved_D, alpha=-share)
 
 
 def forward_backward(

@@ -1,12 +1,11 @@
 """From a strategy's order to a batch of queries: the one way, whatever the strategy."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from alfamix_core.acquisition import scoring
 from alfamix_core.acquisition.batch import Batch
@@ -24,8 +23,8 @@ class Choice:
 
     Attributes:
         queries: distinct positions, best first, ranks 0, 1, ….
-        short_by: how many of the budget are missing.
-        reason: why, in one line; empty if none is missing.
+        short_by: number of queries of the budget that are missing.
+        reason: why they are missing, in one line; empty if none is.
     """
 
     queries: list[Query]
@@ -55,25 +54,21 @@ def choose(
     *,
     reach: int | None = None,
     constraints: Sequence[Constraint] = (),
-    groups_n: Tensor | None = None,
-    excluded_groups: Collection[int] = (),
 ) -> Choice:
-    """Choose the queries of a round: exactly ``budget`` distinct samples, fewer only where no more may be asked.
+    """Choose the queries of a round: exactly ``budget`` distinct samples, fewer only if no more may be asked.
 
-    Excluded groups leave first, and what a constraint refuses whatever is asked: the batch is that of the pool without
-    them. Then the strategy offers one sample after another, and each joins the batch if all constraints accept it. One
-    that is refused is out for good; the strategy knows it at that moment, and chooses on without it.
+    The samples that a constraint refuses in any case leave first: the batch is that of the pool without them. Then the
+    strategy offers one sample after another, and each joins the batch if all constraints accept it. One that is refused
+    is out for good; the strategy learns that immediately and continues without it.
 
     Args:
-        strategy: the strategy that scored.
+        strategy: strategy that scored.
         scores: the merge of what all shards sent.
-        state: the strategy's.
+        state: state of the strategy.
         budget: number of queries, >= 0.
         generator: all randomness of the choice.
-        reach: what the shards were scored with; the budget if left out.
-        constraints: fresh ones: they remember the batch. Their indices are rows of ``scores``.
-        groups_n: (n,) int64, the group of each row of ``scores``; needed to exclude groups.
-        excluded_groups: groups never asked. Leave them out before scoring too, or they use up the shards' reach.
+        reach: reach with which the shards were scored; None for the budget.
+        constraints: fresh constraints, as they remember the batch. Their indices are rows of ``scores``.
 
     Returns:
         The batch, and what is missing.
@@ -84,11 +79,6 @@ def choose(
     if budget < 0:
         raise InputError(f"budget must be 0 or more, not {budget}")
     allowed_n = torch.ones(len(scores), dtype=torch.bool, device=scores.positions_n.device)
-    if excluded_groups:
-        assert groups_n is not None, "groups are excluded, but the rows' groups are not given"
-        excluded = torch.tensor(sorted(excluded_groups), device=groups_n.device)
-        allowed_n &= ~torch.isin(groups_n, excluded).to(allowed_n.device)
-    allowed = int(allowed_n.sum())
     refused: Counter[str] = Counter()
     for rule in constraints:
         barred_n = rule.barred()
@@ -99,7 +89,8 @@ def choose(
     left = scores if bool(allowed_n.all()) else scores.take(allowed_n.nonzero()[:, 0])
     # the cut that one shard with the whole pool would have made: how many shards there were cannot show
     left = scoring.keep(strategy, left, state, budget if reach is None else reach)
-    batch = Batch(budget, left.positions_n, constraints, torch.searchsorted(scores.positions_n, left.positions_n))
+    indices_n = None if left is scores else torch.searchsorted(scores.positions_n, left.positions_n)
+    batch = Batch(budget, left.positions_n, constraints, indices_n)
     strategy.fill(batch, left, state, generator)
     refused.update(batch.refusals())
     taken_m = torch.tensor(batch.taken, dtype=torch.int64, device=left.positions_n.device)
@@ -108,8 +99,6 @@ def choose(
     short_by = budget - len(queries)
     if not short_by:
         return Choice(queries, 0, "")
-    reasons = [f"the budget is {budget}, available samples: {allowed}"]
-    if allowed < len(scores):
-        reasons.append(f"in excluded groups: {len(scores) - allowed}")
+    reasons = [f"the budget is {budget}, available samples: {len(scores)}"]
     reasons += [f"refused ({words}): {count}" for words, count in refused.items() if count]
     return Choice(queries, short_by, "; ".join(reasons))

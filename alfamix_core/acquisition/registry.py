@@ -56,7 +56,7 @@ def outside(group: str, name: str) -> EntryPoint | None:
     Raises:
         InputError: two packages, or another package and this one, have a strategy of that name.
     """
-    # the same distribution may be found twice, on two folders of the search path
+    # the same distribution may be kind twice, on two folders of the search path
     points = {(origin(point), point.value): point for point in _outside(group, tuple(sys.path)) if point.name == name}
     brought_by = [f"{package} ({value})" for package, value in points]
     if name in own_names() and points:
@@ -108,28 +108,28 @@ def tunables(name: str) -> type:
     point = outside(TUNABLES_GROUP, name)
     if point is None:
         return NoTunables
-    found = imported(point)
-    _check_class(found, described(point))
-    return found  # type: ignore[no-any-return]
+    kind = imported(point)
+    _check_class(kind, described(point))
+    return kind  # type: ignore[no-any-return]
 
 
 def _is_frozen(kind: Any) -> bool:
     return bool(kind.__dataclass_params__.frozen)
 
 
-def _check_class(found: Any, where: str) -> None:
+def _check_class(kind: Any, where: str) -> None:
     """Refuse what another package calls tunables and is none.
 
     Raises:
         InputError: it is no frozen dataclass, or a field has no default or an annotation that cannot be checked.
     """
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found) and _is_frozen(found)):
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and _is_frozen(kind)):
         raise InputError(f"{where}: tunables must be a frozen dataclass")
     try:
-        annotations = get_type_hints(found, include_extras=True)
+        annotations = get_type_hints(kind, include_extras=True)
     except (NameError, TypeError) as error:
         raise InputError(f"{where}: the annotations of the tunables cannot be read: {error}") from None
-    for field in dataclasses.fields(found):
+    for field in dataclasses.fields(kind):
         if field.default is dataclasses.MISSING:
             raise InputError(f'{where}: tunable "{field.name}" must have a default')
         if not _is_simple(annotations[field.name]):

@@ -15,8 +15,8 @@ def relocations(
 
     Without its centre, a cluster's rows go to their second nearest: that is what the centre is worth. Into every
     cluster a new centre could come at one of its rows, drawn in proportion to the squared distance: what its rows
-    would gain at once is what that is worth, at least. In a cluster of one round heap it is next to nothing; where a
-    cluster holds two heaps, it is nearly all. The least needed centres move to where the most is gained, as long as
+    would gain immediately is what that is worth, at least. In a cluster of one round group it is next to nothing; if a
+    cluster holds two groups, it is nearly all. The least needed centres move to where the most is gained, as long as
     more is gained than lost. No cluster takes part twice, neither does one that takes over another's rows.
 
     Args:
@@ -43,19 +43,19 @@ def relocations(
         gain_B.index_add_(0, owner_n[index_m], saved_m.clamp(min=0))
     heir = _heirs(owner_n, second_n, count).tolist()
     worth, gain, drawn = worth_B.tolist(), gain_B.tolist(), drawn_B.tolist()
-    places = iter(gain_B.sort(descending=True, stable=True).indices.tolist())
-    place = next(places)
+    targets = iter(gain_B.sort(descending=True, stable=True).indices.tolist())
+    target = next(targets)
     busy: set[int] = set()
     moves: dict[int, int] = {}
     for centre in worth_B.sort(stable=True).indices.tolist():
-        while place in busy:
-            place = next(places, -1)
-        if place < 0 or gain[place] <= worth[centre]:
+        while target in busy:
+            target = next(targets, -1)
+        if target < 0 or gain[target] <= worth[centre]:
             break
-        if centre in busy or heir[centre] in moves or place in (centre, heir[centre]):
+        if centre in busy or heir[centre] in moves or target in (centre, heir[centre]):
             continue
-        moves[centre] = drawn[place]
-        busy |= {centre, place, heir[centre]}
+        moves[centre] = drawn[target]
+        busy |= {centre, target, heir[centre]}
     return list(moves.items())
 
 

@@ -1,7 +1,7 @@
 """The types of tunables: bounds, and the choices that several strategies share. No torch, no package beside Python.
 
 A tunable is a field such as ``passes: Annotated[int, Ge(2), "Number of passes."] = 10``. The attributes of the bounds
-have the names that pydantic's have, so the page of settings reads both alike; they are not pydantic's, because the
+have the names that pydantic's have, so one reader serves both; they are not pydantic's, because the
 library's call needs nothing but torch and numpy.
 """
 

@@ -1,7 +1,10 @@
 """The values that flow through acquisition, and the letters of their shapes.
 
 N pool samples, L labelled samples, n rows of a block or shard, D embedding size, K classes, C classes that have a
-label, B budget of a round, T Monte-Carlo passes. A suffix names the shape: ``logits_nK`` is (n, K).
+label, B budget of a round or number of clusters, T Monte-Carlo passes. A suffix names the shape: ``logits_nK`` is
+(n, K). Other letters are local: m rows that were chosen out of n, M joint outcomes or rows that are drawn, a and b rows
+of two blocks, c rows or classes out of others, l and u members of a run or a cluster, q rows that are clustered, X any
+further sizes. A digit is itself: ``row_1D`` is (1, D).
 """
 
 from collections.abc import Callable, Mapping

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from alfamix_core.learning.images import channels
 from alfamix_core.learning.network import Network
+from alfamix_core.learning.pixels import from_settings
 from alfamix_core.records.project import ImageSettings, ModelSettings
 
 OWN = ("small_cnn", "mlp")
@@ -42,17 +43,25 @@ def skeleton(model: ModelSettings, image: ImageSettings, classes: int) -> Networ
     Raises:
         InputError: the backbone is unknown, or cannot take images of this size.
     """
+    channel_count = channels(image) if model.backbone in OWN else 3
     if model.backbone == "small_cnn":
-        encoder: nn.Module = _SmallCNN(channels(image), image.size)
-        return Network(encoder, _SmallCNN.embedding_size, classes, repeat_grey=False, dropout=model.dropout)
-    if model.backbone == "mlp":
-        encoder = nn.Sequential(nn.Flatten(), nn.Linear(channels(image) * image.size**2, 256), nn.ReLU())
-        return Network(encoder, 256, classes, repeat_grey=False, dropout=model.dropout)
+        encoder: nn.Module = _SmallCNN(channel_count, image.size)
+        embedding_size = _SmallCNN.embedding_size
+    elif model.backbone == "mlp":
+        embedding_size = 256
+        encoder = nn.Sequential(nn.Flatten(), nn.Linear(channel_count * image.size**2, embedding_size), nn.ReLU())
+    else:
+        from alfamix_core.learning.torchvision_encoders import encoder_of
 
-    from alfamix_core.learning.torchvision_encoders import encoder_of
-
-    encoder, embedding_size = encoder_of(model.backbone, image.size)
-    return Network(encoder, embedding_size, classes, repeat_grey=True, dropout=model.dropout)
+        encoder, embedding_size = encoder_of(model.backbone, image.size)
+    return Network(
+        encoder,
+        embedding_size,
+        classes,
+        pixels=from_settings(image, channel_count),
+        repeat_grey=model.backbone not in OWN,
+        dropout=model.dropout,
+    )
 
 
 class _SmallCNN(nn.Module):

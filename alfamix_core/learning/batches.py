@@ -88,6 +88,11 @@ class SampleImages:
     def __len__(self) -> int:
         return len(self._ids)
 
+    @property
+    def channels(self) -> int:
+        """Number of channels of an image, 1 or 3."""
+        return channels(self._files.image)
+
     def listed(self) -> list[tuple[str, str]]:
         """Return (sample_id, uri) of all samples, in the order of the list."""
         return list(zip(self._ids, self._files.uris, strict=True))
@@ -193,20 +198,20 @@ class _Files(Dataset[_Fetched]):
         self, reader: Reader, uris: Sequence[str], image: ImageSettings, max_pixels: int, max_scans: int
     ) -> None:
         self.uris = uris
+        self.image = image
         self._reader = reader
-        self._image = image
         self._max_pixels = max_pixels
         self._max_scans = max_scans
 
     def __getitem__(self, index_n: list[int]) -> _Fetched:
-        size = self._image.size
-        shape = (len(index_n), channels(self._image), size, size)
+        size = self.image.size
+        shape = (len(index_n), channels(self.image), size, size)
         fetched = _Fetched(torch.zeros(shape, dtype=torch.uint8))
         for row, index in enumerate(index_n):
             try:
                 data = self._reader.read(self.uris[index])
                 fetched.bytes_read += len(data)
-                fetched.images_nCSS[row] = decode(data, self._image, self._max_pixels, self._max_scans)
+                fetched.images_nCSS[row] = decode(data, self.image, self._max_pixels, self._max_scans)
             except SampleError as error:
                 fetched.reasons[index] = str(error)
             except StorageError as error:

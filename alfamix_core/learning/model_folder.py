@@ -8,17 +8,25 @@ from safetensors.torch import load_file, save_file
 
 from alfamix_core.acquisition.types import LinearHead
 from alfamix_core.errors import InputError
-from alfamix_core.learning.backbones import initial, skeleton
+from alfamix_core.learning.backbones import OWN, initial, skeleton
+from alfamix_core.learning.images import channels
 from alfamix_core.learning.network import Network
+from alfamix_core.learning.pixels import imagenet
 from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE, ModelCard
 from alfamix_core.records.project import Project
 
 
 def save(folder: Path, network: Network, card: ModelCard) -> None:
-    """Write a model into an existing folder; equal models give equal bytes."""
+    """Write a model into an existing folder; equal models give equal bytes.
+
+    Args:
+        folder: existing folder.
+        network: network to write.
+        card: description of the network; the normalisation of the pixels comes from the network.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
-    (folder / CARD_FILE).write_bytes(card.document())
+    (folder / CARD_FILE).write_bytes(card.model_copy(update={"pixels": network.pixels}).document())
 
 
 def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
@@ -38,6 +46,7 @@ def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
         network.load_state_dict(load_file(folder / WEIGHTS_FILE), assign=True)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(_damaged(folder, error)) from error
+    network.pixels = card.pixels or imagenet(3 if card.model.backbone not in OWN else channels(card.image))
     return network.eval(), card
 
 
@@ -57,6 +66,7 @@ def load_grown(folder: Path, expected: Project, seed: int) -> Network:
         return load(folder, expected)[0]
     network, card = load(folder, expected.model_copy(update={"classes": known}))
     grown = initial(card.model, card.image, len(expected.classes), seed)
+    grown.pixels = network.pixels
     grown.encoder.load_state_dict(network.encoder.state_dict())
     with torch.no_grad():
         grown.head.weight[: len(known)] = network.head.weight

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from alfamix_core.learning.transforms import normalise
+from alfamix_core.records.model import PixelStatistics
 
 
 class Network(nn.Module):
@@ -11,10 +12,18 @@ class Network(nn.Module):
     Attributes:
         encoder: module from normalised pixels (n, C, size, size) float32 to embeddings (n, D).
         head: nn.Linear from D to K.
+        pixels: numbers by which pixels are normalised.
     """
 
     def __init__(
-        self, encoder: nn.Module, embedding_size: int, classes: int, *, repeat_grey: bool, dropout: float = 0.0
+        self,
+        encoder: nn.Module,
+        embedding_size: int,
+        classes: int,
+        *,
+        pixels: PixelStatistics,
+        repeat_grey: bool,
+        dropout: float = 0.0,
     ) -> None:
         """Add a new head to an encoder.
 
@@ -22,6 +31,7 @@ class Network(nn.Module):
             encoder: encoder of pixels, as above.
             embedding_size: size of an embedding, D.
             classes: number of classes, K.
+            pixels: numbers by which pixels are normalised.
             repeat_grey: whether the encoder needs three channels even for grey images.
             dropout: share of the embedding that is dropped before the head, in training and in Monte-Carlo passes.
         """
@@ -29,6 +39,7 @@ class Network(nn.Module):
         self.encoder = encoder
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(embedding_size, classes)
+        self.pixels = pixels
         self._repeat_grey = repeat_grey
 
     @property
@@ -40,7 +51,7 @@ class Network(nn.Module):
         """Return the embeddings (n, D) of (n, C, size, size) uint8 images."""
         if self._repeat_grey and images_nCSS.shape[1] == 1:
             images_nCSS = images_nCSS.expand(-1, 3, -1, -1)
-        embeddings: Tensor = self.encoder(normalise(images_nCSS))
+        embeddings: Tensor = self.encoder(normalise(images_nCSS, self.pixels))
         return embeddings
 
     def forward(self, images_nCSS: Tensor) -> Tensor:

@@ -87,7 +87,8 @@ def fit(
     The same weights, samples, settings and seed give the same weights, to the bit on one machine type and thread
     count; the global random state does not change. Samples that cannot be read are left out. A batch of one row is
     doubled, which leaves the gradient the same and lets batch normalisation work. The running statistics of batch
-    normalisation are recomputed before the model is evaluated.
+    normalisation are recomputed before the model is evaluated. Pixels are normalised by ``network.pixels``, which a
+    checkpoint replaces by its own.
 
     The processes of a team share every batch and average its gradient, so that the weights are those of one process up
     to rounding; augmentation and dropout draw other numbers, and on the CPU batch normalisation sees only the rows of
@@ -120,6 +121,7 @@ def fit(
     if settings.stop == "val_accuracy" and (watched is None or not len(watched.images)):
         raise InputError("training.stop is val_accuracy, but no sample of the val split has a label")
     if begin is not None:
+        network.pixels = begin.course.pixels
         train.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_train})
         if val is not None:
             val.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_val})
@@ -132,7 +134,7 @@ def fit(
         else:
             own = generator if team.size == 1 else torch.Generator().manual_seed(seed + 1 + team.rank)
             learner = _WholeNetwork(network, train, watched, settings, frozen_encoder, own, device, team)
-        training = _Training(learner, train, val, network.head.out_features, settings, generator, device, team)
+        training = _Training(learner, train, val, network, settings, generator, device, team)
         if begin is not None:
             training.restore(begin)
         result = training.run(progress, keeper)
@@ -185,7 +187,7 @@ class _Training:
         learner: _Learner,
         train: Examples,
         val: Examples | None,
-        classes: int,
+        network: Network,
         settings: TrainingSettings,
         generator: torch.Generator,
         device: torch.device,
@@ -194,6 +196,7 @@ class _Training:
         self._learner = learner
         self._train = train
         self._val = val
+        self._pixels = network.pixels
         self._settings = settings
         self._generator = generator
         self._device = device
@@ -201,7 +204,7 @@ class _Training:
         parameters = [parameter for parameter in learner.module.parameters() if parameter.requires_grad]
         steps = settings.max_epochs * math.ceil(len(train.images) / settings.batch_size)
         self._optimiser = Optimiser(parameters, settings, steps)
-        self._weight_K = _class_weights(train.labels_n, classes, settings, device)
+        self._weight_K = _class_weights(train.labels_n, network.head.out_features, settings, device)
         self._losses: list[float] = []
         self._accuracies: list[float] = []
         self._best = _BestEpoch(learner.module)
@@ -280,6 +283,7 @@ class _Training:
         state |= {f"best.{name}": value for name, value in self._best.weights.items()}
         state |= {f"optimiser.{name}": value for name, value in self._optimiser.state().items()}
         course = Course(
+            pixels=self._pixels,
             losses=tuple(self._losses),
             accuracies=tuple(self._accuracies),
             val_accuracies=tuple(self._best.accuracies),

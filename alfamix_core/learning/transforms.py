@@ -8,23 +8,21 @@ them costs every process 1.1 s. The arithmetic equals theirs to the bit, as test
 import torch
 from torch import Tensor
 
-# those of ImageNet, which every pretrained classification model of torchvision expects; for grey, their averages
-_MEAN = {3: (0.485, 0.456, 0.406), 1: (0.449,)}
-_STD = {3: (0.229, 0.224, 0.225), 1: (0.226,)}
+from alfamix_core.records.model import PixelStatistics
 
 
-def normalise(images_nCSS: Tensor) -> Tensor:
-    """Return pixels with about zero mean and unit variance, as the model's first layer expects.
+def normalise(images_nCSS: Tensor, pixels: PixelStatistics) -> Tensor:
+    """Return normalised pixels, as the model's first layer expects them.
 
     Args:
         images_nCSS: (n, C, size, size) uint8, C 1 or 3.
+        pixels: mean and deviation of pixels from 0 to 1, one per channel or one for all.
 
     Returns:
         The same shape, float32.
     """
-    channel_count = images_nCSS.shape[1]
-    mean = torch.tensor(_MEAN[channel_count], device=images_nCSS.device).reshape(-1, 1, 1)
-    std = torch.tensor(_STD[channel_count], device=images_nCSS.device).reshape(-1, 1, 1)
+    mean = torch.tensor(pixels.mean, device=images_nCSS.device).reshape(-1, 1, 1)
+    std = torch.tensor(pixels.std, device=images_nCSS.device).reshape(-1, 1, 1)
     return images_nCSS.float().div_(255).sub_(mean).div_(std)
 
 

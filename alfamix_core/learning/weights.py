@@ -7,23 +7,29 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import InputError, SampleError, StorageError
 from alfamix_core.learning.backbones import OWN
 from alfamix_core.learning.batches import Reader
+from alfamix_core.learning.images import channels
 from alfamix_core.learning.network import Network
-from alfamix_core.records.project import ModelSettings
+from alfamix_core.learning.pixels import imagenet
+from alfamix_core.records.model import CARD_FILE, ModelCard, PixelStatistics
+from alfamix_core.records.project import ImageSettings, ModelSettings
 
 
-def apply_initial_weights(network: Network, model: ModelSettings, reader: Reader | None) -> None:
+def apply_initial_weights(network: Network, model: ModelSettings, image: ImageSettings, reader: Reader | None) -> None:
     """Load the weights that ``model.weights`` names into a network; ``none`` leaves it unchanged.
 
     The file of a URI holds all tensors of the encoder, under the names of an alfamix model folder (``encoder.…``) or
     of the torchvision model itself. A head is loaded if it fits; otherwise the network's own stays. torchvision's
-    weights are fetched from its server into torch's cache folder, and read without unpickling.
+    weights are fetched from its server into torch's cache folder, and read without unpickling. If the settings leave
+    the normalisation of the pixels open, it becomes that with which the weights were trained: model.json beside an
+    alfamix model says it, and for other files it is ImageNet's.
 
     Args:
         network: network with the backbone that ``model`` names; changed in place.
         model: settings of the model: its backbone and weights.
+        image: settings of the model's input.
         reader: reader of the URI; None if ``model.weights`` is not a URI.
 
     Raises:
@@ -34,28 +40,38 @@ def apply_initial_weights(network: Network, model: ModelSettings, reader: Reader
         return
     if "://" in model.weights:
         assert reader is not None, "a URI needs a reader"
-        tensors = _from_file(reader.read(model.weights), model.weights)
+        tensors, pixels = _from_file(reader, model.weights)
     elif model.backbone in OWN:
         raise InputError(
             f'model.weights "{model.weights}" is not possible for {model.backbone}, which has no pretrained weights: '
             "use none or the URI of a safetensors file"
         )
     else:
-        tensors = _from_torchvision(model)
+        tensors, pixels = _from_torchvision(model)
     _apply(network, tensors, model)
+    if image.normalisation == "auto":
+        network.pixels = pixels or imagenet(channels(image) if model.backbone in OWN else 3)
 
 
-def _from_file(data: bytes, uri: str) -> dict[str, Tensor]:
+def _from_file(reader: Reader, uri: str) -> tuple[dict[str, Tensor], PixelStatistics | None]:
     try:
-        tensors = load(data)
+        tensors = load(reader.read(uri))
     except SafetensorError as error:
         raise InputError(f"model.weights {uri} is not a safetensors file ({error})") from None
     encoder = {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
     head = {name: value for name, value in tensors.items() if name in ("head.weight", "head.bias")}
-    return {**encoder, **head} if encoder else tensors
+    if not encoder:
+        return tensors, None
+    card_uri = f"{uri.rpartition('/')[0]}/{CARD_FILE}"
+    try:
+        pixels = ModelCard.parse(reader.read(card_uri), card_uri).pixels
+    except SampleError:
+        # the file was copied without its model.json
+        pixels = None
+    return {**encoder, **head}, pixels
 
 
-def _from_torchvision(model: ModelSettings) -> dict[str, Tensor]:
+def _from_torchvision(model: ModelSettings) -> tuple[dict[str, Tensor], PixelStatistics]:
     import torchvision
 
     available = torchvision.models.get_model_weights(model.backbone)
@@ -73,7 +89,8 @@ def _from_torchvision(model: ModelSettings) -> dict[str, Tensor]:
         state: dict[str, Tensor] = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except URLError as error:
         raise StorageError(f"model.weights {model.weights} cannot be fetched from {weights.url} ({error})") from error
-    return state
+    preset = weights.transforms()
+    return state, PixelStatistics(mean=tuple(preset.mean), std=tuple(preset.std))
 
 
 def _apply(network: Network, tensors: dict[str, Tensor], model: ModelSettings) -> None:

@@ -202,12 +202,12 @@ def _produced(store: Store, record: Round) -> Iterator[Finding]:
 
 def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
     try:
-        held = lock.read(store).value
+        current = lock.read(store).value
     except InputError as error:
         yield Finding("inconsistent", layout.LOCK, str(error), "delete it when no run is alive")
         return
-    alive = lock.is_alive(held, now)
-    if text := lock.left_by(held, now):
+    alive = lock.is_alive(current, now)
+    if text := lock.left_by(current, now):
         yield Finding("locked", layout.LOCK, text, "run alfamix round, or alfamix unlock")
     last = records[max(records)] if records else None
     if last is not None and last.is_unfinished and not alive:

@@ -125,12 +125,12 @@ def reported(context: StageContext) -> Iterator[None]:
 def read_failures(store: Store, number: int) -> list[Failure]:
     """Return the failures of the run that has the round, in order of stage."""
     record, _ = rounds.read(store, number)
-    found = []
+    failures = []
     for entry in list(store.list(layout.run(number) + "failures/")):
         failure = Failure.parse(store.read(entry.key).data, entry.key)
         if failure.run_id == record.run_id:
-            found.append(failure)
-    return found
+            failures.append(failure)
+    return failures
 
 
 def attempts(store: Store, number: int) -> Mapping[tuple[str, str], int]:

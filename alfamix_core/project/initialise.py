@@ -1,4 +1,4 @@
-"""Making a project."""
+"""Make a project."""
 
 from alfamix_core.errors import InputError, ObjectExistsError
 from alfamix_core.project import layout
@@ -10,7 +10,7 @@ def initialise(store: Store, project: Project) -> None:
     """Write project.json, once.
 
     Raises:
-        InputError: there is a project already, its strategy is unknown, or the store cannot write conditionally.
+        InputError: There is a project already, its strategy is unknown, or the store cannot write conditionally.
     """
     check_strategy(project.strategy)
     store.check_conditional_writes()

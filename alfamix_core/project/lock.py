@@ -1,6 +1,6 @@
-"""The lock: one run at a time writes to the project, and a run that died is taken over.
+"""The lock: one run at a time writes to the project, and the next run takes over from a dead one.
 
-A take-over raises the fence and re-signs the round's record, so that a late writer's swap fails.
+A take-over raises the fence and signs the round's record again, so that a late writer's swap fails.
 """
 
 import os
@@ -15,31 +15,31 @@ from alfamix_core.records.lock import Holder, Lock
 from alfamix_core.storage import Store
 
 DRIVER = "ALFAMIX_DRIVER"
-"""The environment variable in which a local engine names the process that drives the run, see ``this_process``."""
+"""Environment variable in which a local engine names the process that drives the run, see ``this_process``."""
 
 _PROC = Path("/proc")
-_HIDDEN = "hidden"  # a process of another user, where /proc is mounted with hidepid
+_HIDDEN = "hidden"  # a process of another user, if /proc is mounted with hidepid
 
 
 def this_process() -> str:
-    """Return what an engine puts into DRIVER: this process, for stages in containers, which do not see it."""
+    """Describe this process for ``DRIVER``: stages in containers do not see it."""
     own = process("", os.getpid())
     return " ".join((str(own.pid), own.started or "-", own.boot or "-", own.namespace or "-", own.host))
 
 
 def driver(run_id: str) -> Holder:
-    """Return the holder for a run: with its process where the engine named one, without on a cluster."""
+    """Return the holder for a run: with its process if the engine named one, without on a cluster."""
     text = os.environ.get(DRIVER, "")
     return _named(text, run_id) if text else Holder(run_id=run_id)
 
 
 def is_gone(text: str) -> bool:
-    """Whether a process, as ``this_process`` named it, is seen to have ended."""
+    """Whether a process, as ``this_process`` describes it, has visibly ended."""
     return _is_dead(_named(text, ""))
 
 
 def process(run_id: str, pid: int) -> Holder:
-    """Return the holder for what a process that we see does."""
+    """Return the holder for the work of a visible process."""
     boot, namespace = _surroundings()
     started = _started(pid)
     return Holder(run_id=run_id, host=socket.gethostname(), boot=boot, namespace=namespace, pid=pid, started=started)
@@ -168,9 +168,9 @@ def _release(store: Store, lock: Lock, tag: str) -> bool:
 
 
 def _is_dead(holder: Holder) -> bool:
-    """Whether a process has ended. Only its own PID namespace can tell; everywhere else it counts as alive.
+    """Whether a process has ended. Only its own PID namespace can tell; elsewhere it counts as alive.
 
-    Containers on one machine share the boot id, and often the host's name, but none sees the processes of another.
+    Containers on one machine share the boot id, and often the host name, but do not see each other's processes.
     """
     boot, namespace = _surroundings()
     ours = (socket.gethostname(), boot, namespace)
@@ -179,7 +179,7 @@ def _is_dead(holder: Holder) -> bool:
 
 
 def _surroundings() -> tuple[str, str]:
-    """Return the boot id and our PID namespace; empty where there is no /proc, or that of another namespace."""
+    """Return the boot id and this PID namespace; empty without /proc, or with that of another namespace."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         if int((_PROC / "self/stat").read_text().split(maxsplit=1)[0]) != os.getpid():
@@ -190,7 +190,7 @@ def _surroundings() -> tuple[str, str]:
 
 
 def _started(pid: int) -> str:
-    """When a process began, in clock ticks since boot, or '' when there is none (field 22 of proc_pid_stat(5))."""
+    """Return a process's start in clock ticks since boot, or '' without one (field 22 of proc_pid_stat(5))."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
@@ -200,7 +200,7 @@ def _started(pid: int) -> str:
 
 
 def _answers(pid: int) -> bool:
-    """Whether a process exists, seen without /proc."""
+    """Whether a process exists, without /proc."""
     try:
         os.kill(pid, 0)
     except OSError as error:

@@ -32,7 +32,7 @@ def upload(store: Store, folder: Path) -> str:
         try:
             store.create_from(key, folder / name)
         except ObjectExistsError:
-            raise InputError(f"{key} does not match its folder's name; delete it, and run the round again") from None
+            raise InputError(f"{key} is not what its folder's name says; delete it, and run the round again") from None
     return digest
 
 

@@ -28,7 +28,7 @@ def write(store: Store, number: int, data: bytes) -> str:
     try:
         store.create_same(key, data)
     except ObjectExistsError:
-        raise InputError(f"{key} does not match its name; delete it, and run the round again") from None
+        raise InputError(f"{key} is not what its name says; delete it, and run the round again") from None
     return digest
 
 
@@ -60,5 +60,5 @@ def read(store: Store, record: Round, name: ObjectName) -> bytes:
     except MissingObjectError:
         raise InputError(f"the {name} of round {record.number} was removed: {key} is gone") from None
     if hashlib.sha256(data).hexdigest() != record.objects[name]:
-        raise InputError(f"the {name} of round {record.number} was changed: {key} does not match its name")
+        raise InputError(f"the {name} of round {record.number} was changed: {key} is not what its name says")
     return data

@@ -1,4 +1,4 @@
-"""When a round starts, and what is frozen in it. ``ingest`` alone decides, and it alone writes to the ledger."""
+"""Decide when a round starts, and freeze its inputs. Only ``ingest`` does that, and writes to the ledger."""
 
 import hashlib
 import json
@@ -21,23 +21,23 @@ from alfamix_core.storage import Store
 from alfamix_core.telemetry.events import emit
 
 _NO_SAMPLES = "the project has no samples; register some with `alfamix drop`"
-_LOADS = 5  # how often a load that another one overtook is tried again
-_QUIET = ("samples", "events", "corrections")  # while these stand still, no label and no sample is new
+_LOADS = 5  # attempts of a load that others overtake
+_QUIET = ("samples", "events", "corrections")  # while these are unchanged, no label and no sample is new
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a start comes to.
+    """The outcome of a start.
 
     Attributes:
         decision: ``resume`` the unfinished round, ``plan`` a new one, or ``idle``.
-        text: the reason, for a person.
-        project: the settings that are used.
-        last: newest round, if there is one.
-        counts: the samples; those of the round when it is resumed.
-        open_rounds: the rounds that have an open question.
-        versions: versions of the ledger's tables, to be frozen.
-        ledger: identity of that ledger.
+        text: Human-readable reason.
+        project: Settings in use.
+        last: Newest round, if there is one.
+        counts: Counts of the samples; those of the round if it is resumed.
+        open_rounds: Rounds with an open question.
+        versions: Versions of the ledger's tables to freeze.
+        ledger: Identity of that ledger.
     """
 
     decision: Literal["resume", "plan", "idle"]
@@ -51,23 +51,23 @@ class Plan:
 
     @property
     def number(self) -> int:
-        """The round that runs."""
+        """Number of the round that runs."""
         return (self.last.value.number if self.last else 0) + (0 if self.decision == "resume" else 1)
 
     @property
     def shards(self) -> int:
-        """How many shards its pool is cut into: at least one."""
+        """Number of shards of its pool, at least one."""
         settings = self.project.round
         return max(1, min(settings.max_shards, -(-self.counts.pool // settings.shard_size)))
 
 
 def consider(store: Store, now: datetime, force: bool = False) -> Plan:
-    """Say what a start would do now; writes nothing.
+    """Return what a start would do now; write nothing.
 
     Args:
-        store: the project.
-        now: the moment at which questions are judged to have expired.
-        force: plan a round whether or not enough is new.
+        store: The project.
+        now: Moment at which questions expire, UTC.
+        force: Whether to plan a round even if too little is new.
 
     Raises:
         InputError: project.json cannot be used, or a table is not what ingest wrote.
@@ -85,21 +85,21 @@ def begin(
 ) -> tuple[Round | None, Plan]:
     """Load the inbox, then resume or plan a round for a run that holds the lock; or stay idle.
 
-    Where nothing is new, no table but ``inbox`` is opened and no lock is taken.
+    If nothing is new, only the table ``inbox`` is opened and no lock is taken.
 
     Args:
-        store: the project.
-        holder: the run, and its process where it is a local one.
-        now: the current moment, UTC.
-        force: see ``consider``.
-        fresh: give the round that is resumed another key, so that no cache knows it.
+        store: The project.
+        holder: The run, and its process if it is a local one.
+        now: Current moment, UTC.
+        force: See ``consider``.
+        fresh: Whether to give a resumed round another key, so that no cache knows it.
 
     Returns:
-        The round as written, or None when idle; and the plan with its reason.
+        The round as written, or None if idle; and the plan with its reason.
 
     Raises:
-        LockedError: another run holds the project; nothing was written.
-        InputError: see ``consider``; no round was planned.
+        LockedError: Another run holds the project; nothing was written.
+        InputError: See ``consider``; no round was planned.
     """
     if reason := lock.blocked_by(lock.read(store).value, holder.run_id, now):
         raise LockedError(reason)
@@ -109,7 +109,7 @@ def begin(
         return None, Plan("idle", text, project, last, last.value.counts if last else Counts())
     own = lock.acquire(store, holder, now, now + timedelta(hours=project.round.max_hours))
     try:
-        last = rounds.newest(store)  # another run may have come and gone before the lock was ours
+        last = rounds.newest(store)  # another run may have finished before this one took the lock
         if last is not None and last.value.is_unfinished:
             return _resume(store, last, holder.run_id, own.fence, fresh), _resumption(last)
         if last is not None:
@@ -130,7 +130,7 @@ def begin(
 
 
 def finish_killed(store: Store, last: Versioned[Round] | None, now: datetime) -> None:
-    """Finish what a run left that was killed after its commit: its promotion, and its name on the lock."""
+    """Finish the work of a run that was killed after its commit: its promotion, and the lock."""
     if last is not None:
         champion.apply(store, last.value)
     lock.free_dead(store, now)
@@ -141,14 +141,14 @@ def loading(store: Store, project: Project, run_id: str, now: datetime) -> Itera
     """Open the ledger after loading what is new in the inbox and what rounds committed, exactly once.
 
     Args:
-        store: the project.
-        project: its settings.
-        run_id: of the run, which holds the project's lock.
-        now: the moment of the load, UTC.
+        store: The project.
+        project: Its settings.
+        run_id: Id of the run, which holds the project's lock.
+        now: Moment of the load, UTC.
 
     Raises:
-        LockedError: the run no longer holds the project.
-        ObjectChangedError: other loads came first again and again.
+        LockedError: The run no longer holds the project.
+        ObjectChangedError: Other loads came first repeatedly.
     """
     for attempt in range(1, _LOADS + 1):
         with open_ledger(store, project, now) as ledger:
@@ -158,7 +158,7 @@ def loading(store: Store, project: Project, run_id: str, now: datetime) -> Itera
             except ObjectChangedError:
                 if attempt == _LOADS:
                     raise
-                continue  # it sees on the next look what the other load brought
+                continue  # the next attempt sees the other load
             for key, line, reason in ledger.set_aside():
                 if ledger.coming is not None and key in ledger.coming.files:
                     emit("set_aside", key=key, line=line, text=reason)
@@ -167,7 +167,7 @@ def loading(store: Store, project: Project, run_id: str, now: datetime) -> Itera
 
 
 def _nothing_new(store: Store, project: Project, last: Versioned[Round] | None, force: bool) -> str:
-    """Say why no round is due, from listings and the table ``inbox`` alone; empty where that cannot be said."""
+    """Explain why no round is due, from listings and the table ``inbox`` alone; empty if these cannot decide."""
     if last is None:
         _check_delivered(store, project)
         return ""
@@ -186,10 +186,10 @@ def _nothing_new(store: Store, project: Project, last: Versioned[Round] | None, 
 
 
 def _check_delivered(store: Store, project: Project) -> None:
-    """Refuse a project to which nothing was delivered yet, before anything is written.
+    """Refuse a project without any delivery, before anything is written.
 
     Raises:
-        InputError: there is no sample.
+        InputError: There is no sample.
     """
     tables = open_tables(store, names=("inbox",))
     if not tables.handles and not load.look(store, project, tables):
@@ -228,7 +228,7 @@ def _is_due(ledger: Ledger, earlier: Round | None, force: bool) -> tuple[bool, s
     settings = ledger.settings.round
     since = ledger.since(earlier)
     samples, labels = ledger.new_samples(since), ledger.touched(since)
-    if labels >= settings.min_new_labels:  # an upper bound, which is cheaper than the number itself
+    if labels >= settings.min_new_labels:  # an upper bound, cheaper than the exact number
         labels = ledger.new_labels(since)
     for count, needed, what in (
         (labels, settings.min_new_labels, "new labels"),
@@ -247,7 +247,7 @@ def _too_little(earlier: Round, project: Project, labels: int, samples: int) -> 
 
 
 def _compared(store: Store, last: Versioned[Round] | None) -> Round | None:
-    """Return the newest round that was not abandoned: what is new is counted since its plan."""
+    """Return the newest round that was not abandoned: news is counted since its plan."""
     return rounds.before(store, last.value.number + 1) if last else None
 
 
@@ -264,7 +264,7 @@ def _check_classes(project: Project, last: Round | None) -> None:
 
 def _resume(store: Store, last: Versioned[Round], run_id: str, fence: int, fresh: bool) -> Round:
     record = last.value
-    again = fresh and run_id != record.run_id  # a repeated ingest of one run raises it once
+    again = fresh and run_id != record.run_id  # a run that repeats its ingest raises it once
     return rounds.swap(store, *last, run_id=run_id, fence=fence, state="planned", reason="", fresh=record.fresh + again)
 
 
@@ -297,12 +297,12 @@ def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime)
 
 
 def seed_of(project_seed: int, number: int) -> int:
-    """Return a round's seed in [0, 2^31): a function of the project's seed and the number alone."""
+    """Return a round's seed in [0, 2^31), which depends on the project's seed and the number alone."""
     return int.from_bytes(hashlib.sha256(f"{project_seed}/{number}".encode()).digest()[:4], "big") >> 1
 
 
 def _close_finished(store: Store, open_rounds: frozenset[int], fence: int) -> None:
-    """Close every exported round that has no open question left, and remove what it kept for its run."""
+    """Close every exported round without open questions, and remove its temporary objects."""
     for number in rounds.numbers(store):
         record, tag = rounds.read(store, number)
         if record.state == "exported" and number not in open_rounds:

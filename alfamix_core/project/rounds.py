@@ -1,12 +1,12 @@
-"""Rounds: how the record of a round moves from state to state, and the lock under which it does.
+"""Rounds: the transitions of a round's record, and the lock under which they happen.
 
     planned ──> exported ──> closed
        │ ↑ ╲
        ↓ │  ╲──> abandoned, by a person
      failed ╱
 
-Only the record's swap counts; it carries the fence of the lock under which it was made, and a revision that grows.
-Whatever takes the lock signs the unfinished round again, so that the swap of a writer that was taken over fails.
+Only the record's swap counts; the record has the fence of the lock under which it was written, and a growing revision.
+Each take-over of the lock signs the unfinished round again, so that the earlier writer's swap fails.
 """
 
 import os
@@ -32,7 +32,7 @@ def read_settings(store: Store) -> Project:
     """Read and check project.json.
 
     Raises:
-        InputError: it is missing, malformed, or names an unknown strategy or parameter; or the project has the layout
+        InputError: It is missing, malformed, or names an unknown strategy or parameter; or the project has the layout
             of an earlier version.
     """
     try:
@@ -50,19 +50,19 @@ def read_settings(store: Store) -> Project:
 def numbers(store: Store) -> list[int]:
     """Return the numbers of all rounds, ascending.
 
-    A folder store that is killed while a round is being planned leaves an empty folder; its number is given again.
+    A folder store that is killed while a round is planned leaves an empty folder; its number is used again.
     """
-    found = sorted(number_of(name) for name in store.folders(layout.ROUNDS) if layout.is_round(name))
-    while found and store.entry(layout.round_file(found[-1])) is None:
-        found.pop()
-    return found
+    known = sorted(number_of(name) for name in store.folders(layout.ROUNDS) if layout.is_round(name))
+    while known and store.entry(layout.round_file(known[-1])) is None:
+        known.pop()
+    return known
 
 
 def read(store: Store, number: int) -> Versioned[Round]:
     """Return a round's record.
 
     Raises:
-        InputError: there is no such round.
+        InputError: There is no such round.
     """
     key = layout.round_file(number)
     try:
@@ -79,7 +79,7 @@ def read_all(store: Store) -> Iterator[Round]:
 
 
 def before(store: Store, number: int) -> Round | None:
-    """Return the round that a round is compared with: the newest before it that was not abandoned."""
+    """Return the newest round before a number that was not abandoned."""
     for earlier in reversed(numbers(store)):
         if earlier < number and (record := read(store, earlier).value).state != "abandoned":
             return record
@@ -93,7 +93,7 @@ def newest(store: Store) -> Versioned[Round] | None:
 
 
 def forget_run(store: Store, number: int) -> None:
-    """Remove what a round keeps only while it is worked on."""
+    """Remove a round's temporary objects."""
     for entry in list(store.list(layout.run(number))):
         store.delete(entry.key)
 
@@ -103,12 +103,12 @@ def holding(store: Store, what: str, now: datetime) -> Iterator[Lock]:
     """Hold the project's lock for short work.
 
     Args:
-        store: the project.
-        what: the work in one word: part of the name under which the lock is held.
-        now: the current moment, UTC.
+        store: The project.
+        what: The work in one word: part of the name under which the lock is held.
+        now: Current moment, UTC.
 
     Raises:
-        LockedError: a run, or other work, holds the project; one line says which.
+        LockedError: A run, or other work, holds the project; one line names it.
     """
     run_id = f"{what}-{uuid.uuid4().hex[:12]}"
     own = lock.acquire(store, lock.process(run_id, os.getpid()), now, now + _SHORT)
@@ -120,7 +120,7 @@ def holding(store: Store, what: str, now: datetime) -> Iterator[Lock]:
 
 
 def unlock(store: Store, now: datetime) -> Lock | None:
-    """Take the lock from its holder, which cannot commit any more; return what was held, or None."""
+    """Take the lock from its holder, which cannot commit any more; return the lock, or None if it was free."""
     taken = lock.unlock(store)
     if taken is not None:
         with suppress(LockedError), holding(store, "unlock", now):
@@ -129,12 +129,12 @@ def unlock(store: Store, now: datetime) -> Lock | None:
 
 
 def _sign_unfinished(store: Store, fence: int) -> None:
-    """Write the unfinished round again, so that the tag which its late run read no longer fits."""
+    """Write the unfinished round again, so that the tag of its late run no longer matches."""
     while (last := newest(store)) is not None and last.value.is_unfinished and last.value.fence < fence:
         try:
             swap(store, *last, fence=fence)
         except ObjectChangedError:
-            continue  # its run swapped it at this very moment
+            continue  # its run swapped it at this moment
 
 
 def mark_exported(
@@ -147,22 +147,22 @@ def mark_exported(
     objects: Mapping[ObjectName, str] | None = None,
     promotion: Promotion | None = None,
 ) -> Round:
-    """Commit the round: what it produced exists from now on, and its queries are asked. Repeating it changes nothing.
+    """Commit the round: its objects exist from now on, and its queries are asked. Repeating it changes nothing.
 
     Args:
-        store: the project.
-        number: of the round.
-        run_id: of the run, which must hold the project's lock.
-        outcome: what the round came to.
-        now: the current moment, UTC.
-        objects: SHA-256 of what was written, by name.
-        promotion: what was proposed about its model.
+        store: The project.
+        number: Number of the round.
+        run_id: Id of the run, which must hold the project's lock.
+        outcome: Outcome of the round.
+        now: Current moment, UTC.
+        objects: SHA-256 of the round's objects, by name.
+        promotion: Proposal about its model.
 
     Raises:
-        LockedError: the run no longer holds the project.
-        ObjectChangedError: another run took the round over at this very moment.
+        LockedError: The run no longer holds the project.
+        ObjectChangedError: Another run took the round over at this moment.
     """
-    record, tag = read(store, number)  # before the look at the lock, since a take-over changes the tag
+    record, tag = read(store, number)  # before the lock is read, since a take-over changes the tag
     if record.is_committed:
         return record
     own = lock.require(store, run_id, now)
@@ -181,7 +181,7 @@ def mark_exported(
 
 
 def mark_failed(store: Store, number: int, run_id: str, reason: str) -> Round:
-    """Record why a round stopped; it is planned again when resumed. A round of another run is left alone."""
+    """Record why a round stopped; resuming plans it again. A round of another run is left alone."""
     record, tag = read(store, number)
     if record.state != "planned" or record.run_id != run_id:
         return record
@@ -192,16 +192,16 @@ def mark_failed(store: Store, number: int, run_id: str, reason: str) -> Round:
 
 
 def abandon(store: Store, reason: str, now: datetime) -> Round:
-    """Close the unfinished round without a result: it asked nothing, and what came since counts for the next one.
+    """Close the unfinished round without a result: it asked nothing, and its news counts for the next one.
 
     Args:
-        store: the project.
-        reason: the person's words.
-        now: the current moment, UTC.
+        store: The project.
+        reason: Reason in the person's words.
+        now: Current moment, UTC.
 
     Raises:
-        LockedError: a run works on it.
-        InputError: no round is unfinished.
+        LockedError: A run works on it.
+        InputError: No round is unfinished.
     """
     with holding(store, "abandon", now):
         last = newest(store)
@@ -217,7 +217,7 @@ def abandon(store: Store, reason: str, now: datetime) -> Round:
 
 
 def swap(store: Store, record: Round, tag: str, **fields: Any) -> Round:
-    """Replace a record as it was read by one with other fields and the next revision."""
+    """Replace a record, as it was read, by one with other fields and the next revision."""
     new = record.model_copy(update={**fields, "revision": record.revision + 1})
     store.swap(layout.round_file(record.number), new.document(), tag)
     return new

@@ -1,8 +1,8 @@
-"""The project's state in numbers: every metric of the source ``project``, from its files alone.
+"""The project's metrics: every metric of the source ``project``, from its files alone.
 
     python -m alfamix_core.project.state URI
 
-prints them as one JSON document. The cost is that of deriving the ledger, and does not grow with the rounds: of these
+prints them as one JSON document. The cost is that of opening the ledger, and does not grow with the number of rounds:
 only the newest, the last exported and today's are read.
 """
 
@@ -24,7 +24,7 @@ from alfamix_core.telemetry.exposition import Board
 
 _MOST_CLASSES = 100
 _MOST_ROUNDS = 1000
-"""Rounds that are looked through for one with an outcome, or of today."""
+"""Maximum number of rounds searched for one with an outcome, or of today."""
 _DAY = timedelta(hours=24)
 _ROUND_STATES = ("planned", "failed", "lost", "exported", "closed", "abandoned")
 _KINDS = ("label", "skip", "cannot_label", "withdraw")
@@ -32,12 +32,12 @@ _KINDS = ("label", "skip", "cannot_label", "withdraw")
 
 @dataclass(frozen=True)
 class _Rounds:
-    """What is read of the rounds.
+    """The rounds that metrics need.
 
     Attributes:
-        newest: the newest round, None before the first.
-        exported: the last exported one.
-        today: those that began in the last 24 hours.
+        newest: Newest round, None before the first.
+        exported: Last exported round.
+        today: Rounds that began in the last 24 hours.
     """
 
     newest: Round | None
@@ -49,12 +49,12 @@ def measure(store: Store, now: datetime) -> Board:
     """Return the metrics of a project.
 
     Args:
-        store: the project.
-        now: the current moment, for ages and expiry.
+        store: The project.
+        now: Current moment, UTC, for ages and expiry.
 
     Raises:
-        InputError: a file of the project is not what its format says.
-        StorageError: the store does not answer.
+        InputError: A file of the project is not what its format says.
+        StorageError: The store does not answer.
     """
     settings = rounds.read_settings(store)
     known = _read_rounds(store, now)
@@ -92,9 +92,9 @@ def _read_rounds(store: Store, now: datetime) -> _Rounds:
     return _Rounds(newest, exported, tuple(today))
 
 
-def _round(board: Board, known: _Rounds, held: Lock, now: datetime) -> None:
+def _round(board: Board, known: _Rounds, current: Lock, now: datetime) -> None:
     newest, exported = known.newest, known.exported
-    run_id = held.holder.run_id if held.holder is not None and lock.is_alive(held, now) else None
+    run_id = current.holder.run_id if current.holder is not None and lock.is_alive(current, now) else None
     state = ""
     if newest is not None:
         state = "lost" if newest.state == "planned" and run_id != newest.run_id else newest.state
@@ -107,8 +107,8 @@ def _round(board: Board, known: _Rounds, held: Lock, now: datetime) -> None:
         board.set(m.ROUND_LAST_SUCCESS, end.timestamp())
         board.set(m.ROUND_LAST_DURATION, (end - exported.planned_at).total_seconds())
     board.set(m.LOCK_HELD, float(run_id is not None))
-    if run_id is not None and held.until is not None:
-        board.set(m.LOCK_EXPIRES, held.until.timestamp())
+    if run_id is not None and current.until is not None:
+        board.set(m.LOCK_EXPIRES, current.until.timestamp())
 
 
 def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datetime) -> None:
@@ -211,11 +211,11 @@ def _selection(board: Board, outcome: Outcome) -> None:
 def _model(board: Board, store: Store, record: Round, outcome: Outcome) -> None:
     total = record.counts.pool + record.counts.labelled
     board.set(m.ROUND_QUARANTINED, outcome.quarantined / total if total else 0.0)
-    for split, found in (("test", outcome.metrics), ("audit", outcome.audit)):
+    for split, metrics in (("test", outcome.metrics), ("audit", outcome.audit)):
         for name in ("accuracy", "macro_f1"):
-            board.set(m.MODEL_METRIC, found.get(name), split=split, metric=name)
-        board.set(m.CALIBRATION, found.get("expected_calibration_error"), split=split)
-        board.set(m.MODEL_SAMPLES, found.get("samples"), split=split)
+            board.set(m.MODEL_METRIC, metrics.get(name), split=split, metric=name)
+        board.set(m.CALIBRATION, metrics.get("expected_calibration_error"), split=split)
+        board.set(m.MODEL_SAMPLES, metrics.get("samples"), split=split)
     board.set(m.AGREEMENT, outcome.agreement)
     if len(outcome.labels) <= _MOST_CLASSES:
         for name, count in outcome.labels.items():
@@ -224,16 +224,16 @@ def _model(board: Board, store: Store, record: Round, outcome: Outcome) -> None:
         return
     quality = Evaluation.parse(objects.read(store, record, "evaluation"), "evaluation")
     if len(quality.per_class) <= _MOST_CLASSES:
-        for each in quality.per_class:
-            if each.support:
-                board.set(m.MODEL_RECALL, each.recall, **{"class": each.name})
+        for label in quality.per_class:
+            if label.support:
+                board.set(m.MODEL_RECALL, label.recall, **{"class": label.name})
     name, promotion = record.settings.promotion.metric, quality.promotion
     if name in promotion.metrics and name in promotion.champion_metrics:
         board.set(m.GAIN, (promotion.metrics[name] - promotion.champion_metrics[name]) * REPORTED.get(name, 1))
 
 
 def main() -> None:
-    """Print a project's metrics; ends with the error's line and status when it cannot be read."""
+    """Print a project's metrics; exit with the error's line if it cannot be read."""
     try:
         sys.stdout.write(measure(open_store(sys.argv[1]), datetime.now(UTC)).to_json())
     except AlfamixError as error:

@@ -1,4 +1,4 @@
-"""Questions out and answers in as CSV, so that people can label with any tool from the first day.
+"""Export questions and import answers as CSV, so that any tool can label.
 
 Out:  sample_id, uri, thumbnail, suggestion, round, label (empty: to be filled in)
 In:   sample_id, and label (a class; or empty with kind skip or cannot_label); optional kind, annotator, time, round
@@ -27,8 +27,8 @@ def questions_csv(questions: Iterable[Question], thumbnail_uri: str) -> str:
     """Return open questions as CSV, best first within a round.
 
     Args:
-        questions: to be asked.
-        thumbnail_uri: of the folder below which thumbnail keys are, with its slash.
+        questions: Questions to export.
+        thumbnail_uri: URI of the folder to which thumbnail keys are relative, with its slash.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -46,18 +46,18 @@ def answers_from_csv(
 
     Args:
         data: UTF-8 CSV with a header.
-        where: what the user calls the file.
-        ledger: of the project: its samples and open questions.
-        classes: that may be answered.
-        annotator: of rows that do not name one.
-        now: the time of rows that do not say when, UTC.
+        where: Name of the file for the user.
+        ledger: Ledger of the project, with its samples and open questions.
+        classes: Classes that may be answered.
+        annotator: Annotator of rows that name none.
+        now: Time of rows that have none, UTC.
 
     Returns:
         The name of the batch and the events. The name is made of the file's content and the annotator, so that
         importing it again has no effect; unless another answer came in between, which the file then replaces.
 
     Raises:
-        InputError: an unknown column, sample or class, or a row that is no answer, with its line.
+        InputError: An unknown column, sample or class, or a row that is no answer; the message has its line.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -76,27 +76,27 @@ def answers_from_csv(
             raise InputError(f'{where}: the column "{column}" is there twice')
         if column not in _KNOWN:
             raise InputError(f'{where}: unknown column "{column}"; known are {", ".join(sorted(_KNOWN))}')
-    # two annotators who agree on everything hand in equal files
+    # two annotators who agree on everything deliver equal files
     digest = _digest(annotator.encode() + b"\0" + data)
     names = frozenset(classes)
     asked = {question.sample_id: question.round for question in ledger.open_queries()}
     events: list[tuple[str, LabelEvent]] = []
     try:
         for row in reader:
-            place = f"{where} line {reader.line_num}"
+            location = f"{where} line {reader.line_num}"
             if None in row or None in row.values():
-                raise InputError(f"{place} has another number of fields than the header's {len(header)}")
-            event = _event(row, place, asked, annotator, now, f"{digest}-{reader.line_num}")
+                raise InputError(f"{location} has another number of fields than the header's {len(header)}")
+            event = _event(row, location, asked, annotator, now, f"{digest}-{reader.line_num}")
             if event is not None:
                 if event.label is not None:
-                    check_class(event.label, names, place)
-                events.append((place, event))
+                    check_class(event.label, names, location)
+                events.append((location, event))
     except csv.Error as error:
         raise InputError(f"{where} line {reader.reader.line_num}: {error}") from None
     known = ledger.known([event.sample_id for _, event in events])
-    for place, event in events:
+    for location, event in events:
         if event.sample_id not in known:
-            raise InputError(f'{place}: sample "{event.sample_id}" is in no drop of the project')
+            raise InputError(f'{location}: sample "{event.sample_id}" is in no drop of the project')
     answers = [event for _, event in events]
     # a row that says when it was answered stays where it is in time
     if later := ledger.superseded([event for event in answers if event.time == now]):
@@ -112,7 +112,7 @@ def _digest(data: bytes) -> str:
 
 
 def _event(
-    row: dict[str, str], place: str, asked: Mapping[str, int], annotator: str, now: datetime, event_id: str
+    row: dict[str, str], location: str, asked: Mapping[str, int], annotator: str, now: datetime, event_id: str
 ) -> LabelEvent | None:
     label = row["label"].strip() or None
     kind = row.get("kind", "").strip() or ("label" if label else "")
@@ -132,4 +132,4 @@ def _event(
             strict=False,
         )
     except ValidationError as error:
-        raise InputError(f"{place}: {explain(error)}") from None
+        raise InputError(f"{location}: {explain(error)}") from None

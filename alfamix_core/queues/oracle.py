@@ -15,7 +15,7 @@ def read_truth(data: bytes, where: str, classes: Sequence[str]) -> dict[str, str
     """Return the class of each sample from a CSV with the columns sample_id and label.
 
     Raises:
-        InputError: another header, a class that the project does not have, or a sample with two classes.
+        InputError: Another header, a class that the project does not have, or a sample with two classes.
     """
     try:
         reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
@@ -48,12 +48,12 @@ def answer(
     """Answer open questions; the same questions and seed give the same events, whatever their order.
 
     Args:
-        questions: that are open; those whose answer is not known are left open.
-        truth: the class of each sample.
-        classes: of the project; a wrong answer is one of the others, each as likely.
-        seed: of the mistakes.
-        noise: share of wrong answers, in [0, 1].
-        skip: share of questions that are skipped, in [0, 1].
+        questions: Open questions; those without a known answer stay open.
+        truth: Class of each sample.
+        classes: Classes of the project; a wrong answer is any of the others, with equal probability.
+        seed: Seed of the mistakes.
+        noise: Share of wrong answers, in [0, 1].
+        skip: Share of questions that are skipped, in [0, 1].
     """
     events = []
     for question in sorted(questions, key=lambda question: (question.round, question.rank)):

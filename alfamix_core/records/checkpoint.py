@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from alfamix_core.records.model import PixelStatistics
 from alfamix_core.records.record import Record
 
 
@@ -15,6 +16,7 @@ class Unreadable(Record):
 class Course(Record):
     """Progress of a training: what it measured, epoch by epoch, and which samples it could not read."""
 
+    pixels: PixelStatistics = Field(description="normalisation of the pixels with which the training began")
     losses: tuple[float, ...] = Field((), description="mean loss over the samples, per epoch")
     accuracies: tuple[float, ...] = Field((), description="accuracy on each epoch's own batches")
     val_accuracies: tuple[float, ...] = Field(

@@ -54,9 +54,9 @@ def _check_jpeg(data: bytes, max_scans: int) -> None:
     """Walk over the segments as libjpeg does, to the first scan or, where there may be too many, to the end."""
     has_few_scans = data.count(b"\xff\xda") <= max_scans  # also counts such bytes inside segments and behind the end
     offset, scans, segments, exif, stray = 2, 0, 0, 0, 0
-    while found := _MARKER.search(data, offset):
-        marker, gap = data[found.end() - 1], found.start() - offset
-        offset = found.end()
+    while match := _MARKER.search(data, offset):
+        marker, gap = data[match.end() - 1], match.start() - offset
+        offset = match.end()
         if marker == _END and scans:
             return
         stray += 0 if scans else gap + 2 * (marker == _END)

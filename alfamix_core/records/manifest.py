@@ -1,13 +1,14 @@
 """drops/<drop>/manifest.jsonl: the samples of one delivery, one per line."""
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NewType
 
 from pydantic import Field, StringConstraints
 
 from alfamix_core.records.record import Record
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+SampleId = NewType("SampleId", str)
 Split = Literal["train", "val", "test", "audit"]
 
 
@@ -29,6 +30,6 @@ class ManifestLine(Record):
     )
 
 
-def sample_id(absolute_uri: str) -> str:
+def sample_id(absolute_uri: str) -> SampleId:
     """Return the default id: the first 16 hex digits of the SHA-256 of the absolute uri."""
-    return hashlib.sha256(absolute_uri.encode()).hexdigest()[:16]
+    return SampleId(hashlib.sha256(absolute_uri.encode()).hexdigest()[:16])

@@ -11,6 +11,13 @@ CARD_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
+class PixelStatistics(Record):
+    """The numbers by which pixels from 0 to 1 are normalised, one per channel or one for all."""
+
+    mean: tuple[float, ...] = Field(min_length=1, max_length=3, description="subtracted from the pixels")
+    std: tuple[float, ...] = Field(min_length=1, max_length=3, description="divisor after that, above 0")
+
+
 class ModelCard(Record):
     """What the weights belong to; a folder whose card differs from the project's settings is refused."""
 
@@ -18,6 +25,9 @@ class ModelCard(Record):
     classes: tuple[str, ...]
     model: ModelSettings
     image: ImageSettings
+    pixels: PixelStatistics | None = Field(
+        None, description="normalisation of the pixels; null: ImageNet's, as for every model without this field"
+    )
     embedding_size: int = Field(ge=1, description="embedding size D")
     round: int = Field(ge=0, description="round that trained it")
     trained: bool = Field(description="False: initial weights, because fewer than two classes have a label")

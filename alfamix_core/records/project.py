@@ -32,6 +32,32 @@ class ImageSettings(Record):
 
     size: int = Field(224, ge=8, le=2048, description="side of the square that the model sees, in pixels")
     channels: Literal["colour", "grey"] = Field("colour", description="colour space to which every image is converted")
+    normalisation: Literal["auto", "data", "imagenet", "half", "numbers"] = Field(
+        "auto",
+        description="normalisation of the pixels; data: by mean and standard deviation of each channel over the "
+        "training images; imagenet: by those of ImageNet; half: by 0.5 and 0.5; numbers: by image.mean and image.std; "
+        "auto: as the pretrained weights, or the champion from which training starts, were trained, otherwise data",
+    )
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        (), max_length=3, description="mean of each channel, for pixels from 0 to 1; only for normalisation=numbers"
+    )
+    std: tuple[Annotated[float, Field(ge=0.001, le=10)], ...] = Field(
+        (),
+        max_length=3,
+        description="standard deviation of each channel, for pixels from 0 to 1; only for normalisation=numbers",
+    )
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> Self:
+        count = 3 if self.channels == "colour" else 1
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if self.normalisation == "numbers" and len(values) != count:
+                raise ValueError(
+                    f"{name} must hold one number per channel, {count} for {self.channels}, not {len(values)}"
+                )
+            if self.normalisation != "numbers" and values:
+                raise ValueError(f"{name} needs normalisation=numbers, not {self.normalisation}")
+        return self
 
 
 class ModelSettings(Record):

@@ -51,22 +51,22 @@ class Record(BaseModel):
 
 def explain(error: ValidationError) -> str:
     """Return the findings of a validation as one line: field, what must hold, what came."""
-    found = []
+    lines = []
     for item in error.errors(include_url=False):
         field = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            found.append(f'unknown field "{field}"')
+            lines.append(f'unknown field "{field}"')
         elif item["type"] == "missing":
-            found.append(f'field "{field}" is missing')
+            lines.append(f'field "{field}" is missing')
         elif item["type"] == "json_invalid":
-            found.append(f"is not JSON ({message.removeprefix('Invalid JSON: ')})")
+            lines.append(f"is not JSON ({message.removeprefix('Invalid JSON: ')})")
         elif not field:
-            found.append(message)
+            lines.append(message)
         else:
             message = re.sub(r"^\w+ should ", "must ", message)
-            found.append(f'field "{field}" {message}, not {_shorten(item["input"])}')
-    return "; ".join(found)
+            lines.append(f'field "{field}" {message}, not {_shorten(item["input"])}')
+    return "; ".join(lines)
 
 
 def _shorten(value: object) -> str:
@@ -160,10 +160,10 @@ def _parse_block(kind: type[R], lines: list[bytes]) -> list[R] | None:
     if not all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
         return None
     try:
-        found = _list_of(kind).validate_json(b"[" + b",\n".join(lines) + b"]")
+        records = _list_of(kind).validate_json(b"[" + b",\n".join(lines) + b"]")
     except ValidationError:
         return None
-    return found if len(found) == len(lines) else None
+    return records if len(records) == len(lines) else None
 
 
 @cache

@@ -44,5 +44,5 @@ def read_scores(folder: Path) -> Scores:
     parts: dict[str, list[Tensor]] = {}
     for path in sorted(folder.glob("*-[0-9][0-9][0-9][0-9][0-9].safetensors")):
         parts.setdefault(path.stem.rpartition("-")[0], []).append(load_file(path)[_PART])
-    rows |= {name: Rows(tuple(found)) for name, found in parts.items()}
+    rows |= {name: Rows(tuple(tensors)) for name, tensors in parts.items()}
     return Scores(columns["positions"], columns["scores"], rows)

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Round
+from alfamix_core.records.tables import batches
 
 ROUND_FILE = "round.json"
 PROJECT_URI_FILE = "project-uri.txt"
@@ -52,26 +53,14 @@ LABELLED = pa.schema(
 
 def write_table(path: Path, schema: pa.Schema, rows: Iterable[tuple[object, ...]]) -> int:
     """Write rows, in order, block by block; return their number."""
-    count = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        block: list[tuple[object, ...]] = []
-        for row in rows:
-            block.append(row)
-            if len(block) == _ROW_GROUP:
-                writer.write_table(_table(schema, block))
-                count += len(block)
-                block = []
-        if block or not count:
-            writer.write_table(_table(schema, block))
-            count += len(block)
-    return count
+    return write_batches(path, schema, batches(schema, rows))
 
 
-def write_batches(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) -> int:
+def write_batches(path: Path, schema: pa.Schema, blocks: Iterable[pa.RecordBatch]) -> int:
     """Write rows that come in batches; return their number. Equal rows give equal files."""
     count, waiting = 0, [schema.empty_table()]
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in batches:
+        for batch in blocks:
             waiting.append(pa.Table.from_batches([batch]).cast(schema))
             count += batch.num_rows
             table = pa.concat_tables(waiting)
@@ -82,11 +71,6 @@ def write_batches(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) 
         if waiting[0].num_rows or not count:
             writer.write_table(waiting[0])
     return count
-
-
-def _table(schema: pa.Schema, rows: list[tuple[object, ...]]) -> pa.Table:
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
-    return pa.Table.from_arrays([pa.array(c, t.type) for c, t in zip(columns, schema, strict=True)], schema=schema)
 
 
 def read_round(snapshot: Path) -> Round:

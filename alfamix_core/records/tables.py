@@ -11,7 +11,11 @@
 stable interface: columns may be added, but none changes its meaning (docs/query-your-project.md).
 """
 
+from collections.abc import Iterable, Iterator
+
 import pyarrow as pa
+
+BLOCK = 65_536  # rows held as Python objects at a time
 
 _TEXT, _TIME = pa.string(), pa.timestamp("us", tz="UTC")
 _MAYBE = ("label", "group")
@@ -84,3 +88,20 @@ SCHEMAS = {
     "inbox": INBOX,
 }
 """In the order in which a load writes them: ``inbox`` last, so that a file counts as read only when its rows are."""
+
+
+def batches(schema: pa.Schema, rows: Iterable[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
+    """Yield rows as columns, block by block."""
+    block: list[tuple[object, ...]] = []
+
+    def batch() -> pa.RecordBatch:
+        columns = [pa.array(column, field.type) for column, field in zip(zip(*block, strict=True), schema, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    for row in rows:
+        block.append(row)
+        if len(block) == BLOCK:
+            yield batch()
+            block.clear()
+    if block:
+        yield batch()

@@ -249,7 +249,7 @@ def histogram(values: Sequence[float], asked: Sequence[float], name: str, cut: f
     )
 
 
-def place(points: Sequence[MapPoint]) -> list[MapMark]:
+def map_marks(points: Sequence[MapPoint]) -> list[MapMark]:
     """Place the points in the square, with one scale for both axes; pool first, then labelled, then queried."""
     if not points:
         return []

@@ -7,7 +7,7 @@ from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.round import Promotion, Round
 from alfamix_core.records.stage import StageLog
 from alfamix_core.reports.balance import balance_in_words, class_balance
-from alfamix_core.reports.charts import MapPoint, histogram, learning_curve, place
+from alfamix_core.reports.charts import MapPoint, histogram, learning_curve, map_marks
 from alfamix_core.reports.confusion import accuracy_interval, class_scores, mistakes
 from alfamix_core.reports.curve import CurvePoint, measured
 from alfamix_core.reports.page import plural, points, render_page, sentence
@@ -84,7 +84,7 @@ def render(report: RoundReport) -> str:
         balance=class_balance(settings.classes, report.label_counts, (query.suggestion for query in queries)),
         balance_words=balance_in_words({name: report.label_counts.get(name, 0) for name in settings.classes}),
         unsuggested=sum(query.suggestion not in settings.classes for query in queries),
-        marks=place(report.map_points),
+        marks=map_marks(report.map_points),
         ranks={query.sample_id: query.rank for query in shown},
         class_numbers={name: number for number, name in enumerate(settings.classes)},
         scores=histogram(candidates, asked, reading.name, cap if isinstance(cap, (int, float)) else None),

@@ -1,11 +1,10 @@
-"""Where a project and its samples are kept: one interface, two implementations, a folder and S3.
+"""Storage of projects and samples: one interface with two implementations, a folder and S3.
 
-Everything else opens a store by its uri and never asks which of the two it got.
+All other code opens a store by its uri and does not depend on its kind.
 """
 
 from alfamix_core.errors import InputError
 from alfamix_core.storage.folder import FolderStore
-from alfamix_core.storage.links import LinkError, NotAFileError
 from alfamix_core.storage.ranged import Ranged
 from alfamix_core.storage.s3 import S3Store
 from alfamix_core.storage.samples import SampleReader, list_uri, open_file
@@ -22,8 +21,6 @@ from alfamix_core.storage.uris import (
 
 __all__ = [
     "Entry",
-    "LinkError",
-    "NotAFileError",
     "Ranged",
     "SampleReader",
     "Store",
@@ -48,7 +45,7 @@ def open_store(uri: str) -> Store:
         uri: ``file:///absolute/path`` or ``s3://bucket/prefix``; a slash at the end makes no difference.
 
     Raises:
-        InputError: another scheme, a relative path, or a bucket name that cannot exist.
+        InputError: Another scheme, a relative path, or an invalid bucket name.
     """
     uri = normalise_folder_uri(uri)
     if uri.startswith("s3://"):

@@ -1,8 +1,8 @@
-"""Who this process is to the object store, and where the store is: our own variables before those of AWS.
+"""Credentials and address of the object store: variables of this package, before those of AWS.
 
 In a Kubeflow pod the launcher moves Kubeflow's own artifacts in the container of the stage and reads the same AWS_*
-variables, and an administrator's setting may replace AWS_CA_BUNDLE there. Pods therefore get variables with names of
-our own, which nothing else reads; AWS_*, a profile and the identity of the pod serve wherever these are not set.
+variables, and an administrator's setting may replace AWS_CA_BUNDLE there. Pods therefore get variables that no other
+program reads; without them AWS_*, a profile and the identity of the pod apply.
 """
 
 import os
@@ -22,15 +22,15 @@ CA_BUNDLE = f"{PREFIX}CA_BUNDLE"
 
 @dataclass(frozen=True)
 class Access:
-    """What a client of S3 needs; '' for what is not known.
+    """Settings of a client of S3; unknown ones are ''.
 
     Attributes:
-        access_key_id: access key; '' with an empty secret for an anonymous client.
-        secret_access_key: secret of the access key; never shown.
-        session_token: token of temporary credentials; never shown.
-        endpoint_url: address of a store other than AWS; '' for AWS.
-        region: region of the bucket.
-        ca_bundle: file with the certificate authority of the store; '' for the usual ones.
+        access_key_id: Access key; '' with an empty secret for an anonymous client.
+        secret_access_key: Secret of the access key; never shown.
+        session_token: Token of temporary credentials; never shown.
+        endpoint_url: Address of a store other than AWS; '' for AWS.
+        region: Region of the bucket.
+        ca_bundle: File with the certificate authority of the store; '' for the usual ones.
     """
 
     access_key_id: str = ""
@@ -49,18 +49,18 @@ class Access:
         )
 
     def client_arguments(self) -> dict[str, Any]:
-        """Return what is known as arguments of ``boto3.client("s3")``; boto3 looks for the rest."""
-        place = _without_empty(endpoint_url=self.endpoint_url, region_name=self.region, verify=self.ca_bundle)
-        return {**self.keys(), **place}
+        """Return the known settings as arguments of ``boto3.client("s3")``; boto3 looks for the rest."""
+        location = _without_empty(endpoint_url=self.endpoint_url, region_name=self.region, verify=self.ca_bundle)
+        return {**self.keys(), **location}
 
 
 def given() -> Access:
-    """Return what the variables ALFAMIX_S3_* say.
+    """Return the settings of the variables ALFAMIX_S3_*.
 
     Raises:
-        InputError: one half of a pair of keys is set without the other, or a session token without keys.
+        InputError: One half of a pair of keys is set without the other, or a session token without keys.
     """
-    found = Access(
+    access = Access(
         access_key_id=os.environ.get(ACCESS_KEY_ID, ""),
         secret_access_key=os.environ.get(SECRET_ACCESS_KEY, ""),
         session_token=os.environ.get(SESSION_TOKEN, ""),
@@ -68,12 +68,12 @@ def given() -> Access:
         region=os.environ.get(REGION, ""),
         ca_bundle=os.environ.get(CA_BUNDLE, ""),
     )
-    if bool(found.access_key_id) != bool(found.secret_access_key):
-        absent = SECRET_ACCESS_KEY if found.access_key_id else ACCESS_KEY_ID
+    if bool(access.access_key_id) != bool(access.secret_access_key):
+        absent = SECRET_ACCESS_KEY if access.access_key_id else ACCESS_KEY_ID
         raise InputError(f"S3: {ACCESS_KEY_ID} and {SECRET_ACCESS_KEY} must be set together; {absent} is not")
-    if found.session_token and not found.access_key_id:
+    if access.session_token and not access.access_key_id:
         raise InputError(f"S3: {SESSION_TOKEN} belongs to keys, and {ACCESS_KEY_ID} is not set")
-    return found
+    return access
 
 
 def _without_empty(**values: str) -> dict[str, Any]:

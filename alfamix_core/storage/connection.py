@@ -1,13 +1,12 @@
-"""The way to S3: a client, its errors in the user's words, and downloads that survive a broken connection.
+"""Connections to S3: a client, its errors in the user's words, and downloads that survive a broken connection.
 
-Endpoint, region, credentials and CA come from our own variables, ALFAMIX_S3_* (see ``storage.access``), else from where
-boto3 looks for them, as retries do: AWS_ENDPOINT_URL_S3, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_CA_BUNDLE,
-AWS_MAX_ATTEMPTS, a profile, the identity of the pod. A server
-that does not take the newer checksum headers is served with AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Behind an
-endpoint that is not Amazon's the bucket goes into the path, unless the profile says ``addressing_style = virtual``
-below ``s3 =``.
+Endpoint, region, credentials and CA come from this package's variables, ALFAMIX_S3_* (see ``storage.access``). Without
+these, and for retries, boto3's own settings apply: AWS_ENDPOINT_URL_S3, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID,
+AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS, a profile, the identity of the pod. For a server that rejects the newer checksum
+headers, set AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Behind an endpoint that is not Amazon's the bucket is part
+of the path, unless the profile has ``addressing_style = virtual`` below ``s3 =``.
 
-boto3 is imported when a client is made, so a project in a folder does without it.
+boto3 is imported when a client is made, so a project in a folder does not need it.
 """
 
 import functools
@@ -23,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, StorageError
+from alfamix_core.errors import DeniedError, InputError, MissingObjectError, ObjectChangedError, StorageError
 from alfamix_core.storage import access
 from alfamix_core.storage.access import Access
 
@@ -32,16 +31,16 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-SHA256 = "sha256"  # of the metadata: what whoever reads the object to its end verifies
+SHA256 = "sha256"  # in the metadata; every full read verifies it
 
-_ATTEMPTS = 5  # unless AWS_MAX_ATTEMPTS or the profile says otherwise; about 10 s of waiting in all
+_ATTEMPTS = 5  # unless AWS_MAX_ATTEMPTS or the profile sets it; about 10 s of waiting in total
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60  # without a byte
 LONGEST_CALL = _ATTEMPTS * (_CONNECT_SECONDS + _READ_SECONDS) + 2**_ATTEMPTS
-"""Seconds that one call of a store that accepts and never answers takes at most, with boto3's waits."""
+"""Maximum seconds of one call to a store that accepts and never answers, with boto3's waits."""
 _AMAZON = re.compile(r"\.amazonaws\.com(\.cn)?$|\.amazonaws\.eu$")
 
-# what a person must set right, by the error codes of S3
+# what a person must fix, by the error codes of S3
 _FOR_A_PERSON = {
     "NoSuchBucket": "the bucket does not exist",
     "InvalidBucketName": "the bucket's name is not allowed",
@@ -65,31 +64,27 @@ _FOR_A_PERSON = {
     "501": "the store does not offer what is needed",
 }
 
-_RESOLVED_SECONDS = 60  # how long keys that were looked up for tables are used
+_RESOLVED_SECONDS = 60  # how long the keys found for tables are used
 
 _DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 
 
-class DeniedError(InputError):
-    """The credentials are good, but not for this."""
-
-
 class Place(TypedDict):
-    """Where an object is, as the calls of boto3 name it."""
+    """The location of an object, as arguments of boto3."""
 
     Bucket: str
     Key: str
 
 
 class _Rest(TypedDict, total=False):
-    """A part of an object, or the rest of the same version of it."""
+    """A part of an object, or the rest of the same version."""
 
     Range: str
     IfMatch: str
 
 
 class Connection:
-    """One boto3 client a process, made when first used; threads share it, a fork or a pickle makes its own."""
+    """One boto3 client per process, made on first use; threads share it, a fork or a pickle makes its own."""
 
     def __init__(self) -> None:
         self._renew()
@@ -106,7 +101,7 @@ class Connection:
         """Return the client of this process.
 
         Raises:
-            InputError: profile, endpoint or another setting of boto3 is wrong.
+            InputError: Profile, endpoint or another setting of boto3 is wrong.
         """
         if self._pid != os.getpid():
             self._renew()  # a fork copies open connections, and the lock in whatever state it was
@@ -125,12 +120,12 @@ class Connection:
 class Download(io.RawIOBase):
     """The bytes of one object as it was at the start, read in order and verified at the end.
 
-    A connection that breaks is opened again where it broke, for the same version of the object. Of a part, from one
-    byte up to another, nothing is verified: the checksums are of the whole.
+    A broken connection is reopened where it broke, for the same version of the object. A part, from one byte up to
+    another, is not verified: the checksums are those of the whole.
 
     Raises:
-        MissingObjectError: on construction: there is none.
-        InputError, StorageError: as ``explained``.
+        MissingObjectError: On construction: there is none.
+        InputError, StorageError: See ``explained``.
     """
 
     def __init__(self, client: "S3Client", bucket: str, key: str, part: tuple[int, int] | None = None) -> None:
@@ -155,11 +150,11 @@ class Download(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read the next bytes into a buffer and return how many; 0 at the verified end.
+        """Read the next bytes into a buffer and return their number; 0 at the verified end.
 
         Raises:
-            ObjectChangedError: the object was replaced while it was read.
-            StorageError: the network, tried again; or the bytes are not those that were written.
+            ObjectChangedError: The object was replaced while it was read.
+            StorageError: The network failed repeatedly, or the bytes are not those that were written.
         """
         wanted = len(buffer)
         if not wanted:
@@ -178,7 +173,7 @@ class Download(io.RawIOBase):
 
     def read_whole(self) -> bytes:
         """Return all bytes in one piece; for a fresh download of an object that fits in memory."""
-        data = bytearray(self._end + 1)  # the last one is for seeing the end
+        data = bytearray(self._end + 1)  # the last byte detects the end
         view = memoryview(data)
         while self.readinto(view[self._offset :]):
             if self._offset > self._end:
@@ -235,11 +230,11 @@ class Download(io.RawIOBase):
 
 @contextmanager
 def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
-    """Turn an error of boto3 into one line of ours: InputError where a person must act, else StorageError.
+    """Turn an error of boto3 into one of this package: InputError if a person must act, else StorageError.
 
     Args:
-        where: uri of what was asked for; the message begins with it.
-        client: for the endpoint's name in the message.
+        where: URI of the request; the message begins with it.
+        client: Client whose endpoint the message names.
     """
     from botocore import exceptions
     from botocore.exceptions import BotoCoreError, ClientError
@@ -285,17 +280,17 @@ def explained(where: str, client: "S3Client | None" = None) -> Iterator[None]:
 
 
 def code_of(error: "ClientError") -> str:
-    """Return the error code of S3, or the HTTP status as text when the answer had no body."""
+    """Return the error code of S3, or the HTTP status as text if the answer had no body."""
     return error.response.get("Error", {}).get("Code", "")
 
 
 def attempts(client: "S3Client") -> int:
-    """Return how often the client tries."""
+    """Return the client's number of attempts."""
     return int(client.meta.config.retries["total_max_attempts"])  # type: ignore[attr-defined]
 
 
 def pause(attempt: int) -> None:
-    """Wait before trying again: after the first attempt up to 1 s, then 2, 4, ... 20, by chance."""
+    """Wait a random time before the next attempt: up to 1 s after the first, then 2, 4, ... 20."""
     time.sleep(random.uniform(0, min(20, 2 ** (attempt - 1))))
 
 
@@ -338,7 +333,7 @@ def _connect() -> "S3Client":
         except ValueError as error:  # an endpoint that is not an address
             variable = access.ENDPOINT_URL if ours.endpoint_url else "AWS_ENDPOINT_URL"
             raise InputError(f"S3: {one_line(error)}; check {variable}") from error
-    # boto3's transfers know no conditions yet; this is the last step of a large upload
+    # boto3's transfers have no conditions yet; this is the last step of a large upload
     client.meta.events.register(
         "provide-client-params.s3.CompleteMultipartUpload",
         _only_where_none_is,  # type: ignore[arg-type]  # the stubs know no handlers that answer
@@ -349,15 +344,15 @@ def _connect() -> "S3Client":
 
 
 def resolved() -> Access:
-    """Return keys, endpoint, region and CA as the client of boto3 would use them, for another library's client.
+    """Return keys, endpoint, region and CA as boto3 would use them, for another library's client.
 
-    Keys of a pod's identity expire: ask again for each client that is made.
+    Keys of a pod's identity expire: call this for each new client.
 
     Returns:
-        What is in force; ``endpoint_url`` is '' for AWS, and the keys are '' where boto3 finds none.
+        Settings in force; ``endpoint_url`` is '' for AWS, and the keys are '' if boto3 finds none.
 
     Raises:
-        InputError: a profile or a variable is wrong, or one of our variables lacks its other half.
+        InputError: A profile or a variable is wrong, or one of a pair of variables is missing.
     """
     import botocore.session
 
@@ -381,36 +376,36 @@ def resolved() -> Access:
 
 
 def table_options() -> dict[str, str]:
-    """Return what the Delta Lake library needs to reach the store as boto3 does, conditional puts included.
+    """Return the options with which the Delta Lake library reaches the store as boto3 does, with conditional puts.
 
-    That library takes a CA from SSL_CERT_FILE alone, which is set where the store has one of its own.
+    That library reads a CA from SSL_CERT_FILE alone, which is set if the store has its own.
     """
     variables = tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "ALFAMIX_S3_"))))
-    found = _resolved_in(int(time.monotonic() // _RESOLVED_SECONDS), variables)
-    if found.ca_bundle:
-        os.environ["SSL_CERT_FILE"] = found.ca_bundle
+    settings = _resolved_in(int(time.monotonic() // _RESOLVED_SECONDS), variables)
+    if settings.ca_bundle:
+        os.environ["SSL_CERT_FILE"] = settings.ca_bundle
     options = {
-        "aws_access_key_id": found.access_key_id,
-        "aws_secret_access_key": found.secret_access_key,
-        "aws_session_token": found.session_token,
-        "aws_region": found.region or "us-east-1",
-        # the name that outweighs AWS_ENDPOINT_URL_S3 of the process
-        "aws_endpoint_url_s3": found.endpoint_url,
+        "aws_access_key_id": settings.access_key_id,
+        "aws_secret_access_key": settings.secret_access_key,
+        "aws_session_token": settings.session_token,
+        "aws_region": settings.region or "us-east-1",
+        # this name overrides the process's AWS_ENDPOINT_URL_S3
+        "aws_endpoint_url_s3": settings.endpoint_url,
         "aws_conditional_put": "etag",
-        "aws_virtual_hosted_style_request": "false" if found.endpoint_url else "true",
-        "allow_http": "true" if found.endpoint_url.startswith("http:") else "false",
+        "aws_virtual_hosted_style_request": "false" if settings.endpoint_url else "true",
+        "allow_http": "true" if settings.endpoint_url.startswith("http:") else "false",
     }
     return {name: value for name, value in options.items() if value}
 
 
 @functools.lru_cache(maxsize=1)
 def _resolved_in(interval: int, variables: tuple[tuple[str, str], ...]) -> Access:
-    """Resolve once in an interval: keys of an identity expire, and a client costs a tenth of a second."""
+    """Resolve once per interval: keys of an identity expire, and a client costs a tenth of a second."""
     return resolved()
 
 
 def _check_ca_bundle(path: str | None, variable: str) -> None:
-    """Refuse a file of certificates that cannot be used, before it looks like a fault of the network."""
+    """Refuse an unusable file of certificates, before it looks like a network failure."""
     if path:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
@@ -420,7 +415,7 @@ def _check_ca_bundle(path: str | None, variable: str) -> None:
 
 @functools.cache
 def _descriptions() -> object:
-    """Return what boto3 knows of the services: 80 ms of JSON, read once a process."""
+    """Return boto3's descriptions of the services: 80 ms of JSON, read once per process."""
     import botocore.session
 
     return botocore.session.get_session().get_component("data_loader")
@@ -431,7 +426,7 @@ def _only_where_none_is(params: dict[str, object], **_: object) -> dict[str, obj
 
 
 def _stay_here(context: dict[str, Any], **_: object) -> None:
-    """Keep boto3 from looking for the bucket in other regions, which without an answer it does for ever."""
+    """Keep boto3 from looking for the bucket in other regions, which never ends without an answer."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 

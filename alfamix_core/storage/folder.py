@@ -1,13 +1,13 @@
 """A store in a folder of a local file system.
 
 A tag is the SHA-256 of the content. An object is created by linking a complete temporary file to its name, which
-fails when the name is taken; it is swapped by a rename under a lock that all writers of this machine respect. So a
-process may be killed at any instruction and leaves at most a temporary file, which no reader ever sees.
+fails if the name is taken; it is swapped by a rename under a lock that all writers of this machine respect. So a
+process killed at any instruction leaves at most a temporary file, which no reader sees.
 
 A symbolic link, a pipe, a socket or a device below the folder is listed, so that it can be named, and never followed
 or read.
 
-Not for NFS or other file systems that several machines share: neither lock nor link is dependable there. Use S3.
+Not for NFS or other file systems that several machines share: neither locks nor links are reliable there. Use S3.
 """
 
 import errno
@@ -32,11 +32,11 @@ from alfamix_core.storage.uris import file_uri
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
-_LEFTOVER_SECONDS = 24 * 3600  # a temporary file that nobody has written to for so long is of a dead process
+_LEFTOVER_SECONDS = 24 * 3600  # a temporary file without a write for this long belongs to a dead process
 
 
 class FolderStore(Store):
-    """Everything in one folder, which is made by the first write."""
+    """A store in one folder, which the first write makes."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(file_uri(root))
@@ -133,7 +133,7 @@ class FolderStore(Store):
 
     def _list(self, folder: str) -> Iterator[Entry]:
         with _explained(self._uri_of(folder)), suppress(*_ABSENT), folder_of(self._root, folder):
-            pass  # no folder on the way there is a link
+            pass  # no folder on the way is a link
         for name, status in walk(self._root / folder):
             yield _listed(folder + name, status)
 
@@ -141,10 +141,10 @@ class FolderStore(Store):
         with _explained(self._uri_of(folder)):
             try:
                 with folder_of(self._root, folder), os.scandir(self._root / folder) as items:
-                    found = [item.name for item in items if item.is_dir(follow_symlinks=False)]
+                    names = [item.name for item in items if item.is_dir(follow_symlinks=False)]
             except _ABSENT:
                 return []
-        return sorted((name for name in found if is_valid_key(folder + name)), key=os.fsencode)
+        return sorted((name for name in names if is_valid_key(folder + name)), key=os.fsencode)
 
     def _delete(self, key: str) -> None:
         target = self._root / key
@@ -159,14 +159,14 @@ class FolderStore(Store):
                     break
                 try:
                     folder.rmdir()
-                except OSError:  # not empty, or someone was faster: either way it is not ours to remove
+                except OSError:  # not empty, or removed by another process
                     break
 
     def clock(self) -> None:
         """Return None: the folder's clock is that of this machine."""
 
     def unfinished_uploads(self) -> Sequence[Upload]:
-        """Return none: a large file has no name before it is complete, and the next writer sweeps what is left."""
+        """Return none: a large file has no name before it is complete, and the next writer removes leftovers."""
         return ()
 
     def abort_upload(self, upload: Upload) -> None:
@@ -174,7 +174,7 @@ class FolderStore(Store):
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        """Give a name for a temporary file on the file system of the store, gone afterwards."""
+        """Yield the path of a temporary file on the store's file system, and remove it afterwards."""
         folder = self._root / RESERVED
         if not self._swept:
             self._sweep(folder)
@@ -188,7 +188,7 @@ class FolderStore(Store):
         folder.mkdir(parents=True, exist_ok=True)
         oldest = time.time() - _LEFTOVER_SECONDS
         for leftover in folder.glob("*.tmp"):
-            with suppress(FileNotFoundError):  # its owner, or another sweeper
+            with suppress(FileNotFoundError):  # removed by its owner, or another process
                 if leftover.stat().st_mtime < oldest:
                     leftover.unlink()
         self._swept = True
@@ -198,11 +198,11 @@ class FolderStore(Store):
         folder = self._root / RESERVED
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "swap.lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # let go by closing, so also by a kill
+            fcntl.flock(lock, fcntl.LOCK_EX)  # closing releases it, and so does a kill
             yield
 
     def _link(self, temporary: Path, key: str) -> bool:
-        """Give the complete file its name; False when the name is taken."""
+        """Link the complete file to its name; return False if the name is taken."""
         while True:
             try:
                 with folder_of(self._root, key, make=True) as (folder, name):
@@ -215,7 +215,7 @@ class FolderStore(Store):
             except FileNotFoundError:
                 if not temporary.exists():
                     raise
-                continue  # a delete removed the folder, empty at that moment
+                continue  # a delete removed the folder, which was empty
             except OSError as error:
                 if error.errno == errno.EXDEV:
                     raise InputError(f"{self._uri_of(key)} must be on the file system of {self.uri}") from None
@@ -232,15 +232,15 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     meanwhile is left out, and so is a folder that does not exist.
 
     Raises:
-        InputError: a folder may not be read.
-        StorageError: the file system failed.
+        InputError: A folder may not be read.
+        StorageError: The file system failed.
     """
     with _explained(str(root)):
         try:
-            found = list(os.scandir(root))
+            items = list(os.scandir(root))
         except _ABSENT:
             return
-    named = ((os.fsencode(item.name) + b"/" * item.is_dir(follow_symlinks=False), item) for item in found)
+    named = ((os.fsencode(item.name) + b"/" * item.is_dir(follow_symlinks=False), item) for item in items)
     for _, item in sorted(named, key=lambda pair: pair[0]):
         if item.is_dir(follow_symlinks=False):
             yield from ((f"{item.name}/{name}", status) for name, status in walk(root / item.name))
@@ -255,7 +255,7 @@ def walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 @contextmanager
 def landing(path: Path) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to, which becomes ``path`` at the end, or nothing when that fails."""
+    """Yield a temporary path, whose file becomes ``path`` at the end, or is removed after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
@@ -267,7 +267,7 @@ def landing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """Turn an error of the operating system into one line of ours."""
+    """Turn an error of the operating system into one of this package, with one line."""
     try:
         yield
     except PermissionError as error:

@@ -1,7 +1,7 @@
-"""Files are opened by paths that no symbolic link can bend, whatever is put in their place meanwhile.
+"""Open files by paths that no symbolic link can redirect, whatever replaces them meanwhile.
 
-A path that is checked and then opened can change in between. So folders are entered one by one, each from the folder
-above it, and none through a link; what was opened is what was checked.
+A path can change between a check and the opening. So folders are entered one by one, each from the folder above it, and
+none through a link: the opened file is the checked one.
 """
 
 import errno
@@ -12,19 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import LinkError, NotAFileError
 
-_ENTER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW  # O_PATH: needs no right to list
+_ENTER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW  # O_PATH needs no right to list
 _MAKE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW  # what was made must be synced
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe without a writer must not block
-
-
-class LinkError(InputError):
-    """A symbolic link where none may be, or one that leads outside."""
-
-
-class NotAFileError(InputError):
-    """A pipe, a socket or a device where a file must be."""
 
 
 @contextmanager
@@ -32,13 +24,13 @@ def folder_of(root: Path, key: str, *, make: bool = False) -> Iterator[tuple[int
     """Open the folder that holds a key and yield its descriptor and the key's last part.
 
     Args:
-        root: a folder that the user named; links in its own path are followed.
-        key: relative, with ``/`` between its parts.
-        make: make the folders that are missing below ``root``, so that they survive a power cut.
+        root: Folder that the user named; links in its own path are followed.
+        key: Relative path with ``/`` between its parts.
+        make: Whether to make missing folders below ``root``, so that they survive a power cut.
 
     Raises:
-        LinkError: a folder below ``root`` is a link.
-        OSError: it does not exist, or cannot be entered.
+        LinkError: A folder below ``root`` is a link.
+        OSError: It does not exist, or cannot be entered.
     """
     *parts, name = key.split("/")
     flags = _MAKE if make else _ENTER
@@ -66,11 +58,11 @@ def open_below(root: Path, key: str) -> io.FileIO:
     """Open a regular file below a folder, following no link below that folder.
 
     Raises:
-        LinkError: the file, or a folder between, is a link.
-        FileNotFoundError: there is none.
-        IsADirectoryError: it is a folder.
-        NotAFileError: it is a pipe, a socket or a device.
-        OSError: it cannot be read.
+        LinkError: The file, or a folder on the way, is a link.
+        FileNotFoundError: There is none.
+        IsADirectoryError: It is a folder.
+        NotAFileError: It is a pipe, a socket or a device.
+        OSError: It cannot be read.
     """
     other = NotAFileError(f"{root / key} is a pipe, a socket or a device, and only files are read")
     with folder_of(root, key) as (folder, name):
@@ -98,15 +90,15 @@ def open_within(path: Path, roots: Sequence[Path]) -> io.FileIO:
     """Open a regular file of one of some folders; a link may lead to another of them, and nowhere else.
 
     Args:
-        path: absolute.
-        roots: folders that the user named, absolute; links in their own paths are followed.
+        path: Absolute path.
+        roots: Absolute folders that the user named; links in their own paths are followed.
 
     Raises:
-        LinkError: the file lies outside, whether a link leads there or not.
-        FileNotFoundError: there is none.
-        IsADirectoryError: it is a folder.
-        NotAFileError: it is a pipe, a socket or a device.
-        OSError: it cannot be read.
+        LinkError: The file lies outside, whether or not a link leads there.
+        FileNotFoundError: There is none.
+        IsADirectoryError: It is a folder.
+        NotAFileError: It is a pipe, a socket or a device.
+        OSError: It cannot be read.
     """
     try:
         real = Path(os.path.realpath(path, strict=True))
@@ -132,5 +124,5 @@ def is_link(name: str, folder: int) -> bool:
 
 
 def refused(path: Path) -> LinkError:
-    """Return the error of a link where none may be."""
+    """Return the error for a link where none may be."""
     return LinkError(f"{path} is a symbolic link, and none are followed here; put the file or folder itself there")

@@ -1,4 +1,4 @@
-"""A file that is read at random places, each by one request to the store."""
+"""Random access to an object, one request per read."""
 
 import io
 import os
@@ -9,14 +9,14 @@ from alfamix_core.storage.store import Store
 
 
 class Ranged(io.RawIOBase):
-    """An object as a file that can be read anywhere; only what is read is fetched.
+    """An object as a seekable file; only the bytes read are fetched.
 
     Args:
-        store: where it is.
-        key: of an object that is never replaced.
+        store: Store of the object.
+        key: Key of an object that is never replaced.
 
     Raises:
-        MissingObjectError: on construction: there is none.
+        MissingObjectError: On construction: there is none.
     """
 
     def __init__(self, store: Store, key: str) -> None:
@@ -25,7 +25,7 @@ class Ranged(io.RawIOBase):
         if entry is None:
             raise MissingObjectError(f"{store.uri_of(key)} does not exist")
         self._store, self._key, self._size = store, key, entry.size
-        self._place = 0
+        self._position = 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -36,21 +36,21 @@ class Ranged(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place and return it."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = max(0, origin + offset)
-        return self._place
+        """Set the position and return it."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
 
     def tell(self) -> int:
-        """Return the place."""
-        return self._place
+        """Return the position."""
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Read the bytes at the place into a buffer and return how many; 0 at the end."""
-        stop = min(self._place + len(buffer), self._size)
-        if stop <= self._place:
+        """Read the bytes at the position into a buffer and return their number; 0 at the end."""
+        stop = min(self._position + len(buffer), self._size)
+        if stop <= self._position:
             return 0
-        found = self._store.read_range(self._key, self._place, stop)
-        buffer[: len(found)] = found
-        self._place += len(found)
-        return len(found)
+        data = self._store.read_range(self._key, self._position, stop)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)

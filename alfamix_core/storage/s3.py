@@ -1,10 +1,10 @@
 """A store in a bucket of S3, or of a server that speaks its protocol.
 
-A tag is the ETag. Every write carries a token of its own in the metadata: when a condition fails, the token of the
-object found tells a write that succeeded but whose answer was lost from the write of somebody else.
+A tag is the ETag. Every write has its own token in the metadata: if a condition fails, the token of the stored object
+distinguishes a successful write whose answer was lost from another writer's.
 
-What create_from wrote carries its SHA-256 in the metadata, which every full read verifies; the rest has the checksums
-of boto3. A killed upload of a large file leaves its parts behind, invisible but paid for: ``unfinished_uploads`` finds
+Objects of create_from have their SHA-256 in the metadata, which every full read verifies; others have the checksums of
+boto3. A killed upload of a large file leaves its parts behind, invisible but paid for: ``unfinished_uploads`` finds
 them, and so does a lifecycle rule AbortIncompleteMultipartUpload.
 """
 
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
-_TOKEN = "write"  # of the metadata: a name of this one write
-_PART_BYTES = 16 * 2**20  # a file below that goes up in one request; S3 takes 10,000 parts, boto3 enlarges them
+_TOKEN = "write"  # in the metadata: identity of one write
+_PART_BYTES = 16 * 2**20  # a smaller file takes one request; S3 allows 10,000 parts, boto3 enlarges them
 
 
 class S3Store(Store):
-    """Everything below one prefix of one bucket."""
+    """A store below one prefix of one bucket."""
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
         super().__init__(f"s3://{bucket}/{prefix}".removesuffix("/"))
@@ -96,9 +96,9 @@ class S3Store(Store):
 
     def _create_from(self, key: str, source: BinaryIO) -> str:
         try:
-            digest = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]  # any file is one
+            digest = hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]  # any file will do
             size = source.tell()
-            # of a large file, see first whether it is there, so that a repetition costs nothing
+            # look for a large file first, so that a repetition costs nothing
             if size < _PART_BYTES or (head := self._head(key)) is None:
                 if self._upload(key, source, digest, size):
                     return digest
@@ -112,7 +112,7 @@ class S3Store(Store):
         return digest
 
     def _upload(self, key: str, stream: BinaryIO, digest: str, size: int) -> bool:
-        """Send a file under a name that is free; False when it is taken."""
+        """Upload a file under a free name; return False if it is taken."""
         from boto3.s3.transfer import TransferConfig
 
         client, token = self._client(), _new_token()
@@ -165,8 +165,8 @@ class S3Store(Store):
         client, prefix = self._client(), self._prefix + folder
         with explained(self._uri_of(folder), client):
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
-            found = [item["Prefix"][len(prefix) : -1] for page in pages for item in page.get("CommonPrefixes", [])]
-        return sorted((name for name in found if is_valid_key(folder + name)), key=str.encode)
+            names = [item["Prefix"][len(prefix) : -1] for page in pages for item in page.get("CommonPrefixes", [])]
+        return sorted((name for name in names if is_valid_key(folder + name)), key=str.encode)
 
     def _delete(self, key: str) -> None:
         client = self._client()
@@ -174,36 +174,36 @@ class S3Store(Store):
             client.delete_object(**self._place(key))
 
     def clock(self) -> datetime | None:
-        """Return the time of an answer, as its Date header says; None where it has none that can be read."""
+        """Return the time of an answer by its Date header; None if that cannot be read."""
         client = self._client()
         with explained(self.uri, client):
             answer = client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         try:
-            told = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            time = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         except (KeyError, ValueError):
             return None
-        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
     def unfinished_uploads(self) -> list[Upload]:
-        """Return the uploads below the prefix that were begun and not finished; none where they cannot be listed."""
+        """Return the unfinished uploads below the prefix; none if they cannot be listed."""
         client = self._client()
-        found: list[Upload] = []
+        uploads: list[Upload] = []
         try:
             with explained(self.uri, client):
                 pages = client.get_paginator("list_multipart_uploads").paginate(
                     Bucket=self._bucket, Prefix=self._prefix
                 )
                 for page in pages:
-                    for each in page.get("Uploads", []):
-                        key = each["Key"].removeprefix(self._prefix)
-                        if each["Key"].startswith(self._prefix) and is_valid_key(key):
-                            found.append(Upload(key, each["UploadId"], each["Initiated"]))
+                    for upload in page.get("Uploads", []):
+                        key = upload["Key"].removeprefix(self._prefix)
+                        if upload["Key"].startswith(self._prefix) and is_valid_key(key):
+                            uploads.append(Upload(key, upload["UploadId"], upload["Initiated"]))
         except InputError:
-            return []  # the store has no such listing, or does not allow it
-        return sorted(found)
+            return []  # the store lacks such a listing, or does not allow it
+        return sorted(uploads)
 
     def abort_upload(self, upload: Upload) -> None:
-        """Remove what an unfinished upload has left; it is no error when it is gone, or was finished."""
+        """Remove the parts of an unfinished upload; one that is gone or finished is no error."""
         from botocore.exceptions import ClientError
 
         client = self._client()
@@ -215,9 +215,9 @@ class S3Store(Store):
                     raise
 
     def _client(self) -> "S3Client":
-        """Return the client, after the first use has shown that the bucket is there and may be listed.
+        """Return the client; its first use checks that the bucket exists and may be listed.
 
-        A HEAD could not say why not, and some servers make a missing bucket at the first write.
+        A HEAD would not say why not, and some servers make a missing bucket at the first write.
         """
         client = self._connection.client()
         if not self._is_checked:
@@ -233,7 +233,7 @@ class S3Store(Store):
         return Download(self._client(), self._bucket, self._prefix + key)
 
     def _write(self, key: str, token: str, write: Callable[[], str]) -> str | None:
-        """Do a conditional write and return its tag; None when the condition did not hold."""
+        """Do a conditional write and return its tag; None if the condition did not hold."""
         from botocore.exceptions import ClientError
 
         client = self._client()
@@ -244,7 +244,7 @@ class S3Store(Store):
                 except ClientError as error:
                     code = code_of(error)
                     if code == "ConditionalRequestConflict" and attempt < attempts(client):
-                        pause(attempt)  # another write was going on; S3 asks to try again
+                        pause(attempt)  # another write was in progress; S3 asks to try again
                     elif code in ("PreconditionFailed", "412", "NoSuchKey", "NoSuchUpload"):
                         return self._tag_of_own(key, token)
                     else:
@@ -275,21 +275,21 @@ class S3Store(Store):
 def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Entry]:
     """Yield the objects below a prefix, in the order of their keys' UTF-8 bytes; a key is that in the bucket.
 
-    Markers of folders (keys with a slash at the end) are left out. The whole listing is read before the first is
-    given out, about 0.4 kB a key: servers disagree about the order.
+    Markers of folders (keys with a slash at the end) are left out. The whole listing is read before the first
+    is yielded, about 0.4 kB per key: servers disagree about the order.
     """
     with explained(f"s3://{bucket}/{prefix}", client):
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        found = [
+        entries = [
             Entry(item["Key"], item["Size"], _unquoted(item["ETag"]))
             for page in pages
             for item in page.get("Contents", [])
         ]
-    yield from sorted((entry for entry in found if not entry.key.endswith("/")), key=lambda entry: entry.key.encode())
+    yield from sorted((entry for entry in entries if not entry.key.endswith("/")), key=lambda entry: entry.key.encode())
 
 
 def _unquoted(etag: str) -> str:
-    """Return an ETag as all answers agree on it: some servers quote it in headers and not in listings."""
+    """Return an ETag without quotes: some servers quote it in headers and not in listings."""
     return etag.strip('"')
 
 

@@ -1,4 +1,4 @@
-"""Reading samples by their absolute uris, wherever they lie, and listing a folder of them."""
+"""Read samples by their absolute uris, and list a folder of them."""
 
 import errno
 import io
@@ -6,14 +6,22 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from alfamix_core.errors import InputError, MissingObjectError, SampleError, StorageError
-from alfamix_core.storage.connection import Connection, DeniedError, Download
+from alfamix_core.errors import (
+    DeniedError,
+    InputError,
+    LinkError,
+    MissingObjectError,
+    NotAFileError,
+    SampleError,
+    StorageError,
+)
+from alfamix_core.storage.connection import Connection, Download
 from alfamix_core.storage.folder import walk
-from alfamix_core.storage.links import LinkError, NotAFileError, open_within, refused
+from alfamix_core.storage.links import open_within, refused
 from alfamix_core.storage.s3 import list_objects
 from alfamix_core.storage.uris import bucket_and_key, file_uri, normalise_folder_uri, normalise_uri, path_of
 
-# what is wrong with this one file and not with the disk
+# errors of this one file, not of the disk
 _OF_THE_FILE = (errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -21,9 +29,9 @@ class SampleReader:
     """Reads samples whole. May be pickled and forked, as loader workers need; each process gets its own client.
 
     Args:
-        max_bytes: of a sample, at least 1; a larger one is refused unread.
-        roots: uris of the folders whose files may be read, wherever a symbolic link leads; None where the user named
-            the file itself.
+        max_bytes: Maximum size of a sample, at least 1; a larger one is refused unread.
+        roots: URIs of the folders whose files may be read, wherever a symbolic link leads; None if the user named the
+            file itself.
     """
 
     def __init__(self, max_bytes: int, roots: Sequence[str] | None = None) -> None:
@@ -35,13 +43,13 @@ class SampleReader:
         """Return the bytes of a sample, at least one.
 
         Args:
-            uri: absolute, as ``absolute_uri`` returns it.
+            uri: Absolute URI, as ``absolute_uri`` returns it.
 
         Raises:
-            SampleError: it is missing, empty, too large, outside the roots or not for us to read; the message is the
-                reason alone.
-            InputError: bucket, credentials or clock are wrong, for all samples alike.
-            StorageError: disk or network failed although it was tried again.
+            SampleError: It is missing, empty, too large, outside the roots or not readable; the message is the reason
+                alone.
+            InputError: Bucket, credentials or clock are wrong, for all samples.
+            StorageError: Disk or network failed repeatedly.
         """
         data = self._read_object(uri) if uri.startswith("s3://") else self._read_file(uri)
         if not data:
@@ -93,15 +101,15 @@ def open_file(uri: str, roots: Sequence[str] | None) -> io.BufferedReader:
     """Open a ``file:`` uri for reading; a symbolic link is followed only to a file below one of the roots.
 
     Args:
-        uri: absolute.
-        roots: uris of folders; those of S3 are of no account. None: the file may lie anywhere.
+        uri: Absolute URI.
+        roots: URIs of folders; those of S3 are ignored. None: the file may lie anywhere.
 
     Raises:
-        LinkError: the file, or where a link leads, is below none of the roots.
-        FileNotFoundError: there is none.
-        IsADirectoryError: it is a folder.
-        NotAFileError: it is a pipe, a socket or a device.
-        OSError: it cannot be read.
+        LinkError: The file, or the target of a link, is below none of the roots.
+        FileNotFoundError: There is none.
+        IsADirectoryError: It is a folder.
+        NotAFileError: It is a pipe, a socket or a device.
+        OSError: It cannot be read.
     """
     folders = ["file:///"] if roots is None else [root for root in roots if root.startswith("file:")]
     return io.BufferedReader(open_within(path_of(uri), [path_of(root) for root in folders]))
@@ -111,9 +119,9 @@ def list_uri(uri: str) -> Iterator[tuple[str, int]]:
     """Yield (canonical uri, size in bytes) of all files below a folder or prefix, in the order of the names' bytes.
 
     Raises:
-        LinkError: a symbolic link lies below the folder; the folder itself may be one.
-        InputError: the folder does not exist or may not be read; a key of S3 that no uri can name.
-        StorageError: disk or network failed although it was tried again.
+        LinkError: A symbolic link lies below the folder; the folder itself may be one.
+        InputError: The folder does not exist or may not be read, or no uri can name a key of S3.
+        StorageError: Disk or network failed repeatedly.
     """
     folder = normalise_folder_uri(uri)
     if folder.startswith("s3://"):

@@ -1,6 +1,6 @@
 """The interface of a store: objects under keys, each created once or swapped for the one that was read.
 
-There is no way to overwrite blindly. That is what lets rounds survive any kill: who comes second is told so.
+Nothing can be overwritten blindly, so rounds survive any kill: the second of two writers gets an error.
 """
 
 import io
@@ -15,15 +15,16 @@ from typing import BinaryIO
 
 from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError, ObjectExistsError, StorageError
 
-RESERVED = ".alfamix"  # a folder store keeps its own files in the folder of that name
+RESERVED = ".alfamix"  # folder in which a folder store keeps its own files
 _LONGEST_KEY = 900  # bytes; S3 allows 1,024 with the prefix
 _LONGEST_PART = 255  # bytes, by the file systems
-_REFUSED = re.compile("[\\\\\x00-\x1f\x7f\ufffe\uffff\ud800-\udfff]")  # backslashes, control, what XML cannot carry
+# backslashes, control characters, and those that XML cannot carry
+_REFUSED = re.compile("[\\\\\x00-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """An object as it was read: its bytes, and the tag that a swap must bring."""
+    """An object as it was read: its bytes, and the tag for a swap."""
 
     data: bytes
     tag: str
@@ -33,8 +34,8 @@ class Stored:
 class Entry:
     """An object in a listing.
 
-    ``size`` is in bytes. ``tag`` stays equal as long as the object is unchanged, so a changed object shows in a listing
-    without being read; it is only compared with the tags of other entries, a swap needs the tag of ``Stored``.
+    ``size`` is in bytes. ``tag`` is equal as long as the object is unchanged, so a listing shows changes without any
+    reading. It is only compared with the tags of other entries; a swap needs the tag of ``Stored``.
     """
 
     key: str
@@ -44,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Upload:
-    """An upload of a large file that was begun and neither finished nor given up: invisible, but it takes room."""
+    """An unfinished upload of a large file: invisible, but it takes space."""
 
     key: str
     upload_id: str
@@ -58,9 +59,8 @@ class Store(ABC):
     A store may be used from several threads; it may be pickled, and used after a fork.
 
     Every method raises:
-        InputError: the key is not one, or the store must first be set right by a person (bucket, credentials,
-            permission, clock).
-        StorageError: store or network failed although it was tried again; the same call may succeed later.
+        InputError: The key is invalid, or a person must first fix the store (bucket, credentials, permission, clock).
+        StorageError: Store or network failed repeatedly; the same call may succeed later.
     """
 
     def __init__(self, uri: str) -> None:
@@ -71,9 +71,9 @@ class Store(ABC):
         return self._uri_of(valid_key(key))
 
     def table(self, key: str) -> tuple[str, dict[str, str]]:
-        """Return where a Delta Lake table below a key is, and the options with which the library reaches it.
+        """Return the location of a Delta Lake table below a key, and the library's options for it.
 
-        Credentials and endpoint are handed over as options, never through the environment.
+        Credentials and endpoint are passed as options, never through the environment.
         """
         return self._table(valid_key(key))
 
@@ -81,18 +81,18 @@ class Store(ABC):
         """Return the whole object and its tag.
 
         Raises:
-            MissingObjectError: there is none.
+            MissingObjectError: There is none.
         """
         return self._read(valid_key(key))
 
     def create(self, key: str, data: bytes) -> str:
         """Write an object where there is none, and return its tag.
 
-        Of many writers exactly one succeeds, even when all bring the same bytes. A try whose answer was lost on the
-        way is recognised as one's own.
+        Exactly one of several writers succeeds, even if all bring the same bytes. A writer recognises its own earlier
+        attempt whose answer was lost.
 
         Raises:
-            ObjectExistsError: there is one already.
+            ObjectExistsError: There is one already.
         """
         return self._create(valid_key(key), data)
 
@@ -100,7 +100,7 @@ class Store(ABC):
         """Write an object once, repeatably: as ``create``, but an object that holds the same bytes is a success.
 
         Raises:
-            ObjectExistsError: there is one that holds other bytes.
+            ObjectExistsError: There is one that holds other bytes.
         """
         try:
             return self.create(key, data)
@@ -111,19 +111,19 @@ class Store(ABC):
             return stored.tag
 
     def mark(self, key: str) -> None:
-        """Leave an empty object whose loss does no harm: a crash of the machine may take it."""
+        """Write an empty object whose loss does no harm: it may not survive a crash of the machine."""
         self._mark(valid_key(key))
 
     def create_from(self, key: str, source: Path | BinaryIO) -> str:
         """Upload a file of any size once, repeatably, and return the SHA-256 of its bytes as hex digits.
 
         Args:
-            key: of the object.
-            source: a path, or a file that is open at its beginning and can be read twice.
+            key: Key of the object.
+            source: Path, or a file that is open at its beginning and can be read twice.
 
         Raises:
-            ObjectExistsError: there is an object that holds other bytes.
-            StorageError: the file cannot be read.
+            ObjectExistsError: There is an object that holds other bytes.
+            StorageError: The file cannot be read.
         """
         if not isinstance(source, Path):
             return self._create_from(valid_key(key), source)
@@ -137,61 +137,61 @@ class Store(ABC):
     def swap(self, key: str, data: bytes, tag: str) -> str:
         """Replace the object that was read with ``tag`` and return the new tag.
 
-        Equal bytes have equal tags: what is swapped must carry something that only grows, such as a revision.
+        Equal bytes have equal tags: swapped objects must hold something that only grows, such as a revision.
 
         Raises:
-            ObjectChangedError: it is another object now, or none.
+            ObjectChangedError: It is another object now, or none.
         """
         return self._swap(valid_key(key), data, tag)
 
     def open(self, key: str) -> io.BufferedReader:
-        """Return a stream over the object as it is now; to be closed, best by ``with``.
+        """Return a stream over the object as it is now; close it, preferably by ``with``.
 
-        A connection that breaks is taken up again where it broke.
+        A broken connection resumes where it broke.
 
         Raises:
-            MissingObjectError: there is none.
-            ObjectChangedError: while reading: it was replaced meanwhile.
+            MissingObjectError: There is none.
+            ObjectChangedError: While reading: it was replaced meanwhile.
         """
         return self._open(valid_key(key))
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Return the bytes from ``start`` up to ``stop`` of an object as it is now.
 
-        A part of an object cannot be compared with the digest of the whole; who needs that brings checksums of parts.
+        A part cannot be compared with the digest of the whole; a caller that needs verification has checksums of parts.
 
         Args:
-            key: of the object.
-            start: at least 0, before its end.
-            stop: after ``start``; what lies behind the end is left out.
+            key: Key of the object.
+            start: First byte, at least 0, before the end.
+            stop: Byte after the last one, after ``start``; bytes past the end are left out.
 
         Raises:
-            MissingObjectError: there is none.
+            MissingObjectError: There is none.
         """
         return self._read_range(valid_key(key), start, stop)
 
     def fetch(self, key: str, path: Path) -> None:
-        """Download an object to a file, which appears complete or not at all; its folder is made where missing.
+        """Download an object to a file, which appears complete or not at all; its folder is made if missing.
 
         Raises:
-            MissingObjectError: there is none.
+            MissingObjectError: There is none.
         """
         self._fetch(valid_key(key), path)
 
     def entry(self, key: str) -> Entry | None:
-        """Return the object as a listing shows it, or None where there is none."""
+        """Return the object as a listing shows it, or None if there is none."""
         return self._entry(valid_key(key))
 
     def modified(self, key: str) -> datetime | None:
-        """Return when an object was last written by the store's clock, or None where there is none."""
+        """Return the time of an object's last write by the store's clock, or None if there is none."""
         return self._modified(valid_key(key))
 
     def list(self, prefix: str = "", odd: "list[str] | None" = None) -> Iterator[Entry]:
         """Yield the objects below a folder and its subfolders, in the order of their keys' UTF-8 bytes.
 
         Args:
-            prefix: whole parts of keys, ``rounds/000012`` or ``rounds/000012/``; empty for all.
-            odd: gets the names that cannot be keys, which are left out.
+            prefix: Whole parts of keys, ``rounds/000012`` or ``rounds/000012/``; empty for all.
+            odd: Receives the names that cannot be keys, which are left out.
         """
         for entry in self._list(_folder_key(prefix)):
             if is_valid_key(entry.key):
@@ -202,31 +202,31 @@ class Store(ABC):
     def folders(self, prefix: str = "") -> Sequence[str]:
         """Return the names of the folders directly below a folder, sorted, without looking into them.
 
-        A server may go on naming a folder for a moment after its last object was deleted.
+        A server may list a folder for a moment after its last object was deleted.
         """
         return self._folders(_folder_key(prefix))
 
     def delete(self, key: str) -> None:
-        """Remove an object; it is no error when there is none."""
+        """Remove an object; a missing one is no error."""
         self._delete(valid_key(key))
 
     @abstractmethod
     def unfinished_uploads(self) -> Sequence[Upload]:
-        """Return the uploads that are going on, or whose process was killed; none where a store cannot tell."""
+        """Return the uploads in progress and those whose process was killed; none if the store does not list them."""
 
     @abstractmethod
     def abort_upload(self, upload: Upload) -> None:
-        """Remove what an unfinished upload has left; it is no error when it is gone, or was finished."""
+        """Remove the parts of an unfinished upload; one that is gone or finished is no error."""
 
     @abstractmethod
     def clock(self) -> datetime | None:
-        """Return the time by the store's clock, to the second; None where it has none of its own, or does not say."""
+        """Return the time by the store's clock, to the second; None if it has none of its own."""
 
     def check_conditional_writes(self) -> None:
-        """Try out on an object of its own whether the store keeps the promises of ``create`` and ``swap``.
+        """Test on an object of its own whether the store supports ``create`` and ``swap``.
 
         Raises:
-            InputError: it does not, so that two rounds could run at once unnoticed.
+            InputError: It does not, so two rounds could run at the same time unnoticed.
         """
         key = f"probe-{uuid.uuid4().hex}"
         try:
@@ -248,7 +248,7 @@ class Store(ABC):
             self.delete(key)
 
     def close(self) -> None:
-        """Close the connections; the store opens new ones when it is used again."""
+        """Close the connections; the store opens new ones on its next use."""
         self._close()
 
     def _ignores(self, condition: str) -> InputError:
@@ -319,7 +319,7 @@ class Store(ABC):
 
 
 def is_valid_key(key: str) -> bool:
-    """Tell whether a text can be a key: relative, no empty part, no ``.`` or ``..``, nothing a store cannot hold."""
+    """Tell whether a text can be a key: relative, no empty part, no ``.`` or ``..``, no refused character."""
     parts = key.split("/")
     return (
         not any(part in ("", ".", "..") for part in parts)
@@ -334,7 +334,7 @@ def valid_key(key: str) -> str:
     """Return the key.
 
     Raises:
-        InputError: it is none.
+        InputError: It is not a key.
     """
     if not is_valid_key(key):
         raise InputError(
@@ -349,4 +349,4 @@ def _folder_key(prefix: str) -> str:
     return f"{valid_key(prefix.removesuffix('/'))}/" if prefix else ""
 
 
-BUFFER = io.DEFAULT_BUFFER_SIZE * 128  # 1 MiB: bytes moved at a time when something is streamed
+BUFFER = io.DEFAULT_BUFFER_SIZE * 128  # 1 MiB: bytes streamed at a time

@@ -1,15 +1,15 @@
-"""One canonical spelling for each place, because the ids of samples are hashes of it.
+"""One canonical spelling per uri, because the ids of samples are hashes of it.
 
 - ``file:///absolute/path``: percent-encoded as ``pathlib.Path.as_uri`` does it, from the bytes of the name, so that
-  every name a file system allows makes the round trip. What comes in may be encoded more or less than that:
-  ``%41`` and ``A``, a space and ``%20`` are one; a ``%`` that no two hex digits follow means itself, and so do ``#``
-  and ``?``. ``file://localhost/`` is ``file:///``.
-- ``s3://bucket/key``: nothing is encoded, the key stands there as S3 has it, which is what the AWS tools do: in
+  every name that a file system allows survives. Input may be encoded more or less than that: ``%41`` and ``A``, a
+  space and ``%20`` are equal; a ``%`` without two hex digits after it means itself, and so do ``#`` and ``?``.
+  ``file://localhost/`` is ``file:///``.
+- ``s3://bucket/key``: nothing is encoded, the key is spelt as in S3, like in the AWS tools: in
   ``s3://b/a%20b`` the key has a percent sign.
 - a **relative** uri in a manifest is a plain name with ``/`` between folders, on both kinds of store, and never
   encoded: ``images/50%.png``, ``images/a b#1.png``.
 
-Schemes are written in small letters. A part ``.`` is dropped; a part ``..`` and an empty part (``a//b``) are refused.
+Schemes are in lower case. A part ``.`` is dropped; a part ``..`` and an empty part (``a//b``) are refused.
 """
 
 import functools
@@ -21,7 +21,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from alfamix_core.errors import InputError
 
-_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")  # of RFC 3986: such a beginning is never a relative name
+_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")  # RFC 3986: such a beginning is never a relative name
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _CONTROL = re.compile("[\x00-\x1f\x7f\ufffe\uffff\ud800-\udfff]")  # XML cannot carry these, so S3 cannot list them
 _LONGEST_KEY = 1024  # bytes of UTF-8, by S3
@@ -31,7 +31,7 @@ def normalise_uri(uri: str) -> str:
     """Return the canonical spelling of the absolute uri of one file or object.
 
     Raises:
-        InputError: another scheme, a relative path, a part ``..`` or an empty one, no name after the bucket.
+        InputError: Another scheme, a relative path, a part ``..`` or an empty one, or no name after the bucket.
     """
     root, parts = _split(uri, is_folder=False)
     return root + "/".join(parts)
@@ -44,7 +44,7 @@ def normalise_folder_uri(uri: str) -> str:
     ``file:///`` and ``s3://bucket`` stand for the whole file system and the whole bucket.
 
     Raises:
-        InputError: as for ``normalise_uri``.
+        InputError: See ``normalise_uri``.
     """
     root, parts = _split(uri, is_folder=True)
     if parts:
@@ -53,15 +53,15 @@ def normalise_folder_uri(uri: str) -> str:
 
 
 def absolute_uri(uri: str, folder_uri: str, prefixes: Sequence[str]) -> str:
-    """Return the canonical absolute uri of a sample as a manifest names it.
+    """Return the canonical absolute uri of a sample from a manifest.
 
     Args:
-        uri: a name relative to the manifest's folder, or the absolute uri of a file or object under a prefix.
-        folder_uri: the folder of the manifest.
-        prefixes: the project's ``data_prefixes``: absolute uris of folders.
+        uri: Name relative to the manifest's folder, or the absolute URI of a file or object below a prefix.
+        folder_uri: URI of the manifest's folder.
+        prefixes: The project's ``data_prefixes``: absolute URIs of folders.
 
     Raises:
-        InputError: neither of the two; the message says what must hold, and the caller adds file and line.
+        InputError: It is neither; the message says what must hold, and the caller adds file and line.
     """
     if _ABSOLUTE.match(uri):
         absolute = normalise_uri(uri)
@@ -100,7 +100,7 @@ def path_of(uri: str) -> Path:
     """Return the path of a ``file://`` uri, canonical or not.
 
     Raises:
-        InputError: not the uri of a file.
+        InputError: Not the URI of a file.
     """
     root, parts = _split(uri, is_folder=True)
     if root != "file:///":
@@ -112,7 +112,7 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
     """Return bucket and key of an ``s3://`` uri, canonical or not; the key is empty for a whole bucket.
 
     Raises:
-        InputError: not an uri of S3.
+        InputError: Not a URI of S3.
     """
     root, parts = _split(uri, is_folder=True)
     if not root.startswith("s3://"):

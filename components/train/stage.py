@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from alfamix_core.learning import device, distributed, model_folder
+from alfamix_core.learning import device, distributed, model_folder, pixels
 from alfamix_core.learning.backbones import initial
-from alfamix_core.learning.checkpoints import Checkpoints, digest_of
+from alfamix_core.learning.checkpoints import Checkpoint, Checkpoints, digest_of
 from alfamix_core.learning.distributed import Team
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.network import Network
@@ -30,7 +30,7 @@ from alfamix_core.telemetry.events import Progress, emit
 
 _CHAMPION = "champion.json"
 _WEIGHTS_BYTES = 1 << 36
-_CHECKPOINT_FORMAT = 2  # another number where the names of the tensors differ
+_CHECKPOINT_FORMAT = 3  # another number where the names of the tensors differ
 _UNTRAINED = FitResult(0, (), (), (), "fewer than two classes have a label: the model keeps its initial weights")
 
 
@@ -86,13 +86,17 @@ def _train(
     meter.device = device.choose()
     record = read_round(snapshot)
     train, val = (_Split.read(snapshot, split, record.settings) for split in ("train", "val"))
-    network = _initial_network(record.settings, champion)
-    if len(set(train.examples.labels_n.tolist())) >= 2:
-        digest = _identity(record, snapshot, champion, team)
-        checkpoints = _checkpoints(project_uri, record, digest, scratch) if project_uri else None
-        result = _fit(network, train.examples, val.examples, record, team, checkpoints)
-    else:
-        result = _UNTRAINED
+    network, is_given = _initial_network(record.settings, champion)
+    is_trainable = len(set(train.examples.labels_n.tolist())) >= 2
+    digest = _identity(record, snapshot, champion, team)
+    checkpoints = _checkpoints(project_uri, record, digest, scratch) if project_uri and is_trainable else None
+    begin = checkpoints.find(team) if checkpoints else None
+    normalisation = record.settings.image.normalisation
+    if begin is None and (normalisation == "data" or (normalisation == "auto" and not is_given)):
+        network.pixels = pixels.of_images(train.examples.images, team)
+    result = _UNTRAINED
+    if is_trainable:
+        result = _fit(network, train.examples, val.examples, record, team, checkpoints, begin)
     read = torch.tensor(train.examples.images.bytes_read + val.examples.images.bytes_read)
     meter.bytes_read = sum(int(count) for count in team.gathered(read)[1:])
     if team.rank:
@@ -122,14 +126,21 @@ class _Split:
         return _Split(Examples(pictures, labels_n), torch.tensor(rows, dtype=torch.int64))
 
 
-def _initial_network(settings: Project, champion: Path) -> Network:
-    """Return the network from which training starts: the champion, or the same initial weights every round."""
+def _initial_network(settings: Project, champion: Path) -> tuple[Network, bool]:
+    """Return the network from which training starts: the champion, or the same initial weights every round.
+
+    Returns:
+        The network, and whether its weights have learned from pixels with a normalisation of their own.
+    """
     serving = Champion.parse((champion / _CHAMPION).read_bytes(), _CHAMPION)
     if settings.training.start == "champion" and serving.round is not None:
-        return model_folder.load_grown(champion, settings, settings.seed)
+        network = model_folder.load_grown(champion, settings, settings.seed)
+        if settings.image.normalisation in ("imagenet", "half", "numbers"):
+            network.pixels = initial(settings.model, settings.image, len(settings.classes), settings.seed).pixels
+        return network, True
     network = initial(settings.model, settings.image, len(settings.classes), settings.seed)
-    apply_initial_weights(network, settings.model, SampleReader(_WEIGHTS_BYTES))
-    return network
+    apply_initial_weights(network, settings.model, settings.image, SampleReader(_WEIGHTS_BYTES))
+    return network, settings.model.weights != "none"
 
 
 def _checkpoints(project_uri: str, record: Round, digest: str, scratch: Path) -> Checkpoints:
@@ -163,10 +174,15 @@ def _identity(record: Round, snapshot: Path, champion: Path, team: Team) -> str:
 
 
 def _fit(
-    network: Network, train: Examples, val: Examples, record: Round, team: Team, checkpoints: Checkpoints | None
+    network: Network,
+    train: Examples,
+    val: Examples,
+    record: Round,
+    team: Team,
+    checkpoints: Checkpoints | None,
+    begin: Checkpoint | None,
 ) -> FitResult:
     """Train the network, from a checkpoint if there is one."""
-    begin = checkpoints.find(team) if checkpoints else None
     if begin is not None and team.rank == 0:
         emit("continued", stage="train", shard="", epoch=begin.course.epochs)
     return fit(

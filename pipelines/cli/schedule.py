@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alfamix_core.errors import InputError
 from pipelines.cli.options import EndpointOption, JsonOption, NamespaceOption, ProjectArgument, open_project
 from pipelines.cli.printing import out, print_json
 
@@ -71,7 +72,11 @@ def show(
         if not entry.enabled:
             out.print(f"recurring run {entry.recurring_run_id}: disabled, replaced while it had a run in flight")
             continue
-        expression = cron.parse(entry.cron)
+        try:
+            expression = cron.parse(entry.cron)
+        except InputError as error:  # made or edited by other means
+            out.print(f"recurring run {entry.recurring_run_id}: {error}")
+            continue
         out.print(f"recurring run {entry.recurring_run_id}: {entry.cron}: {expression.words()}")
         _print_times(expression)
     return 0

@@ -40,18 +40,18 @@ class Inbox:
         if self._folder is None:
             import boto3
 
-            place = urlsplit(project_uri)
-            self._bucket, self._prefix = place.netloc, place.path.strip("/") + "/"
+            address = urlsplit(project_uri)
+            self._bucket, self._prefix = address.netloc, address.path.strip("/") + "/"
             self._client = boto3.client("s3")
 
     def keys(self) -> list[str]:
         """Return the keys of all files, sorted."""
         if self._folder is not None:
-            found = (path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file())
+            keys = (path.relative_to(self._folder).as_posix() for path in self._folder.rglob("*") if path.is_file())
         else:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-            found = (each["Key"].removeprefix(self._prefix) for page in pages for each in page.get("Contents", ()))
-        return sorted(key for key in found if key.startswith(INBOX) and key.endswith(".jsonl"))
+            keys = (item["Key"].removeprefix(self._prefix) for page in pages for item in page.get("Contents", ()))
+        return sorted(key for key in keys if key.startswith(INBOX) and key.endswith(".jsonl"))
 
     def read(self, key: str) -> bytes:
         """Return a file's content."""
@@ -241,7 +241,7 @@ def write_pictures(folder: Path, names: Iterable[str], common: int) -> Path:
 def together(*acts: Callable[[], object]) -> list[object]:
     """Do several acts at the same time; return what they returned."""
     with ThreadPoolExecutor(len(acts)) as pool:
-        return [each.result() for each in [pool.submit(act) for act in acts]]
+        return [future.result() for future in [pool.submit(act) for act in acts]]
 
 
 def run_elsewhere(project_uri: str, environment: dict[str, str]) -> tuple[int, str]:

@@ -92,15 +92,15 @@ def check_nothing_is_left(store: Store, calm: Store) -> None:
 
     The names of drops, labels, tables' files and objects come from digests of what holds uris and times.
     """
-    found = doctor.examine(store, datetime.now(UTC))
-    assert not [finding for finding in found if finding.kind in ("inconsistent", "overdue")]
+    findings = doctor.examine(store, datetime.now(UTC))
+    assert not [finding for finding in findings if finding.kind in ("inconsistent", "overdue")]
     more = {entry.key for entry in store.list()} - {entry.key for entry in calm.list()}
     why = (
         layout.FAILURES,
         *(layout.objects(record.number) for record in rounds.read_all(store)),
         *(layout.run(record.number) for record in rounds.read_all(store) if record.state != "closed"),
     )
-    named = tuple(finding.key for finding in found if finding.key)
+    named = tuple(finding.key for finding in findings if finding.key)
     assert not [key for key in more if not key.startswith((layout.DROPS, layout.LABELS, layout.LEDGER, *why, *named))]
 
 
@@ -158,7 +158,7 @@ class Campaign:
     def __str__(self) -> str:
         lines = [f"{'stage':<10} {'kills':>5} {'finished':>8} {'seconds':>7}"]
         for stage in dict.fromkeys(name.split("-")[0] for name in STAGES):
-            seconds = [each for name, found in self.seconds.items() if name.split("-")[0] == stage for each in found]
+            seconds = [each for name, times in self.seconds.items() if name.split("-")[0] == stage for each in times]
             lines.append(f"{stage:<10} {self.kills[stage]:>5} {len(seconds):>8} {sum(seconds):>7.1f}")
         return "\n".join([*lines, f"{'all':<10} {self.kills.total():>5}"])
 
@@ -174,7 +174,7 @@ def undisturbed(server: StageServer, folder: Path, manifest: Path, count: int) -
         assert is_exported(calm.store, number)
     end = calm.end()
     assert len(set(end.models.values())) == count, "every round learns something"
-    return end, {stage: min(found) for stage, found in calm.seconds.items()}
+    return end, {stage: min(times) for stage, times in calm.seconds.items()}
 
 
 @contextmanager

@@ -21,17 +21,17 @@ def disagreements(ledger: Ledger, history: History, now: datetime, settings: Set
     """
     twin = history.state(now, settings)
     rows = ledger.query("select sample_id, state, label, label_round, split from states").to_pylist()
-    found = {row.pop("sample_id"): tuple(row.values()) for row in rows}
-    assert len(found) == len(rows), "a sample has one state"
-    expected = {name: _row(each) for name, each in twin.samples.items() if each.state != "withdrawn"}
-    asked = {each.sample_id: (each.round, each.rank) for each in ledger.open_queries()}
-    withdrawn = {name for name, each in twin.samples.items() if each.state == "withdrawn"}
-    queries = {name: each.question for name, each in twin.samples.items() if each.question is not None}
+    states = {row.pop("sample_id"): tuple(row.values()) for row in rows}
+    assert len(states) == len(rows), "a sample has one state"
+    expected = {name: _row(sample) for name, sample in twin.samples.items() if sample.state != "withdrawn"}
+    asked = {question.sample_id: (question.round, question.rank) for question in ledger.open_queries()}
+    withdrawn = {name for name, sample in twin.samples.items() if sample.state == "withdrawn"}
+    queries = {name: sample.question for name, sample in twin.samples.items() if sample.question is not None}
     aside = _set_aside(ledger)
     pairs = {
         "open queries": (asked, queries),
         "counts": (ledger.counts().model_dump(), twin.counts),
-        "pool": (sorted(name for name, row in found.items() if row[0] == "pool"), twin.pool),
+        "pool": (sorted(name for name, row in states.items() if row[0] == "pool"), twin.pool),
         "reserve": ([name for name, _ in ledger.reserve(settings.seed, 1_000_000)], twin.reserve),
         "withdrawn": (set(ledger.withdrawn()) & set(twin.samples), withdrawn),
         "set aside": ({key: line for key, line in aside.items() if key not in twin.gone}, twin.set_aside),
@@ -43,9 +43,9 @@ def disagreements(ledger: Ledger, history: History, now: datetime, settings: Set
         "rounds with an open query": (set(ledger.open_rounds()), twin.open_rounds),
     }
     lines = [
-        f"{name}: the ledger has {found.get(name)}, the twin {expected.get(name)}"
-        for name in sorted({*found, *expected})
-        if found.get(name) != expected.get(name)
+        f"{name}: the ledger has {states.get(name)}, the twin {expected.get(name)}"
+        for name in sorted({*states, *expected})
+        if states.get(name) != expected.get(name)
     ]
     return lines + [
         f"{what}: the ledger has {has}, the twin {twins}" for what, (has, twins) in pairs.items() if has != twins
@@ -63,23 +63,23 @@ def _row(sample: SampleState) -> tuple[object, ...]:
 def _events(ledger: Ledger) -> dict[Event, datetime]:
     columns = ", ".join(Event._fields)
     rows = ledger.query(f"select {columns}, loaded_at from events").to_pylist()
-    found = {Event(*list(row.values())[:-1]): row["loaded_at"] for row in rows}
-    assert len(found) == len(rows), "an event is there once"
-    return found
+    loaded = {Event(*list(row.values())[:-1]): row["loaded_at"] for row in rows}
+    assert len(loaded) == len(rows), "an event is there once"
+    return loaded
 
 
 def _lines(ledger: Ledger) -> dict[str, Line]:
     rows = ledger.query('select sample_id, uri, label, split, "group" from samples').to_pylist()
-    found = {row["sample_id"]: Line(*row.values()) for row in rows}
-    assert len(found) == len(rows), "a sample is there once"
-    return found
+    samples = {row["sample_id"]: Line(*row.values()) for row in rows}
+    assert len(samples) == len(rows), "a sample is there once"
+    return samples
 
 
 def _set_aside(ledger: Ledger) -> dict[str, int]:
     """Return the line that condemns each file that is set aside as a whole."""
-    found = {}
+    lines = {}
     for key, line, reason in ledger.set_aside():
         if not line:
             named = re.search(r" line (\d+)", reason.removeprefix(key))
-            found[key] = int(named[1]) if named else 0
-    return found
+            lines[key] = int(named[1]) if named else 0
+    return lines

@@ -95,7 +95,7 @@ def read(key: str, data: bytes, project_uri: str, settings: Settings) -> list[tu
     Raises:
         BadLineError: the first line that is not what its format says.
     """
-    found = []
+    records = []
     for number, raw in enumerate(data.split(b"\n"), start=1):
         if len(raw) > LONGEST_LINE:
             raise BadLineError(number, f"has {len(raw)} bytes, at most {LONGEST_LINE} are read")
@@ -109,10 +109,10 @@ def read(key: str, data: bytes, project_uri: str, settings: Settings) -> list[tu
         if not isinstance(record, dict):
             raise BadLineError(number, "is not an object")
         try:
-            found.append((number, _READERS[kind_of(key)](record, key, project_uri, settings)))
+            records.append((number, _READERS[kind_of(key)](record, key, project_uri, settings)))
         except ValueError as error:
             raise BadLineError(number, str(error)) from None
-    return found
+    return records
 
 
 def _manifest_line(record: dict, key: str, project_uri: str, settings: Settings) -> Line:

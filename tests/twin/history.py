@@ -119,7 +119,7 @@ class History:
         self, number: int, planned_at: datetime, questions: list[dict[str, Any]], quarantined: list[str]
     ) -> None:
         """Note that a round was exported; a question has at least sample_id, rank and audit."""
-        self._log.append(("commit", number, planned_at, [dict(each) for each in questions], list(quarantined)))
+        self._log.append(("commit", number, planned_at, [dict(question) for question in questions], list(quarantined)))
 
     def abandon(self, number: int) -> None:
         """Note that a round was given up: it asked nothing, and nothing is compared with it."""
@@ -129,21 +129,21 @@ class History:
         """Return what every sample is."""
         known = self._replay(len(self._log))
         samples = {name: _judge(name, known, now, settings) for name in sorted(known.samples)}
-        counts = Counter(each.state for each in samples.values())
+        counts = Counter(sample.state for sample in samples.values())
         names = ("withdrawn", "quarantined", "train", "val", "test", "audit", "skipped", "disputed", "queried", "pool")
-        reserve = [name for name, each in samples.items() if (each.state, each.split) == ("held_out", "audit")]
+        reserve = [name for name, sample in samples.items() if (sample.state, sample.split) == ("held_out", "audit")]
         contents = Counter(event.event_id for event in known.events)
         return State(
             samples=samples,
             counts={"samples": len(samples), **{name: counts[name] for name in (*names, "held_out")}},
-            pool=[name for name, each in samples.items() if each.state == "pool"],
+            pool=[name for name, sample in samples.items() if sample.state == "pool"],
             reserve=sorted(reserve, key=lambda name: (audit_place(settings.seed, name), name)),
             set_aside={key: line for key, line in known.set_aside.items() if key in known.present},
             lines_set_aside=set(known.lines_set_aside),
             findings={name for name, count in contents.items() if count > 1},
             unknown=sum(event.sample_id not in known.samples for event in known.events),
             gone=set(known.tried) - known.present,
-            open_rounds={each.question[0] for each in samples.values() if each.question is not None},
+            open_rounds={sample.question[0] for sample in samples.values() if sample.question is not None},
             lines=known.samples,
             events=known.events,
         )
@@ -155,15 +155,15 @@ class History:
         question alone: there must be an event about the sample, or a sample with a label, that came since.
         """
         before, after = self._replay(self._plans[since]), self._replay(len(self._log))
-        found = set()
+        names = set()
         for name, line in after.samples.items():
             came = name not in before.samples and line.label is not None
             came = came or any(event not in before.events for event in after.events_of.get(name, []))
             label = _label(name, after, settings)[0]
             then = _label(name, before, settings)[0] if name in before.samples else None
             if came and label is not None and label != then and name not in after.withdrawn:
-                found.add(name)
-        return found
+                names.add(name)
+        return names
 
     def new_samples(self, since: int) -> set[str]:
         """Return the samples that were accepted after that round was planned."""
@@ -179,9 +179,9 @@ class History:
                     self._load_file(known, key, files[key], moment, settings)
             else:
                 number, planned_at, questions, quarantined = entry
-                for each in questions:
-                    asked = _Question(number, each["rank"], each["audit"], planned_at)
-                    known.questions[each["sample_id"]].append(asked)
+                for question in questions:
+                    asked = _Question(number, question["rank"], question["audit"], planned_at)
+                    known.questions[question["sample_id"]].append(asked)
                 for name in quarantined:
                     known.quarantined[name] = max(number, known.quarantined.get(name, 0))
         return known
@@ -194,7 +194,7 @@ class History:
             return
         known.tried[key] = given
         known.set_aside.pop(key, None)
-        known.lines_set_aside = {each for each in known.lines_set_aside if each[0] != key}
+        known.lines_set_aside = {line for line in known.lines_set_aside if line[0] != key}
         try:
             lines = read(key, data, self.project_uri, settings)
         except BadLineError as error:

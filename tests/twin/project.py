@@ -116,11 +116,11 @@ def _end(history: History, store: Store, record: Round, settings: Settings, judg
     if record.number not in judged:
         state = history.state(record.planned_at, settings)
         wrong = [
-            f"round {record.number} asked about {each['sample_id']}, which is {state.samples.get(each['sample_id'])}"
-            for each in asked
-            if each["sample_id"] not in (state.reserve if each.get("audit") else state.pool)
+            f"round {record.number} asked about {name}, which is {state.samples.get(name)}"
+            for name, question in ((question["sample_id"], question) for question in asked)
+            if name not in (state.reserve if question.get("audit") else state.pool)
         ]
-        if len({each["sample_id"] for each in asked}) < len(asked):
+        if len({question["sample_id"] for question in asked}) < len(asked):
             wrong.append(f"round {record.number} asked about a sample twice")
         if not wrong:
             judged.add(record.number)
@@ -128,7 +128,10 @@ def _end(history: History, store: Store, record: Round, settings: Settings, judg
     history.commit(
         record.number,
         record.planned_at,
-        [{"sample_id": each["sample_id"], "rank": each["rank"], "audit": each.get("audit", False)} for each in asked],
+        [
+            {"sample_id": question["sample_id"], "rank": question["rank"], "audit": question.get("audit", False)}
+            for question in asked
+        ],
         [json.loads(line)["sample_id"] for line in unreadable],
     )
     return wrong

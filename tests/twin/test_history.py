@@ -474,7 +474,7 @@ def test_the_audit_takes_those_of_the_train_split_whose_place_is_below_its_share
     places = {name: audit_place(0, name) for name in "abcdefgh"}
     share = sorted(places.values())[3] + 1e-9
     case = Case(replace(ONE, audit_share=share)).load(1, drop_a=lines(*map(sample, places), sample("z", split="val")))
-    inside = {name for name, each in case.state().samples.items() if each.split == "audit"}
+    inside = {name for name, sample in case.state().samples.items() if sample.split == "audit"}
     assert inside == {name for name, place in places.items() if place < share}
     assert len(inside) == 4
     assert case.state().reserve == sorted(inside, key=places.__getitem__)
@@ -517,7 +517,7 @@ def test_a_query_ends_with_an_answer_a_withdrawal_or_a_quarantine():
         withdrawn_x=lines({"sample_id": "d", "time": day(2).isoformat()}),
     )
     case.commit(2, 3, quarantined=("e",))
-    states = {name: each.state for name, each in case.state(4).samples.items()}
+    states = {name: sample.state for name, sample in case.state(4).samples.items()}
     assert states == {
         **{"a": "train", "b": "queried", "c": "skipped"},
         **{"d": "withdrawn", "e": "quarantined", "f": "queried"},

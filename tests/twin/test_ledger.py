@@ -60,7 +60,10 @@ def manifest_lines() -> st.SearchStrategy[dict[str, Any]]:
 def events() -> st.SearchStrategy[dict[str, Any]]:
     answer = st.sampled_from(["cat", "dog", "owl", "cat", "cow", "skip", "cannot_label", "withdraw"])
     return st.builds(
-        lambda said, **fields: {**fields, **({"kind": said} if len(said) > 3 else {"kind": "label", "label": said})},
+        lambda answer, **fields: {
+            **fields,
+            **({"kind": answer} if len(answer) > 3 else {"kind": "label", "label": answer}),
+        },
         answer,
         event_id=st.sampled_from(["1", "2", "10", "e"]),
         sample_id=st.sampled_from([*NAMES[:3], *NAMES]),
@@ -246,19 +249,19 @@ class Both:
         outcome = Outcome(queries=len(questions), strategy="random", exported_at=self.now)
         rounds.mark_exported(self.store, record.number, run_id, outcome, self.now, objects=names)
         lock.release(self.store, run_id)
-        told = [{"sample_id": name, "rank": rank, "audit": audit} for rank, (name, audit) in enumerate(chosen)]
-        self.history.commit(record.number, record.planned_at, told, bad)
+        questions = [{"sample_id": name, "rank": rank, "audit": audit} for rank, (name, audit) in enumerate(chosen)]
+        self.history.commit(record.number, record.planned_at, questions, bad)
 
     def _check(self, ledger: Any, when: str) -> None:
-        found = disagreements(ledger, self.history, self.now, self.settings)
+        problems = disagreements(ledger, self.history, self.now, self.settings)
         for number, record in self.planned.items():
             for what, has, twins in (
                 ("labels", ledger.new_labels(record.versions), self.history.new_labels(number, self.settings)),
                 ("samples", ledger.new_samples(record.versions), self.history.new_samples(number)),
             ):
                 if has != len(twins):
-                    found.append(f"new {what} since round {number}: the ledger has {has}, the twin {sorted(twins)}")
-        assert not found, "\n".join([when, *found])
+                    problems.append(f"new {what} since round {number}: the ledger has {has}, the twin {sorted(twins)}")
+        assert not problems, "\n".join([when, *problems])
 
 
 def play(story: list[tuple[Any, ...]]) -> None:

@@ -88,10 +88,10 @@ def same_to_all(key: str, data: bytes) -> None:
         file = FileReader(key, kind, raw, frozenset(CLASSES), prefixes, f"{PROJECT}/{key.rsplit('/', 1)[0]}/")
         try:
             file.lines(by_lines)
-            found: Any = rows_of(key, by_lines)
+            outcome: Any = rows_of(key, by_lines)
         except InputError as error:
-            found = int(str(error).removeprefix(f"{key} line ").split(":")[0])
-        assert found == expected
+            outcome = int(str(error).removeprefix(f"{key} line ").split(":")[0])
+        assert outcome == expected
         if file.columns(by_columns):
             assert rows_of(key, by_columns) == expected
 

@@ -1,4 +1,4 @@
-"""The strategies, found by file name: ``strategies/margin.py`` is the strategy ``margin``. No list is kept by hand.
+"""The strategies, value by file name: ``strategies/margin.py`` is the strategy ``margin``. No list is kept by hand.
 
 Other packages add theirs by an entry point, see ``registry``.
 """
@@ -65,11 +65,11 @@ def _checked(module: Any, where: str) -> StrategyModule:
         value = getattr(module, flag, None)
         must(isinstance(value, bool), f"{flag} must be True or False, not {value!r}")
     for function, parameters in _PARAMETERS.items():
-        found: Any = getattr(module, function, None)
-        must(callable(found), f"must define a function {function}")
+        defined: Any = getattr(module, function, None)
+        must(callable(defined), f"must define a function {function}")
         by_name = {name: None for name in parameters if name == "seed"}
         try:
-            inspect.signature(found).bind(*(name for name in parameters if name not in by_name), **by_name)
+            inspect.signature(defined).bind(*(name for name in parameters if name not in by_name), **by_name)
         except (TypeError, ValueError) as error:
             raise InputError(f"{where}: {function} must take {', '.join(parameters)}: {error}") from None
     return module  # type: ignore[no-any-return]

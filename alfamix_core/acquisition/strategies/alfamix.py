@@ -3,9 +3,9 @@
 Needs embeddings, of pool and labelled samples, the labels and the head. Scoring costs N (K + C) D + N K² for a linear
 head, all caps and anchors together; the choice is a k-means of the candidates into B clusters. Exact under sharding: a
 shard sends its own candidates and its best, of which the pool's candidates are always a part. With ratios that are
-drawn or learned there is no short cut: up to C passes through the head for each of 32 caps, or nine times as many.
+drawn or learned there is no shortcut: up to C passes through the head for each of 32 caps, or nine times as many.
 
-Choose it, as it is, for small to middling budgets on any encoder: it finds what is uncertain in directions that lead
+Choose it, as it is, for small to medium budgets on any encoder: it finds what is uncertain in directions that lead
 to known classes, and spreads the queries over it. The other values of ``alpha`` and ``selection`` are the paper's
 variants and ablations, for comparisons.
 """
@@ -121,7 +121,7 @@ def _anchors(labelled: Labelled, classes: int, anchors: str, *, drawn: bool) -> 
     if anchors == "medoids":
         return medoids(labelled)
     means = class_means(labelled)
-    return means.means_CD if anchors == "nearest" and not drawn else means.for_mixing(classes, each=drawn)
+    return means.means_CD if anchors == "nearest" and not drawn else means.for_mixing(classes, per_class=drawn)
 
 
 def score(block: Features, state: State) -> Scores:
@@ -140,18 +140,18 @@ def score(block: Features, state: State) -> Scores:
     tunables = state.tunables
     rows = {"embeddings": embeddings_nD}
     if tunables.drawn:
-        found = drawn_mixing.drawn_flips(
+        drawn = drawn_mixing.drawn_flips(
             *(embeddings_nD, block.positions_n, anchors_CD, head, state.caps, state.seed),
             learned=tunables.alpha == "learned",
             learning=drawn_mixing.Learning(
                 tunables.rate, tunables.iterations, tunables.loss_weight, tunables.norm_weight
             ),
         )
-        caps_n = found.caps_n
+        caps_n = drawn.caps_n
         if tunables.selection == "norm":
-            rows["norms"] = found.norms_n
+            rows["norms"] = drawn.norms_n
         if tunables.selection == "symmetric_kl":
-            rows["divergences"] = found.divergences_n
+            rows["divergences"] = drawn.divergences_n
     elif tunables.ray is not None:
         caps_n = anchor_rays.critical_caps(embeddings_nD, anchors_CD, head, state.caps, tunables.ray)
     elif state.flips is not None:
@@ -241,7 +241,7 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Choose among the candidates, by k-means unless told otherwise; fill a short batch as the state says.
+    """Choose among the candidates, by k-means by default; fill a short batch as the state says.
 
     Args:
         scores: n rows, positions ascending, with the rows of ``score``.

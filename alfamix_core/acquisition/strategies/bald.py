@@ -4,7 +4,7 @@ Needs ``mc_logits``: T passes of the whole model with dropout, T times the time 
 dropout layers. Scoring costs N T K. A ranking: a shard sends its B best, exactly.
 
 Choose it where a model with dropout is in use anyway and noise in the images makes plain uncertainty useless: what is
-ambiguous to every pass alike scores 0. It does not spread the queries.
+equally ambiguous to every pass scores 0. It does not spread the queries.
 
 scikit-activeml's ``GreedyBALD`` differs in that it clips probabilities to at least 1e-7 and breaks ties at random.
 """

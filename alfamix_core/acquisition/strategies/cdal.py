@@ -5,7 +5,7 @@ logits, which all shards send. Exact for any number of shards; beside the logits
 and one block.
 
 Choose it to spread queries over what the model confuses with what, at a cost without D. It knows nothing of how
-samples look: two that are confused alike count as one.
+samples look: two that are confused in the same way count as one.
 """
 
 from dataclasses import dataclass

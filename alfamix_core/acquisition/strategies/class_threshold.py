@@ -7,7 +7,7 @@ under sharding because every shard sends all its logits: what lies between two l
 Choose it for imbalance: a class with few labels is asked about as often as a common one. It is what is left of
 GALAXY (Zhang, Katz-Samuels, Nowak, ICML 2022) and DIRECT (Nuggehalli et al., 2023) for people who label between
 rounds: both reveal the label of a query before they choose the next, which a batch cannot. It is neither of them,
-so it does not bear their names.
+so it does not have their names.
 """
 
 from dataclasses import dataclass
@@ -156,11 +156,11 @@ class Runs:
         run_n = torch.searchsorted(-keys_L, -keys_n, right=True)
         return Runs(keys_n, run_n, run_n.bincount(minlength=len(keys_L) + 1).cumsum(dim=0))
 
-    def rows(self, places: list[int]) -> list[int]:
-        """Return the rows that stand at some places of the sorted pool, equal keys in the order of their rows."""
-        if not places:
+    def rows(self, ranks: list[int]) -> list[int]:
+        """Return the rows that stand at some ranks of the sorted pool, equal keys in the order of their rows."""
+        if not ranks:
             return []
-        places_m = torch.tensor(places, device=self.keys_n.device)
+        places_m = torch.tensor(ranks, device=self.keys_n.device)
         runs_m = torch.searchsorted(self.ends_l, places_m, right=True)
         first, last = int(runs_m.min()), int(runs_m.max())
         rows_u = ((self.run_n >= first) & (self.run_n <= last)).nonzero()[:, 0]
@@ -170,27 +170,27 @@ class Runs:
 
 
 def spread(length: int, count: int) -> list[int]:
-    """Return places of a run that cut it into equal pieces: the best search if all answers come at once.
+    """Return ranks of a run that cut it into equal pieces: the best search if all answers come together.
 
     Args:
         length: of the run.
-        count: number of places.
+        count: number of ranks.
 
     Returns:
-        min(count, length) distinct places in [0, length), ascending.
+        min(count, length) distinct ranks in [0, length), ascending.
     """
     count = min(count, length)
-    return [(place + 1) * (length + 1) // (count + 1) - 1 for place in range(count)]
+    return [(rank + 1) * (length + 1) // (count + 1) - 1 for rank in range(count)]
 
 
 def _around(cut: int, length: int, count: int) -> list[int]:
-    """Return the places next to a cut before place ``cut``: half before it, the odd one too, half after."""
+    """Return the ranks next to a cut before rank ``cut``: half before it, the odd one too, half after."""
     count = min(count, length)
     start = min(max(cut - (count + 1) // 2, 0), length - count)
     return list(range(start, start + count))
 
 
-def places(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: int) -> list[int]:
+def asked_ranks(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: int) -> list[int]:
     """Return which of a class's pool samples, sorted from most to least like it, to ask about.
 
     Args:
@@ -201,7 +201,7 @@ def places(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: int) -
         count: number of queries of this class, >= 1.
 
     Returns:
-        Up to ``count`` places in [0, length), the middle first. They are spread over the shortest run between two
+        Up to ``count`` ranks in [0, length), the middle first. They are spread over the shortest run between two
         labels of which one is the class and one is not, the first of equal length. Where there is no such run they
         surround the cut that the labels contradict least; of such cuts, that next to the model's own.
     """
@@ -210,7 +210,7 @@ def places(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: int) -
     if len(gaps_l) and int(gaps_l.min()) <= length:
         shortest = int(gaps_l.argmin())
         start, run = int(ranks_L[shortest]), int(gaps_l[shortest])
-        found = [start + place for place in spread(run, count)]
+        chosen = [start + rank for rank in spread(run, count)]
         middle = start + (run - 1) / 2
     else:
         none_1 = ranks_L.new_zeros(1)
@@ -222,9 +222,9 @@ def places(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: int) -
         errors_l = wrong_above_l + wrong_below_l
         far_l = torch.where(errors_l == errors_l.min(), (cuts_l - own).abs(), length + 1)
         cut = int(cuts_l[far_l.argmin()])
-        found = _around(cut, length, count)
+        chosen = _around(cut, length, count)
         middle = cut - 0.5
-    return sorted(found, key=lambda place: (abs(place - middle), place))
+    return sorted(chosen, key=lambda rank: (abs(rank - middle), rank))
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
@@ -266,8 +266,8 @@ def _turns(scores: Scores, state: State, need: int) -> list[int]:
             by_key_L = keys_L.sort(descending=True, stable=True)
             runs = Runs.of(keys_n, by_key_L.values)
             own = int((keys_n >= 1).sum())
-            found = places(runs.ends_l[:-1], labels_L[by_key_L.indices] == k, len(scores), own, count)
-            asked.append(runs.rows(found))
+            chosen = asked_ranks(runs.ends_l[:-1], labels_L[by_key_L.indices] == k, len(scores), own, count)
+            asked.append(runs.rows(chosen))
     rarest_first = labels_L.bincount(minlength=K).sort(stable=True).indices.tolist()
     turns = [asked[k][turn] for turn in range(count) for k in rarest_first if turn < len(asked[k])]
     return list(dict.fromkeys(turns))

@@ -1,4 +1,4 @@
-"""Cluster-Margin: query the smallest margins, taken in turn from clusters of alike samples, the smallest first.
+"""Cluster-Margin: query the smallest margins, taken in turn from clusters of similar samples, the smallest first.
 
 Needs logits and embeddings. Scoring costs N K; the choice clusters the Q = 10 B smallest margins, Q at most 20,000: up
 to 4,096 of them exactly, Q² D for their distances, Q² for the tree and 8 Q² bytes; of more, k-means makes 4,096
@@ -26,7 +26,7 @@ NEEDS_LABELS = False
 USES_HEAD = False
 
 _EXACT_ROWS = 4_096
-"""Up to so many samples are clustered themselves: 128 MiB of distances."""
+"""Largest number of samples that are clustered themselves: 128 MiB of distances."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ def offer_in_turn(clusters: list[Tensor], batch: Batch) -> None:
         left = served
 
 
-def alike(rows_qD: Tensor, positions_q: Tensor, count: int, seed: int) -> Tensor:
+def similar(rows_qD: Tensor, positions_q: Tensor, count: int, seed: int) -> Tensor:
     """Return clusters of rows by average linkage, of more than 4,096 rows through micro-clusters.
 
     The micro-clusters are those of k-means. Their centres are clustered without regard to how many rows each holds, so
-    that 4,096 distances squared are the largest matrix; heaps that are apart by much more than their width come out
+    that 4,096 distances squared are the largest matrix; clusters that are apart by much more than their width come out
     as they do of the rows themselves.
 
     Args:
@@ -147,7 +147,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     """Cluster the smallest margins by average linkage and take one of each cluster in turn, the smallest first.
 
     The paper clusters the whole pool once, with the first round's embeddings, and cuts the tree at a distance. Here
-    only the smallest margins are clustered, anew each round, into one cluster for each ``cluster_size`` of them: no
+    only the smallest margins are clustered, again in each round, into one cluster for each ``cluster_size`` of them: no
     memory grows with the pool, and the embeddings are today's. Up to 4,096 samples are clustered themselves, exactly;
     more of them as the paper's scale demands, by the centres of 4,096 k-means micro-clusters.
 
@@ -168,7 +168,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         rows_q, order_n = order_n[:split].sort().values, order_n[split:]
         positions_q = scores.positions_n[rows_q]
         count = -(-len(rows_q) // state.tunables.cluster_size)
-        owner_q = alike(scores.rows["embeddings"][rows_q], positions_q, count, seed)
+        owner_q = similar(scores.rows["embeddings"][rows_q], positions_q, count, seed)
         numbers_q = noise.uniform(noise.fold(seed, noise.CLUSTER_MEMBER_ORDER), positions_q)
         refused = batch.refused
         offer_in_turn([positions_q[members] for members in clusters_by_size(owner_q, numbers_q)], batch)

@@ -1,7 +1,7 @@
 """DFAL: query the samples that the smallest change of their pixels carries over into another class.
 
 Needs ``deepfool``: for each sample a few iterations of as many backward passes through the whole model as classes are
-looked at, by far the dearest column. Scoring costs nothing more. A ranking: a shard sends its B best, exactly.
+looked at, by far the most expensive column. Scoring costs nothing more. A ranking: a shard sends its B best, exactly.
 
 Choose it where distance to the boundary in the input matters, such as robustness to small changes; else ``margin``
 says nearly the same of a well-scaled model at a hundredth of the cost. It does not spread the queries.
@@ -35,7 +35,7 @@ def score(block: Features, state: NoState) -> Scores:
 
     Returns:
         scores_n <= 0 in the unit of the input; -inf where the prediction did not change. The row ``travelled`` ranks
-        these: how far DeepFool went in vain, the greatest number where it could not go at all; 0 for all others.
+        these: how far DeepFool went without a change, the greatest number where it could not move; 0 for all others.
     """
     assert block.deepfool_n is not None
     changed_n = block.deepfool_n >= 0

@@ -10,9 +10,9 @@ Choose it for the first rounds, before a model can be trusted to know what it do
 the typical where the errors are elsewhere. It does not look at predictions.
 
 scikit-activeml's ``TypiClust`` visits each cluster without a label once, the largest first. So does this, but then it
-continues with the clusters that hold the fewest labels and begins again, where theirs draws at random from all samples.
-Theirs takes the rows as they are, here they have length 1; it looks at 5 neighbours by default, here at 20 but at most
-half of the cluster; it has no ``max_clusters`` and no ``min_size``; and it breaks ties at random.
+continues with the clusters that hold the fewest labels and begins again, where scikit-activeml's draws at random from
+all samples. It takes the rows as they are, here they have length 1; it looks at 5 neighbours by default, here at 20 but
+at most half of the cluster; it has no ``max_clusters`` and no ``min_size``; and it breaks ties at random.
 """
 
 from collections.abc import Callable

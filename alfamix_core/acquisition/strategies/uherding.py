@@ -138,8 +138,8 @@ def herd(
 
     With k(i, j) = exp(-(‖x_i - x_j‖ / width)²), the coverage of a set S is Σ_j w_j max_{i in S} k(i, j). What a row
     adds can only fall as others are picked, so what it added earlier bounds it from above: only the rows that lead
-    by their bound are computed anew; where that becomes more than a pick can have changed, all are brought up to date
-    at once. The picks are those of the loop that computes all, at worst at some ln ``need`` times the first pass.
+    by their bound are computed again; if that becomes more than a pick can have changed, all are updated together.
+    The picks are those of the loop that computes all, at worst at some ln ``need`` times the first pass.
 
     Args:
         rows_mD: (m, D) float64.

@@ -9,6 +9,7 @@ from alfamix_core.errors import InputError
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.corrections import Released, Withdrawn
+from alfamix_core.records.manifest import SampleId
 from alfamix_core.storage import Store
 
 
@@ -61,7 +62,7 @@ def release(store: Store, ids: Iterable[str], now: datetime) -> int:
     project = rounds.read_settings(store)
     with open_ledger(store, project, now) as ledger:
         quarantined = ledger.quarantined()
-    wanted = set(ids)
+    wanted = {SampleId(text) for text in ids}
     for sample_id in sorted(wanted - quarantined.keys()):
         raise InputError(f'sample "{sample_id}" is not in quarantine')
     sample_ids = sorted(wanted or quarantined)

@@ -23,16 +23,18 @@ import pyarrow.parquet as pq
 
 from alfamix_core.errors import InputError, ObjectExistsError
 from alfamix_core.project import layout, rounds
-from alfamix_core.project.inbox.reading import ROWS, FileReader, batches
+from alfamix_core.project.inbox.reading import ROWS, FileReader
 from alfamix_core.project.inbox.samples import named, split_of
 from alfamix_core.project.ledger.ledger import open_samples
 from alfamix_core.project.ledger.queries import Database
 from alfamix_core.records.manifest import sample_id
 from alfamix_core.records.project import Project
+from alfamix_core.records.tables import batches
 from alfamix_core.storage import Store, list_uri, normalise_folder_uri, open_store, path_of
 from alfamix_core.storage.samples import open_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_SMALL_ROWS = 1_000_000  # a delivery of which 200 MB of ids and uris fit in memory
 _ESCAPED = r'[\x00-\x1f"\\]'  # by JSON
 
 
@@ -251,11 +253,11 @@ def _check(samples: Database, source: _Source, source_uri: str) -> None:
         """
     )
     where = source_uri.rsplit("/", 1)[-1]
-    for line, key, uri, label, first_uri, first_label in samples.rows(
+    for line, known_id, uri, label, first_uri, first_label in samples.rows(
         "select * from repeated where uri <> first_uri or label is distinct from first_label order by line limit 1"
     ):
         if uri != first_uri:
-            raise InputError(_other_uri(f"{where} line {line}", key, first_uri, uri))
+            raise InputError(_other_uri(f"{where} line {line}", known_id, first_uri, uri))
         raise InputError(
             f"{source_uri} line {line}: {uri} has the label {label!r}, and {first_label!r} on an earlier line"
         )
@@ -268,13 +270,22 @@ def _fresh(samples: Database, source: _Source, source_uri: str) -> _Source:
         InputError: The delivery contradicts itself, or the project has an id with another uri.
     """
     _check(samples, source, source_uri)
+    # nothing tells the database how large the ledger is: it would keep all of it in memory, and not the delivery
+    disabled = "build_side_probe_side,join_order" if source.rows <= _SMALL_ROWS else ""
     samples.execute(
-        """create temp table known as select delivery.line, sample_id, delivery.uri, samples.uri as known_uri
-        from delivery join samples using (sample_id)"""
+        f"""
+        set disabled_optimizers = '{disabled}';
+        create temp table known as
+            select delivery.line, sample_id, delivery.uri, samples.uri as known_uri
+            from samples join delivery using (sample_id);
+        set disabled_optimizers = '';
+        """
     )
     where = source_uri.rsplit("/", 1)[-1]
-    for line, key, uri, known_uri in samples.rows("select * from known where uri <> known_uri order by line limit 1"):
-        raise InputError(_other_uri(f"{where} line {line}", key, known_uri, uri))
+    for line, known_id, uri, known_uri in samples.rows(
+        "select * from known where uri <> known_uri order by line limit 1"
+    ):
+        raise InputError(_other_uri(f"{where} line {line}", known_id, known_uri, uri))
     left_out = samples.table("select line from known union select line from repeated")["line"].combine_chunks()
     return replace(source, rows=source.rows - len(left_out), left_out=left_out)
 
@@ -299,7 +310,9 @@ def _lines(batch: pa.RecordBatch, shares: tuple[float, float]) -> bytes:
     split = batch["split"]
     if any(shares):
         rows = zip(*(batch[name].to_pylist() for name in ("sample_id", "label", "split")), strict=True)
-        split = pa.array([split_of(key, *shares) if label and was == "train" else was for key, label, was in rows])
+        split = pa.array(
+            [split_of(own_id, *shares) if label and old == "train" else old for own_id, label, old in rows]
+        )
     fields = {"uri": batch["uri"], "id": batch["sample_id"], "label": batch["label"]}
     fields |= {"split": pc.if_else(pc.equal(split, "train"), None, split), "group": batch["group"]}
     parts: list[pa.Array] = []

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from alfamix_core.errors import LinkError
 from alfamix_core.project import layout
-from alfamix_core.storage import Entry, LinkError, Store
+from alfamix_core.storage import Entry, Store
 
 Kind = Literal["samples", "events", "withdrawn", "released"]
 

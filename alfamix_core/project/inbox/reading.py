@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import json as arrow_json
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, LinkError, NotAFileError
 from alfamix_core.project import layout
 from alfamix_core.project.inbox.listing import InboxFile, Kind
 from alfamix_core.project.inbox.samples import LONGEST_PLAIN, PLAIN, canonical, check_class, resolver
@@ -25,10 +25,9 @@ from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.manifest import ID_PATTERN, ManifestLine, sample_id
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import MAX_LINE, read_lines
-from alfamix_core.records.tables import CORRECTIONS, EVENTS, SAMPLES
-from alfamix_core.storage import LinkError, NotAFileError, Store, normalise_folder_uri
+from alfamix_core.records.tables import CORRECTIONS, EVENTS, SAMPLES, batches
+from alfamix_core.storage import Store, normalise_folder_uri
 
-BLOCK = 65_536  # rows held as Python objects at a time
 _BLOCK_BYTES = 8 * 2**20  # bytes read at a time by column
 _WORTH_BYTES = 65_536  # a smaller file is read as fast line by line
 _TABLES = {"samples": "samples", "events": "events", "withdrawn": "corrections", "released": "corrections"}
@@ -313,20 +312,3 @@ def _short(column: pa.Array, longest: int) -> pa.Array:
 
 def _all(checks: list[pa.Array]) -> bool:
     return all(pc.all(pc.fill_null(column, False)).as_py() is not False for column in checks)
-
-
-def batches(schema: pa.Schema, rows: Iterable[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
-    """Yield rows as columns, block by block."""
-    block: list[tuple[object, ...]] = []
-
-    def batch() -> pa.RecordBatch:
-        columns = [pa.array(column, field.type) for column, field in zip(zip(*block, strict=True), schema, strict=True)]
-        return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-    for row in rows:
-        block.append(row)
-        if len(block) == BLOCK:
-            yield batch()
-            block.clear()
-    if block:
-        yield batch()

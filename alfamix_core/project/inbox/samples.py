@@ -59,5 +59,5 @@ def named(classes: frozenset[str]) -> str:
 
 def split_of(sample_id: str, test_share: float, val_share: float) -> Split:
     """Return the split of a labelled sample that has none, permanently, by hash of its id."""
-    place = int.from_bytes(hashlib.sha256(f"split/{sample_id}".encode()).digest()[:6], "big") / 2**48
-    return "test" if place < test_share else "val" if place < test_share + val_share else "train"
+    position = int.from_bytes(hashlib.sha256(f"split/{sample_id}".encode()).digest()[:6], "big") / 2**48
+    return "test" if position < test_share else "val" if position < test_share + val_share else "train"

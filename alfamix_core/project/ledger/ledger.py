@@ -18,6 +18,7 @@ from alfamix_core.project.ledger.load import KnownFile, Load, News
 from alfamix_core.project.ledger.queries import Database, connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
 from alfamix_core.records.labels import LabelEvent
+from alfamix_core.records.manifest import SampleId
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts, Round
@@ -111,7 +112,7 @@ class Ledger(Database):
             [list(self.settings.classes)],
         )
 
-    def reserve(self, seed: int, most: int) -> list[tuple[str, str]]:
+    def reserve(self, seed: int, most: int) -> list[tuple[SampleId, str]]:
         """Return (sample_id, uri) of the audit reserve's samples that may be asked about now, in their order."""
         rows = self.rows("select sample_id, uri from states where state = 'reserve'")
         return sorted(rows, key=lambda row: (audit_place(seed, row[0]), row[0]))[:most]
@@ -126,7 +127,7 @@ class Ledger(Database):
         """Return the rounds that have an open question."""
         return frozenset(round_ for (round_,) in self.rows("select distinct round from open_queries"))
 
-    def ids_of(self, texts: Sequence[str]) -> dict[str, str]:
+    def ids_of(self, texts: Sequence[str]) -> dict[str, SampleId]:
         """Return the ids of samples, withdrawn ones included, by the ids or uris given."""
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
         with self.holding("wanted", wanted):
@@ -134,7 +135,7 @@ class Ledger(Database):
             by_id = self.rows("select text, sample_id from samples join wanted on sample_id = text")
         return dict(by_uri) | dict(by_id)
 
-    def known(self, ids: Sequence[str]) -> frozenset[str]:
+    def known(self, ids: Sequence[str]) -> frozenset[SampleId]:
         """Return the ids that belong to samples that are not withdrawn."""
         wanted = pa.table({"sample_id": pa.array(sorted(set(ids)), pa.string())})
         with self.holding("wanted", wanted):
@@ -143,11 +144,11 @@ class Ledger(Database):
                 for (sample_id,) in self.rows("select sample_id from placed semi join wanted using (sample_id)")
             )
 
-    def withdrawn(self) -> frozenset[str]:
+    def withdrawn(self) -> frozenset[SampleId]:
         """Return the ids that must not be used any more."""
         return frozenset(sample_id for (sample_id,) in self.rows("select sample_id from withdrawn"))
 
-    def quarantined(self) -> dict[str, int]:
+    def quarantined(self) -> dict[SampleId, int]:
         """Return, by id, the last round that could not read the sample, for those that are still in quarantine."""
         rows = "select sample_id, max(round) from quarantine semi join quarantined using (sample_id) group by sample_id"
         return dict(self.rows(rows))
@@ -235,13 +236,13 @@ class Ledger(Database):
         rows = [event.model_dump(include=set(names)) for event in events]
         wanted = pa.Table.from_pylist(rows, schema=pa.schema([EVENTS.field(name) for name in names]))
         with self.holding("wanted", wanted):
-            found = self.rows(
+            later = self.rows(
                 """select distinct last.event_id from wanted
                 semi join events using (event_id, sample_id, annotator)
                 join last_events as last using (sample_id, annotator)
                 where last.kind <> wanted.kind or last.label is distinct from wanted.label order by all"""
             )
-        return [event_id for (event_id,) in found]
+        return [event_id for (event_id,) in later]
 
     def check_classes(self) -> None:
         """Refuse settings without a class that labels in the ledger name.

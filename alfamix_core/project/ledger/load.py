@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedError
 from alfamix_core.project import layout, objects, rounds
 from alfamix_core.project.inbox.listing import InboxFile, list_inbox, manifests
-from alfamix_core.project.inbox.reading import BLOCK, ROWS, Reading, read
+from alfamix_core.project.inbox.reading import ROWS, Reading, read
 from alfamix_core.project.ledger.queries import register_rows
 from alfamix_core.project.ledger.tables import Tables, append, create_missing, explained
 from alfamix_core.records.project import Project
@@ -29,7 +29,7 @@ from alfamix_core.records.query import Question
 from alfamix_core.records.record import read_lines
 from alfamix_core.records.round import ObjectName, Round, number_of
 from alfamix_core.records.stage import Quarantined
-from alfamix_core.records.tables import INBOX, SCHEMAS
+from alfamix_core.records.tables import BLOCK, INBOX, SCHEMAS
 from alfamix_core.storage import Store
 
 LOADED, SET_ASIDE = "loaded", "set aside"

@@ -1,8 +1,8 @@
--- What a load brings: of the rows that the inbox's new and changed files hold (…_read) those that the tables (…_table)
--- do not have yet (…_fresh), and what became of each line. The table loading holds the moment, changed the keys of files
--- that were read before.
+-- The rows of a load: from the rows of new and changed inbox files (…_read) those that the tables (…_table) do not have
+-- yet (…_fresh), and the outcome of each line. The table loading holds the moment, changed the keys of files that were
+-- read before.
 
--- Samples: the first line with an id is the sample. The same id with the same uri again is a repetition, with another
+-- Samples: the first line with an id is the sample. The same id with the same uri is a repetition, with another
 -- uri it is set aside.
 create temp table twice as
     select sample_id from samples_read
@@ -32,7 +32,7 @@ create temp view other_uri as
     )
     select key, line, sample_id, uri, known_uri, known_key from suspects where uri <> known_uri;
 
--- Events: equal events are one, wherever they come from.
+-- Events: equal events are one, from whatever file.
 create temp view events_fresh as
     with first as (
         select * from events_read
@@ -72,7 +72,7 @@ create temp view quarantine_fresh as
     select quarantine_read.* from quarantine_read
     where not exists (select 1 from quarantine_table as old where old.round = quarantine_read.round);
 
--- Rows that a changed file had brought and no longer holds.
+-- Rows loaded from a changed file that it no longer holds.
 create temp view vanished as
     select key, count(*) as vanished
     from (

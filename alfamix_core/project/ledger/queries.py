@@ -10,12 +10,10 @@ import duckdb
 import pyarrow as pa
 
 from alfamix_core.project.ledger.tables import Tables, explained
-from alfamix_core.records.tables import SCHEMAS
+from alfamix_core.records.tables import BLOCK, SCHEMAS
 
 MEMORY_LIMIT = "2GiB"
 """Memory limit of the queries, beyond which they use the disk."""
-
-_BATCH = 65_536  # rows
 
 
 def connect(folder: Path) -> duckdb.DuckDBPyConnection:
@@ -61,7 +59,7 @@ class Database:
     def reader(self, sql: str, values: Sequence[object] = ()) -> pa.RecordBatchReader:
         """Return a query's rows block by block."""
         with explained():
-            return self._con.sql(sql, params=list(values)).to_arrow_reader(_BATCH)
+            return self._con.sql(sql, params=list(values)).to_arrow_reader(BLOCK)
 
     @contextmanager
     def holding(self, name: str, rows: object) -> Iterator[None]:

@@ -14,12 +14,12 @@ create view quarantined as
         using (sample_id)
     where back.round is null or back.round < unreadable.round;
 
--- Of several questions about a sample the newest counts.
+-- The newest of a sample's questions counts.
 create view latest_questions as
     select * from questions
     qualify row_number() over (partition by sample_id order by round desc, rank desc) = 1;
 
--- The audit reserve is a share of the train split, by a hash of the id; a sample that was asked stays where it was asked.
+-- The audit reserve is a share of the train split, by a hash of the id; a question keeps its sample on its side.
 create view placed as
     select
         samples.sample_id, samples.uri, samples.label as manifest_label, samples."group",
@@ -38,14 +38,14 @@ create view placed as
     left join latest_questions as asked using (sample_id)
     anti join withdrawn using (sample_id);
 
--- An answer that nobody asked for cannot decide a test or audit sample; the project says whether it decides others.
+-- An unasked answer cannot decide a test or audit sample; the project's settings say whether it decides others.
 create view answerable as
     select sample_id
     from placed
     cross join parameters
     where asked_at is not null or (accept_unasked and split in ('train', 'val'));
 
--- Of an annotator the last event about a sample counts, and one from the future counts as of its loading.
+-- An annotator's last event about a sample counts; an event from the future counts as of its load.
 create view last_events as
     select * from events
     qualify row_number() over (
@@ -53,14 +53,14 @@ create view last_events as
         order by least(time, loaded_at) desc, time desc, event_id desc, kind desc, coalesce(label, '') desc, round desc
     ) = 1;
 
--- A withdrawal takes the answer back.
+-- A withdrawal removes the answer.
 create view standing_answers as
     select sample_id, annotator, kind, label, round
     from last_events semi join answerable using (sample_id)
     where kind <> 'withdraw';
 
--- What the standing answers about a sample come to: decided by a majority, or by queue.agreement equal answers that are
--- more than any other; disputed at queue.max_answers; open until then.
+-- The verdict of a sample's standing answers: decided by a majority, or by queue.agreement equal answers that are more
+-- than any other; disputed at queue.max_answers; open until then.
 create view verdicts as
     with votes as (
         select sample_id, kind, label, count(*) as votes, max(round) as round
@@ -86,7 +86,7 @@ create view verdicts as
     from tallies
     cross join parameters;
 
--- What is known of each sample. A decided answer outweighs the manifest's label.
+-- The label of each sample. A decided answer overrides the manifest's label.
 create view known as
     select
         placed.*,
@@ -101,7 +101,7 @@ create view known as
     left join verdicts using (sample_id)
     left join quarantined using (sample_id);
 
--- One state a sample; the first that fits. A query is open until its sample has a label or verdict, cannot be read, or
+-- One state per sample: the first that fits. A query is open until its sample has a label or verdict, cannot be read, or
 -- the question expires.
 create view states as
     select
@@ -124,7 +124,7 @@ create view open_queries as
     from latest_questions
     semi join (select sample_id from states where state = 'queried') using (sample_id);
 
--- Of several readings of an inbox file the last says what became of it.
+-- The last reading of an inbox file says whether it is loaded or set aside.
 create view inbox_files as
     select * from inbox where line = 0
     qualify row_number() over (partition by key order by load desc) = 1;

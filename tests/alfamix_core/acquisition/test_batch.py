@@ -15,7 +15,7 @@ def test_a_sample_joins_if_the_rules_accept_it(device):
     found = batch(3, device, g0=1)
     assert [found.offer(0), found.offer(10), found.offer(40)] == [True, False, True]
     assert (found.taken, found.missing, found.refused) == ([0, 40], 1, 1)
-    assert found.refusals() == ["the targets of each group"]
+    assert found.refusals() == ["at most 1 of a group"]
 
 
 def test_samples_are_offered_in_order_until_the_batch_is_full(device):

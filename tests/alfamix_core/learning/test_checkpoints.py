@@ -11,6 +11,7 @@ from alfamix_core.learning.checkpoints import Checkpoint, Checkpoints, digest_of
 from alfamix_core.learning.distributed import ALONE
 from alfamix_core.learning.training import fit
 from alfamix_core.records.checkpoint import Course
+from alfamix_core.records.model import PixelStatistics
 from alfamix_core.records.project import ImageSettings, ModelSettings, TrainingSettings
 from alfamix_core.telemetry.events import parse
 
@@ -43,6 +44,7 @@ class Keeping:
             raise Dead
 
 
+PIXELS = PixelStatistics(mean=(0.3,), std=(0.2,))
 CASES = {
     "adam with augmentation and dropout": ({"augmentation": "flip_crop"}, 0.3, False, "mlp"),
     "sgd with cosine": ({"optimiser": "sgd", "schedule": "cosine", "learning_rate": 0.02}, 0.0, False, "mlp"),
@@ -66,6 +68,9 @@ def test_going_on_after_any_epoch_gives_the_bits_of_the_undisturbed_training(dig
         model = initial(
             ModelSettings(backbone=backbone, dropout=dropout), ImageSettings(size=8, channels="grey"), 10, 0
         )
+        if begin is None:
+            # a training that resumes has those of its checkpoint
+            model.pixels = PIXELS
         result = fit(
             model,
             digits.examples(range(60)),
@@ -87,6 +92,7 @@ def test_going_on_after_any_epoch_gives_the_bits_of_the_undisturbed_training(dig
     assert all(torch.equal(value, same[name]) for name, value in weights.items())
     for state in keeping.states[:: max(1, len(keeping.states) // 4)] + keeping.states[-1:]:
         torch.rand(7)
+        assert state.course.pixels == PIXELS
         again, others = trained(begin=state)
         assert again == result
         assert all(torch.equal(value, others[name]) for name, value in weights.items())
@@ -108,7 +114,9 @@ def test_a_training_that_dies_keeps_what_it_had_found_unreadable(digits):
 
 def checkpoint(epochs: int) -> Checkpoint:
     losses = tuple(1 / (epoch + 3) for epoch in range(epochs))
-    return Checkpoint({"model.a": torch.arange(4.0) + epochs}, Course(losses=losses, accuracies=losses, steps=epochs))
+    return Checkpoint(
+        {"model.a": torch.arange(4.0) + epochs}, Course(pixels=PIXELS, losses=losses, accuracies=losses, steps=epochs)
+    )
 
 
 def files(store):

@@ -14,6 +14,7 @@ from alfamix_core.errors import InputError, StorageError
 from alfamix_core.learning.backbones import initial
 from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.distributed import ALONE, PROCESSES, Team, launch, processes
+from alfamix_core.learning.pixels import of_images
 from alfamix_core.learning.training import Examples, fit
 from alfamix_core.records.project import ImageSettings, ModelSettings, TrainingSettings
 from tests.alfamix_core.learning.conftest import FileReader
@@ -33,6 +34,7 @@ def train_cases(team: Team, folder: str, cases: dict) -> None:
     for name, case in cases.items():
         model = initial(ModelSettings(backbone=case["backbone"]), IMAGE, 10, 0)
         train = examples_of(case["uris"], case["labels"])
+        model.pixels = of_images(train.images, team)
         result = fit(
             model,
             train,
@@ -50,6 +52,7 @@ def train_cases(team: Team, folder: str, cases: dict) -> None:
             "accuracies": result.accuracies,
             "val": result.val_accuracies,
             "why": result.stopped_because,
+            "pixels": model.pixels.model_dump(mode="json"),
             "bad": [bad.sample_id for bad in train.images.quarantined()],
         }
         path.with_suffix(".json").write_text(json.dumps(said), encoding="utf-8")
@@ -102,7 +105,7 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one(outcome, name)
     assert two["losses"] == pytest.approx(one["losses"], rel=1e-4)
     assert two["accuracies"] == pytest.approx(one["accuracies"], abs=0.011)
     assert two["val"] == pytest.approx(one["val"], abs=0.01)
-    assert (two["why"], two["bad"]) == (one["why"], one["bad"])
+    assert (two["why"], two["bad"], two["pixels"]) == (one["why"], one["bad"], one["pixels"])
     for key, value in weights.items():
         torch.testing.assert_close(others[key], value, rtol=1e-3, atol=1e-4)
 

@@ -1,10 +1,12 @@
+import json
+
 import pytest
 import torch
 
 from alfamix_core.errors import InputError
 from alfamix_core.learning.backbones import initial
 from alfamix_core.learning.model_folder import load, load_grown, load_head, save
-from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE, ModelCard
+from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE, ModelCard, PixelStatistics
 from alfamix_core.records.project import ImageSettings, ModelSettings, Project
 
 
@@ -28,8 +30,9 @@ def saved(folder, settings: Project):
         trained=True,
         epochs=7,
     )
+    network.pixels = PixelStatistics(mean=(0.25,), std=(0.75,))
     save(folder, network, card)
-    return network, card
+    return network, card.model_copy(update={"pixels": network.pixels})
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "small_cnn", "resnet18", "mobilenet_v3_small"])
@@ -136,3 +139,22 @@ def test_a_model_whose_classes_are_not_the_first_of_the_projects_is_refused(tmp_
     saved(tmp_path, project(classes=("cat", "dog")))
     with pytest.raises(InputError, match="classes must be the project's"):
         load_grown(tmp_path, project(classes=("cat", "owl", "dog")), seed=1)
+
+
+def test_the_normalisation_of_the_pixels_is_that_of_model_json(tmp_path):
+    settings = project()
+    network, _ = saved(tmp_path, settings)
+    other = settings.model_copy(update={"image": ImageSettings(size=8, channels="grey", normalisation="imagenet")})
+    assert load(tmp_path, other)[0].pixels == network.pixels
+    grown = load_grown(tmp_path, project(classes=("cat", "dog", "newt")), 0)
+    assert grown.pixels == network.pixels
+
+
+@pytest.mark.parametrize(("channels", "mean"), [("grey", (0.449,)), ("colour", (0.485, 0.456, 0.406))])
+def test_a_model_from_before_model_json_had_a_normalisation_has_imagenets(tmp_path, channels, mean):
+    settings = project(channels=channels)
+    _, card = saved(tmp_path, settings)
+    older = card.model_dump(mode="json")
+    del older["pixels"]
+    (tmp_path / CARD_FILE).write_text(json.dumps(older))
+    assert load(tmp_path, settings)[0].pixels.mean == mean

@@ -15,7 +15,9 @@ CPU = torch.device("cpu")
 
 
 def network(backbone="mlp", size=8, seed=0) -> Network:
-    return initial(ModelSettings(backbone=backbone), ImageSettings(size=size, channels="grey"), 10, seed)
+    return initial(
+        ModelSettings(backbone=backbone), ImageSettings(size=size, channels="grey", normalisation="imagenet"), 10, seed
+    )
 
 
 def trained(model, train, seed=0, frozen=False, val=None, progress=None, **settings) -> FitResult:

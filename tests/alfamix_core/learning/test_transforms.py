@@ -2,6 +2,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from alfamix_core.learning.pixels import imagenet
 from alfamix_core.learning.transforms import augment, normalise
 
 
@@ -17,11 +18,11 @@ def test_normalisation_is_that_of_torchvisions_weights():
     theirs = v2.Compose(
         [v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])]
     )
-    torch.testing.assert_close(normalise(pixels(5)), theirs(pixels(5)))
+    torch.testing.assert_close(normalise(pixels(5), imagenet(3)), theirs(pixels(5)))
 
 
 def test_grey_is_normalised_with_the_mean_of_the_channels():
-    assert normalise(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8))[0, 0, 0, 0].item() == pytest.approx(
+    assert normalise(torch.full((1, 1, 2, 2), 255, dtype=torch.uint8), imagenet(1))[0, 0, 0, 0].item() == pytest.approx(
         0.551 / 0.226
     )
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,21 +6,18 @@ from alfamix_core.errors import InputError
 from alfamix_core.learning import model_folder
 from alfamix_core.learning.backbones import initial
 from alfamix_core.learning.network import Network
+from alfamix_core.learning.pixels import IMAGENET
 from alfamix_core.learning.weights import apply_initial_weights
-from alfamix_core.records.model import WEIGHTS_FILE, ModelCard
+from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE, ModelCard, PixelStatistics
 from alfamix_core.records.project import ImageSettings, ModelSettings
+from alfamix_core.storage import SampleReader
 
 IMAGE = ImageSettings(size=32, channels="colour")
 
 
-class FileUriReader:
-    def read(self, uri: str) -> bytes:
-        return Path(uri.removeprefix("file://")).read_bytes()
-
-
 def network(model: ModelSettings, classes: int = 3, seed: int = 0, image: ImageSettings = IMAGE) -> Network:
     made = initial(model, image, classes, seed)
-    apply_initial_weights(made, model, FileUriReader())
+    apply_initial_weights(made, model, image, SampleReader(2**30))
     return made
 
 
@@ -90,3 +85,27 @@ def test_our_own_backbones_have_no_pretrained_weights(weights):
 def test_an_unknown_torchvision_weights_name_is_answered_with_the_known_ones():
     with pytest.raises(InputError, match=r"use none, default, IMAGENET1K_V1, or the URI of a safetensors file$"):
         network(ModelSettings(backbone="resnet18", weights="IMAGENET"))
+
+
+def test_pixels_are_normalised_as_the_weights_were_trained_unless_the_settings_say_otherwise(tmp_path):
+    """Files that are not alfamix's, or that have lost their model.json, are taken as trained on ImageNet."""
+    source = network(ModelSettings(backbone="mlp"), seed=1)
+    source.pixels = PixelStatistics(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    card = ModelCard(
+        classes=("a", "b", "c"),
+        model=ModelSettings(backbone="mlp"),
+        image=IMAGE,
+        embedding_size=256,
+        round=1,
+        trained=True,
+    )
+    model_folder.save(tmp_path, source, card)
+    weights = ModelSettings(backbone="mlp", weights=f"file://{tmp_path / WEIGHTS_FILE}")
+    assert network(weights).pixels == source.pixels
+    half = IMAGE.model_copy(update={"normalisation": "half"})
+    assert network(weights, image=half).pixels == PixelStatistics(mean=(0.5,), std=(0.5,))
+    (tmp_path / CARD_FILE).unlink()
+    assert network(weights).pixels == IMAGENET
+    (tmp_path / CARD_FILE).write_text("{")
+    with pytest.raises(InputError, match=r"model\.json: is not JSON"):
+        network(weights)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -55,3 +56,27 @@ def test_a_newer_schema_is_said_to_be_one_whatever_else_it_holds():
 def test_a_file_that_is_no_project_is_one_line(data):
     with pytest.raises(InputError, match=r"^project.json: [^\n]+$"):
         read_project(data)
+
+
+@pytest.mark.parametrize(
+    ("image", "line"),
+    [
+        ({"normalisation": "numbers"}, r'field "image" mean must hold one number per channel, 3 for colour, not 0'),
+        (
+            {"normalisation": "numbers", "mean": [0.1, 0.2], "std": [0.1, 0.2], "channels": "grey"},
+            r'field "image" mean must hold one number per channel, 1 for grey, not 2',
+        ),
+        ({"mean": [0.1, 0.2, 0.3]}, r'field "image" mean needs normalisation=numbers, not auto'),
+        (
+            {"normalisation": "numbers", "mean": [0.1], "std": [0], "channels": "grey"},
+            r'field "image.std.0" must be greater than or equal to 0.001, not 0',
+        ),
+        ({"normalisation": "imagnet"}, r'field "image.normalisation" must be .*, not "imagnet"'),
+    ],
+)
+def test_numbers_that_cannot_normalise_are_one_line(image, line):
+    project = {"name": "pets", "classes": ["cat", "dog"], "image": image}
+    with pytest.raises(InputError) as stopped:
+        read_project(json.dumps(project).encode())
+    assert re.search(line, str(stopped.value)), str(stopped.value)
+    assert "\n" not in str(stopped.value)

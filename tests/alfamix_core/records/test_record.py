@@ -23,7 +23,7 @@ from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.lock import Holder, Lock
 from alfamix_core.records.manifest import ManifestLine
-from alfamix_core.records.model import ModelCard
+from alfamix_core.records.model import ModelCard, PixelStatistics
 from alfamix_core.records.project import ImageSettings, ModelSettings, Project
 from alfamix_core.records.query import ChosenSample, Question
 from alfamix_core.records.record import MAX_LINE, Record, bounded_lines, read_lines
@@ -43,6 +43,7 @@ from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 BIRDS = Project(name="birds", classes=("Großtrappe", "猫"))
+PIXELS = PixelStatistics(mean=(0.5,), std=(1 / 3,))
 PROMOTION = Promotion(promoted=True, reason="the first trained model", model="ab", metrics={"accuracy": 1 / 3})
 PRESENT = Round(
     number=12,
@@ -78,6 +79,7 @@ EXAMPLES = [
     ModelCard(
         classes=("a", "b"), model=ModelSettings(), image=ImageSettings(), embedding_size=64, round=1, trained=True
     ),
+    PIXELS,
     ChosenSample(rank=0, position=3, sample_id="s", uri="file:///a", score=None, suggestion=""),
     ChosenSample(rank=0, position=3, sample_id="s", uri="file:///a", score=-1e-30, suggestion="猫", confidence=0.5),
     Question(sample_id="s", uri="file:///a", round=1, rank=0, asked_at=NOON),
@@ -98,8 +100,8 @@ EXAMPLES = [
     Totals(rounds={"alfamix": 2}, queries=4, stage_seconds=1e-3),
     Drift(embedding_distance=0.1, predicted_shares={"猫": 1 / 3}, class_shift=0.5),
     Unreadable(index=3, reason="empty file"),
-    Course(losses=(0.5,), accuracies=(0.75,), steps=3),
-    Commit(digest="0", file="a.safetensors", sha256="0", course=Course()),
+    Course(pixels=PIXELS, losses=(0.5,), accuracies=(0.75,), steps=3),
+    Commit(digest="0", file="a.safetensors", sha256="0", course=Course(pixels=PIXELS)),
 ]
 EXAMPLES = [pytest.param(record, id=f"{type(record).__name__}-{place}") for place, record in enumerate(EXAMPLES)]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alfamix_core.reports.charts import MAP_SIDE, MapPoint, histogram, learning_curve, place, ticks
+from alfamix_core.reports.charts import MAP_SIDE, MapPoint, histogram, learning_curve, map_marks, ticks
 from alfamix_core.reports.curve import CurvePoint
 
 
@@ -78,12 +78,12 @@ def test_histogram_of_nothing_is_none():
 
 def test_map_has_one_scale_and_y_grows_upwards():
     """Twice as wide as high: x spans 94 % of the square, y half of that, about the middle."""
-    marks = place(
+    marks = map_marks(
         [MapPoint("a", "queried", 0, 0), MapPoint("b", "pool", 20, 10), MapPoint("c", "labelled", 10, 5)],
     )
     assert [(m.point.sample_id, m.x, m.y) for m in marks] == [("b", 970, 265), ("c", 500, 500), ("a", 30, 735)]
 
 
 def test_map_of_one_place_is_its_middle():
-    marks = place([MapPoint("a", "pool", 4, 4), MapPoint("b", "pool", 4, 4)])
+    marks = map_marks([MapPoint("a", "pool", 4, 4), MapPoint("b", "pool", 4, 4)])
     assert {(mark.x, mark.y) for mark in marks} == {(MAP_SIDE / 2, MAP_SIDE / 2)}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from alfamix_core.errors import InputError, MissingObjectError, ObjectExistsError, StorageError
-from alfamix_core.storage import FolderStore, LinkError, open_store
+from alfamix_core.errors import InputError, LinkError, ObjectExistsError, StorageError
+from alfamix_core.storage import FolderStore, open_store
 
 ROOT = Path(__file__).parents[3]
 
@@ -126,7 +126,7 @@ def test_files_that_are_no_keys_are_not_listed(folder_store, root):
     assert [entry.key for entry in folder_store.list()] == ["a"]
 
 
-def test_a_pipe_is_listed_and_never_read(folder_store, root):
+def test_a_pipe_is_listed_and_neither_read_nor_waited_for(folder_store, root):
     folder_store.create("labels/a", b"1")
     os.mkfifo(root / "labels/pipe")
     assert [entry.key for entry in folder_store.list()] == ["labels/a", "labels/pipe"]
@@ -178,14 +178,6 @@ def test_a_link_is_listed_and_never_followed(folder_store, root, tmp_path):
         folder_store.delete(link)
     assert [entry.key for entry in folder_store.list()] == ["labels/a"]
     assert (home / "key").exists()
-
-
-def test_a_pipe_is_no_object_and_blocks_nobody(folder_store, root):
-    root.mkdir(exist_ok=True)
-    os.mkfifo(root / "pipe")
-    assert folder_store.entry("pipe") is None
-    with pytest.raises(MissingObjectError):
-        folder_store.read("pipe")
 
 
 def test_a_disk_that_fails_gives_one_line(folder_store, root):

@@ -9,8 +9,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from alfamix_core.errors import InputError, SampleError, StorageError
-from alfamix_core.storage import LinkError, SampleReader, list_uri, normalise_uri, open_file
+from alfamix_core.errors import InputError, LinkError, SampleError, StorageError
+from alfamix_core.storage import SampleReader, list_uri, normalise_uri, open_file
 
 
 @pytest.fixture

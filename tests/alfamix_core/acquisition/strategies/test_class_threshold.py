@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from alfamix_core.acquisition import strategies
 from alfamix_core.acquisition.rows import Rows
-from alfamix_core.acquisition.strategies.class_threshold import Memberships, Runs, places, spread
+from alfamix_core.acquisition.strategies.class_threshold import Memberships, Runs, asked_ranks, spread
 from alfamix_core.acquisition.strategies.margin import margins
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
@@ -19,7 +19,7 @@ def found(device, marks, count, own=0):
     """Places for a row of marks from most to least like the class: 1 and 0 are labels, ? are pool samples."""
     ranks = torch.tensor([marks[:place].count("?") for place, mark in enumerate(marks) if mark != "?"])
     is_k = torch.tensor([mark == "1" for mark in marks if mark != "?"])
-    return places(ranks.long().to(device), is_k.bool().to(device), marks.count("?"), own, count)
+    return asked_ranks(ranks.long().to(device), is_k.bool().to(device), marks.count("?"), own, count)
 
 
 def by_loop(marks, count, own):
@@ -181,7 +181,9 @@ def by_class(pool, labelled, labels, need):
         ranks = [sum(key > keys["labelled"][row] for key in keys["pool"]) for row in order]
         is_k = torch.tensor([labels[row] == k for row in order])
         own = sum(key >= 1 for key in keys["pool"])
-        asked.append([pool_order[at] for at in places(torch.tensor(ranks), is_k, len(pool), own, -(-need // classes))])
+        asked.append(
+            [pool_order[at] for at in asked_ranks(torch.tensor(ranks), is_k, len(pool), own, -(-need // classes))]
+        )
     turns = [rows[turn] for turn in range(-(-need // classes)) for rows in asked if turn < len(rows)]
     margin = margins(pool.double().log_softmax(dim=1)).float().tolist()
     return list(dict.fromkeys(turns + sorted(range(len(pool)), key=lambda row: (-margin[row], row))))[:need]

@@ -7,7 +7,7 @@ from alfamix_core.acquisition import noise, strategies
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.constraints import AtMost
 from alfamix_core.acquisition.strategies import cluster_margin
-from alfamix_core.acquisition.strategies.cluster_margin import alike, clusters_by_size, offer_in_turn
+from alfamix_core.acquisition.strategies.cluster_margin import clusters_by_size, offer_in_turn, similar
 from alfamix_core.acquisition.types import Scores
 
 
@@ -104,9 +104,9 @@ def test_micro_clusters_find_the_heaps_that_the_rows_themselves_form(device, mon
     heap = torch.randint(12, (300,), generator=random)
     rows = 100 * torch.randn(12, 5, generator=random)[heap]
     rows = (rows if copies else rows + torch.randn(300, 5, generator=random)).to(device)
-    exact = alike(rows, torch.arange(300, device=device), 12, 3)
+    exact = similar(rows, torch.arange(300, device=device), 12, 3)
     monkeypatch.setattr(cluster_margin, "_EXACT_ROWS", 40)
-    assert torch.equal(alike(rows, torch.arange(300, device=device), 12, 3), exact)
+    assert torch.equal(similar(rows, torch.arange(300, device=device), 12, 3), exact)
     assert len(set(exact.tolist())) == 12
 
 

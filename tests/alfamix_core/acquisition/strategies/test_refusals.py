@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draws
 
 from alfamix_core.acquisition import policy, registry, strategies
+from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.constraints import Apart, AtMost
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead
@@ -72,7 +73,7 @@ def test_rules_that_change_with_the_batch_fill_it_and_hold(name, make_task, seed
     """At most three of each of ten groups, which is all the budget: every group is full in the end."""
     task = make_task(seed=seed)
     codes_n = torch.arange(200) % 10
-    found = chosen(name, task.pool, task, 30, lambda scores: [AtMost(codes_n, 3, "group")])
+    found = chosen(name, task.pool, task, 30, lambda scores: [AtMost(codes_n, dict.fromkeys(range(10), 3), "group")])
     assert codes_n[found].bincount().tolist() == [3] * 10
 
 
@@ -89,6 +90,37 @@ def test_queries_that_must_be_apart_are_and_as_many_as_can_be(name, make_task):
     assert gaps.min() >= 3.0
     rest = torch.cdist(task.pool.embeddings_nD, task.pool.embeddings_nD[found]).amin(dim=1)
     assert len(found) == 20 or rest.max() < 3.0
+
+
+ONE_BY_ONE = [
+    *("random", "least_confidence", "margin", "entropy", "power_margin", "bald", "dfal"),
+    *("coreset", "cdal", "badge", "batchbald"),
+]
+"""Rankings, and greedy choices by what was taken alone: the others cluster or cover what is refused later."""
+
+
+@pytest.mark.on_real_devices
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+@pytest.mark.parametrize("kind", ["distance", "limit"])
+def test_a_refusal_that_follows_from_the_batch_leaves_no_trace_where_samples_are_chosen_one_by_one(
+    name, make_task, kind
+):
+    """The batch with the rule is the batch without a rule of the pool without what the rule refused."""
+    for seed in range(3):
+        task = make_task(seed=seed)
+        codes_n = torch.arange(200) % 20
+        rule = Apart(task.pool.embeddings_nD, 5.0)
+        if kind == "limit":
+            rule = AtMost(codes_n, dict.fromkeys(range(20), 1), "group")
+        strategy = strategies.load(name)
+        state = strategy.prepare(task.labelled, task.head, seed)
+        scores = strategy.score(task.pool, state)
+        batch = Batch(15, scores.positions_n, [rule])
+        strategy.fill(batch, scores, state, torch.Generator().manual_seed(3))
+        assert batch.refused > 0
+        left = scores.take(batch.open(scores.positions_n).nonzero()[:, 0])
+        again = strategy.select(left, state, len(batch.taken), torch.Generator().manual_seed(3))
+        assert again.tolist() == batch.taken
 
 
 def on_a_line(values, budget, rule):
@@ -126,7 +158,7 @@ def test_core_set_with_a_limit_by_group_picks_what_a_loop_picks_that_passes_over
     labelled = Labelled(known_LD, torch.zeros(5, 2), torch.zeros(5).long())
     strategy = strategies.load("coreset")
     state = strategy.prepare(labelled, None, 0)
-    rule = AtMost(codes_n, 4, "group")
+    rule = AtMost(codes_n, dict.fromkeys(range(8), 4), "group")
     found = policy.choose(strategy, strategy.score(pool, state), state, 30, torch.Generator(), constraints=[rule])
     twin, counts = [], [0] * 8
     centres = [*known_LD.double()]

@@ -13,8 +13,9 @@ from alfamix_core.project import doctor, layout
 from alfamix_core.project.inbox import deliveries
 from alfamix_core.project.inbox.corrections import withdraw
 from alfamix_core.project.inbox.deliveries import Registered, register
-from alfamix_core.project.inbox.reading import ROWS, batches
+from alfamix_core.project.inbox.reading import ROWS
 from alfamix_core.records.manifest import ManifestLine
+from alfamix_core.records.tables import batches
 
 
 @pytest.fixture
