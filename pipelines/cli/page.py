@@ -41,8 +41,8 @@ def _commands(command: Any, path: tuple[str, ...], panel: str = "") -> Iterator[
     if below is None:
         yield " ".join(path), panel, command
         return
-    for name, each in below.items():
-        yield from _commands(each, (*path, name), panel or str(each.rich_help_panel))
+    for name, child in below.items():
+        yield from _commands(child, (*path, name), panel or str(child.rich_help_panel))
 
 
 def _summary(command: Any) -> str:
@@ -51,14 +51,20 @@ def _summary(command: Any) -> str:
 
 def _section(name: str, command: Any) -> str:
     """Return the part of one command: its help, its usage, its arguments and options."""
-    arguments = [each for each in command.params if each.param_type_name == "argument"]
-    options = [each for each in command.params if each.param_type_name == "option" and each.name != "help"]
-    usage = " ".join(["alfamix", name, *(["[OPTIONS]"] if options else []), *(_metavar(each) for each in arguments)])
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    options = [
+        parameter for parameter in command.params if parameter.param_type_name == "option" and parameter.name != "help"
+    ]
+    usage = " ".join(
+        ["alfamix", name, *(["[OPTIONS]"] if options else []), *(_metavar(parameter) for parameter in arguments)]
+    )
     lines = [f"## `alfamix {name}`", "", inspect.cleandoc(command.help), "", "```console", f"$ {usage}", "```"]
     if arguments or options:
         lines += ["", "| argument or option | meaning | default |", "|---|---|---|"]
-        lines += [f"| `{_metavar(each)}` | {_cell(each.help)} | required |" for each in arguments]
-        lines += [f"| {_spelling(each)} | {_cell(each.help)} | {_default(each)} |" for each in options]
+        lines += [f"| `{_metavar(parameter)}` | {_cell(parameter.help)} | required |" for parameter in arguments]
+        lines += [
+            f"| {_spelling(parameter)} | {_cell(parameter.help)} | {_default(parameter)} |" for parameter in options
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -76,7 +82,7 @@ def _default(option: Any) -> str:
         return "required"
     variable = f"`${option.envvar}`" if option.envvar else ""
     value = "" if option.is_flag or option.default in (None, "") else f"`{option.default}`"
-    return " or ".join(each for each in (variable, value) if each)
+    return " or ".join(part for part in (variable, value) if part)
 
 
 def _cell(text: str) -> str:

@@ -94,7 +94,7 @@ class State:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the world has said since the last step.
+    """What came from outside since the last step.
 
     Attributes:
         hinted: whether a message named something that may not be in the last listing.

@@ -78,7 +78,7 @@ def show(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[Schedul
 def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, renew: bool = False) -> Change:
     """Make this the project's only schedule: no catching up, one run at a time.
 
-    A recurring run that is right in every field is kept; one that differs is replaced, whoever changed it.
+    A recurring run that is right in every field is kept; one that differs is replaced, no matter who changed it.
 
     Args:
         kubeflow: the API.
@@ -95,7 +95,7 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, rene
     content = _content(kubeflow, project_uri, cron)
     made: set[str] = set()
     outworn: set[str] = set()
-    failure = StorageError(f"{kubeflow.endpoint}: other commands change this schedule at the same time; set it again")
+    lost: StorageError | None = None
     for attempt in range(_ATTEMPTS):
         rows = _rows(kubeflow, project, project_uri)
         if renew and not attempt:
@@ -106,14 +106,16 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, rene
         if newest is not None and (newest.display_name in made or _matches(newest, content)):
             deleted, left = _retire(kubeflow, project, project_uri, [row for row in rows if row is not newest])
             return Change(_schedule(newest), not made, deleted, left)
+        if lost is not None:
+            raise lost
         name = _name(project, project_uri, 1 + max((_order(row)[0] for row in rows), default=0), content)
         made.add(name)
         experiment = kubeflow.experiment(project)
         try:
             kubeflow.ask(partial(kubeflow.client.create_recurring_run, experiment, name, **content))
         except StorageError as error:
-            failure = error  # it may have been made although the answer was lost: the next listing shows it
-    raise failure
+            lost = error  # it may have been made although the answer was lost: the next listing shows it
+    raise StorageError(f"{kubeflow.endpoint}: other commands change this schedule at the same time; set it again")
 
 
 def outdated(kubeflow: Kubeflow, project: Project, project_uri: str) -> str:

@@ -34,6 +34,7 @@ from alfamix_core.storage import Store, list_uri, normalise_folder_uri, open_sto
 from alfamix_core.storage.samples import open_file
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_SMALL_ROWS = 1_000_000  # a delivery of which 200 MB of ids and uris fit in memory
 _ESCAPED = r'[\x00-\x1f"\\]'  # by JSON
 
 
@@ -269,9 +270,16 @@ def _fresh(samples: Database, source: _Source, source_uri: str) -> _Source:
         InputError: The delivery contradicts itself, or the project has an id with another uri.
     """
     _check(samples, source, source_uri)
+    # nothing tells the database how large the ledger is: it would keep all of it in memory, and not the delivery
+    disabled = "build_side_probe_side,join_order" if source.rows <= _SMALL_ROWS else ""
     samples.execute(
-        """create temp table known as select delivery.line, sample_id, delivery.uri, samples.uri as known_uri
-        from delivery join samples using (sample_id)"""
+        f"""
+        set disabled_optimizers = '{disabled}';
+        create temp table known as
+            select delivery.line, sample_id, delivery.uri, samples.uri as known_uri
+            from samples join delivery using (sample_id);
+        set disabled_optimizers = '';
+        """
     )
     where = source_uri.rsplit("/", 1)[-1]
     for line, known_id, uri, known_uri in samples.rows(

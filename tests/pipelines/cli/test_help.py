@@ -1,6 +1,8 @@
 """Every command says what it is for, in words that stand on their own, and docs/cli.md says the same."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,13 @@ def test_without_a_command_help_is_shown(alfamix):
 
 def test_the_version_is_printed(alfamix):
     assert alfamix("version").stdout == f"{__version__}\n"
+
+
+def test_help_loads_nothing_that_only_a_command_needs():
+    """Each of these costs a newcomer's first `alfamix --help` 0.05 to 2 s."""
+    heavy = (
+        "torch kfp deltalake duckdb boto3 pydantic numpy pyarrow PIL docker croniter prometheus_client jinja2".split()
+    )
+    code = f"import sys, pipelines.cli; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

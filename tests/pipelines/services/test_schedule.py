@@ -319,3 +319,30 @@ def test_two_that_set_a_schedule_together_leave_one(two, kubeflow, server, setti
     (kept,) = enabled(server)
     assert kept["trigger"]["cron_schedule"]["cron"] in {cron.text for cron in crons.values()}
     heals(kubeflow, server, settings, SIX)
+
+
+def test_a_listing_of_recurring_runs_that_never_ends_is_one_line_and_changes_nothing(kubeflow, server, settings):
+    old = schedule.put(kubeflow, settings, URI, SIX).schedule.recurring_run_id
+    looping = {"next_page_token": "again"}
+    server.distort = lambda path, answer: answer | (looping if path.endswith("/recurringruns") else {})
+    for change in (
+        lambda: schedule.put(kubeflow, settings, URI, SEVEN),
+        lambda: schedule.remove(kubeflow, settings, URI),
+    ):
+        with pytest.raises(StorageError) as refused:
+            change()
+        assert "\n" not in str(refused.value)
+    assert modes(server) == {old: "ENABLE"}
+
+
+@pytest.mark.parametrize("created", ["2026-03-01T12:00:00", "yesterday", "", None, 7])
+def test_a_recurring_run_with_an_odd_time_is_replaced_or_ends_with_one_line(kubeflow, server, settings, created):
+    old = schedule.put(kubeflow, settings, URI, SIX).schedule.recurring_run_id
+    server.recurring[old]["created_at"] = created
+    lines = []
+    try:
+        schedule.put(kubeflow, settings, URI, SEVEN)
+    except StorageError as error:
+        lines.append(str(error))
+    assert not any("\n" in line for line in lines)
+    assert len(enabled(server)) == 1

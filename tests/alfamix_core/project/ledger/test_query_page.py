@@ -33,7 +33,7 @@ def birds(tmp_path, noon, monkeypatch):
     [
         ("DuckDB", r"ann +│ +2026-03-01 +│ +1"),
         ("Polars", r"drops/a/manifest\.jsonl +┆ +2 +┆ +1"),
-        ("What the rules make of it", r"pool +│ +train +│ +1|pool\W+labelled|state: string"),
+        ("States by the rules", r"pool +│ +train +│ +1|pool\W+labelled|state: string"),
     ],
 )
 def test_the_page_reads_a_project(birds, capsys, tool, expected):
