@@ -368,4 +368,9 @@ def test_learning_more_often_flips_no_later(make_task):
 
 def test_compatibility_sets_fill_and_clustering(state):
     found = state(compatibility="released")
-    assert (found.ray, found.fill, found.clustering, found.continuous) == ("released", "random", "ten_starts", True)
+    assert (found.tunables.ray, found.fill, found.clustering, found.continuous) == (
+        "released",
+        "random",
+        "ten_starts",
+        True,
+    )
