@@ -1,4 +1,4 @@
-"""Publish the project's metrics at the end of a run, as its settings say. Metrics never fail a round."""
+"""Publish the project's metrics when a run ends, as its settings say. Metrics never fail a round."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,17 +12,16 @@ from alfamix_core.telemetry.events import emit
 from alfamix_core.telemetry.measures import Stopwatch
 
 
-def publish(store: Store, stage: str) -> None:
+def publish(store: Store) -> None:
     """Read the state and send it as ``metrics`` of project.json says; a failure is one warning.
 
     Args:
         store: The project.
-        stage: Stage that publishes, for the event.
     """
     watch = Stopwatch()
     problem = _publish(store)
     if problem is not None:
-        emit("metrics", stage=stage, seconds=watch.seconds, warning=problem)
+        emit("metrics", stage="finish", seconds=watch.seconds, warning=problem)
 
 
 def _publish(store: Store) -> str | None:

@@ -225,7 +225,7 @@ class BudgetSettings(Record):
 
 
 class MetricsSettings(Record):
-    """How `export` and `finish` publish the project's metrics. Leave it at none if `alfamix exporter` is scraped."""
+    """How `finish` publishes the project's metrics. Leave it at none if `alfamix exporter` is scraped."""
 
     way: Literal["none", "pushgateway", "textfile"] = Field(
         "none", description="way of publishing; pushgateway: a push to url; textfile: a file at path, for node_exporter"

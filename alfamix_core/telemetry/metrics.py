@@ -23,8 +23,8 @@ class Metric:
         help: meaning and range of the values.
         labels: labels besides ``project``, which all metrics except those of the exporter have.
         unit: unit of the values; empty for a count or a state.
-        source: "project" if the metric is derived from the project's files, served by the exporter, and pushed by
-            export and finish; "trigger" or "exporter" if it is about that process.
+        source: "project" if the metric is derived from the project's files, served by the exporter, and published by
+            finish; "trigger" or "exporter" if it is about that process.
     """
 
     name: str

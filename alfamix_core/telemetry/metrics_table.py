@@ -10,8 +10,8 @@ _TITLES: dict[Source, str] = {
     "exporter": "Exporter",
 }
 _INTRODUCTIONS: dict[Source, str] = {
-    "project": "These metrics are derived from the project's files. `alfamix exporter` serves them, or `export` and "
-    "`finish` publish them as `metrics.way` says: to a Pushgateway, with PUT under the grouping key `project`, or as a "
+    "project": "These metrics are derived from the project's files. `alfamix exporter` serves them, or `finish` "
+    "publishes them as `metrics.way` says: to a Pushgateway, with PUT under the grouping key `project`, or as a "
     "file for node_exporter. Choose one of the two ways, because with both every metric appears twice.",
     "trigger": "`alfamix trigger` serves these metrics on its own port; the counters start at 0 with the process.",
     "exporter": "`alfamix exporter` serves these metrics about itself.",

@@ -12,7 +12,6 @@ from pathlib import Path
 from alfamix_core.errors import InputError
 from alfamix_core.project import champion, layout, lock, objects, rounds
 from alfamix_core.project.failures import attempts
-from alfamix_core.project.publish import publish
 from alfamix_core.project.stage_meter import StageMeter
 from alfamix_core.project.totals import with_history
 from alfamix_core.records import evaluation, selection
@@ -64,7 +63,6 @@ def run(
         _check_quarantine(record, produced.log)
         record = _commit(store, record, run_id, meter, produced)
     champion.apply(store, record)
-    publish(store, "export")
     Path(report_path).parent.mkdir(parents=True, exist_ok=True)
     Path(report_path).write_bytes(objects.read(store, record, "report"))
 

@@ -23,7 +23,7 @@ def run(project_uri: str, run_id: str) -> str:
     outcome, text = _judge(store, run_id)
     lock.release(store, run_id)
     emit("outcome", state=outcome, text=text)
-    publish(store, "finish")
+    publish(store)
     return outcome
 
 
