@@ -1,7 +1,8 @@
 """Watch a project for new drops and label batches, and start a run when there are some.
 
 The trigger only starts runs; ``ingest`` decides whether one becomes a round, and what the trigger asks beforehand
-(``planning.consider``, which writes nothing) only spares useless runs. Everything that it knows it can find again in
+(``planning.consider``, which writes nothing) only spares useless runs. So the trigger writes nothing in the project
+except lock.json, when it frees the lock of a dead run; the next run applies the promotion of such a run. Everything that it knows it can find again in
 the project: after a restart it asks the project once and continues. So nothing is lost when it dies, and an event is
 no more than a hint.
 
@@ -139,7 +140,7 @@ class Trigger:
         plan = planning.consider(self._store, moment)
         before, meaning = self._state, rules.outcome(self._state, plan.decision, plan.number)
         if meaning == "idle":
-            planning.finish_killed(self._store, plan.last, moment)
+            lock.free_dead(self._store, moment)
         if meaning == "start":
             self._run = self._engine.start(plan)
             self._metrics.started(plan.number)
