@@ -21,12 +21,10 @@ from alfamix_core.records import settings_table
 from alfamix_core.records.record import Record
 from alfamix_core.storage import access
 from components import images
+from components.stages import STAGES
 
 ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
 """Variable with the path of the file, for the trigger, `alfamix schedule` and `alfamix round`."""
-
-LOADING = ("train", "evaluate", "embed")
-"""The stages that read images with worker processes, which pass them on in /dev/shm."""
 
 # The variables that `environment` may not set, by the beginning of their names, and why.
 _NOT_OURS_TO_SET = {
@@ -345,7 +343,7 @@ class PlatformSettings(Record):
         """
         size = 0
         gpus = self.resources_of(name).gpus
-        if name in LOADING:
+        if STAGES[name].loads_images:
             batch = self.loader.batch * _CHANNELS * self.loader.image_size**2
             workers = self.loader.workers * (max(gpus, 1) if name == "train" else 1)
             size = math.ceil(workers * (_PREFETCHED + 1) * batch / _MIB / _SHM_STEP) * _SHM_STEP
@@ -365,7 +363,7 @@ class PlatformSettings(Record):
 
     @model_validator(mode="after")
     def _shared_memory_fits(self) -> Self:
-        for name in LOADING:
+        for name in images.COMPONENTS:
             limit = self.resources_of(name).memory_limit
             if self.shared_memory(name) * _MIB > quantity_bytes(limit) // 2:
                 raise ValueError(

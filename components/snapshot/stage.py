@@ -33,7 +33,7 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
         record, _ = rounds.read(store, number_of(key))
         earlier = rounds.before(store, record.number)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / snapshot.ROUND_FILE).write_bytes(record.document())
+        (folder / snapshot.ROUND_FILE).write_bytes(_frozen(record).document())
         (folder / snapshot.PROJECT_URI_FILE).write_text(store.uri, "utf-8")
         with frozen_ledger(store, record) as ledger:
             pool = ledger.pool(ledger.since(earlier), on_map=_SLICE)
@@ -43,6 +43,11 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
             snapshot.write_table(folder / snapshot.AUDIT_FILE, snapshot.AUDIT, reserve)
         _copy_champion(store, record, Path(champion_path))
     return [str(shard) for shard in range(record.shards)]
+
+
+def _frozen(record: Round) -> Round:
+    """Return the record without what a resumption changes, so that every run of the round passes on the same bytes."""
+    return record.model_copy(update={"revision": 1, "fence": 1, "run_id": "", "state": "planned", "reason": ""})
 
 
 def _copy_champion(store: Store, record: Round, folder: Path) -> None:

@@ -32,6 +32,7 @@ from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, access
 from alfamix_core.storage.uris import path_of
 from components.images import COMPONENTS, image
+from components.stages import STAGES
 
 USER = 65532
 """Number of the user in the containers if root starts them; any other user runs them under their own number."""
@@ -45,7 +46,7 @@ _KILLED = 137
 _CA_BUNDLE = "AWS_CA_BUNDLE"
 # All that containers take over from our environment, and the stages that need it: a stage decodes files of strangers
 # and must know no secret that it does not need. The keys of S3 are looked up here, wherever they come from.
-_COMPUTING = ("train", "evaluate", "embed", "score", "select")
+_COMPUTING = tuple(name for name, stage in STAGES.items() if stage.runtime == "gpu")
 _TAKEN = {
     "ALFAMIX_LOG": COMPONENTS,
     "ALFAMIX_LOG_CONTEXT": COMPONENTS,

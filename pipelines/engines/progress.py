@@ -19,9 +19,9 @@ from rich.live import Live
 from rich.table import Table
 
 from alfamix_core.telemetry.events import SWITCH, form, parse, to_human
+from components.stages import STAGES
 from pipelines.engines.engine import StageFailure
 
-STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
 _POLL_SECONDS = 0.1
 
 

@@ -1,10 +1,10 @@
 """Watch a project for new drops and label batches, and start a run when there are some.
 
 The trigger only starts runs; ``ingest`` decides whether one becomes a round, and what the trigger asks beforehand
-(``planning.consider``, which writes nothing) only spares useless runs. So the trigger writes nothing in the project
-except lock.json, when it frees the lock of a dead run; the next run applies the promotion of such a run. Everything that it knows it can find again in
-the project: after a restart it asks the project once and continues. So nothing is lost when it dies, and an event is
-no more than a hint.
+(``planning.consider``, which writes nothing) only spares useless runs. It writes nothing in the project except
+lock.json, when it frees the lock of a dead run; the next run applies the promotion of such a run. Everything that it
+knows it can find again in the project: after a restart it asks the project once and continues. So nothing is lost when
+it dies, and an event is no more than a hint.
 
 Stopping it leaves a local run alone: the run has a session of its own, commits by itself, and may take longer than any
 grace period; the next trigger sees its lock and waits for it. Where the run dies too, as in a pod that ends, the next
