@@ -13,10 +13,10 @@ class ClassMetrics:
     """The metrics of one class. A ratio with the denominator 0 is 0, so a class never predicted has precision 0.
 
     Attributes:
-        precision: share of the class's predictions that are correct.
-        recall: share of the class's samples that are predicted correctly.
-        f1: harmonic mean of precision and recall.
-        support: number of samples with this label.
+        precision: Share of the class's predictions that are correct.
+        recall: Share of the class's samples that are predicted correctly.
+        f1: Harmonic mean of precision and recall.
+        support: Number of samples with this label.
     """
 
     precision: float
@@ -30,12 +30,12 @@ class Metrics:
     """The metrics of one model on one set of samples.
 
     Attributes:
-        samples: number of samples, at least one.
-        accuracy: share of samples whose predicted class is their label.
-        macro_f1: mean F1 of the classes that have a sample in the set; classes without one are left out.
-        expected_calibration_error: mean distance between confidence and accuracy over 15 bins of equal width in
+        samples: Number of samples, at least one.
+        accuracy: Share of samples whose predicted class is their label.
+        macro_f1: Mean F1 of the classes that have a sample in the set; classes without one are left out.
+        expected_calibration_error: Mean distance between confidence and accuracy over 15 bins of equal width in
             confidence, weighted by their numbers of samples; 0 is perfect.
-        per_class: metrics by class, in the order of the classes.
+        per_class: Metrics by class, in the order of the classes.
         confusion: (K, K) counts; the row is the label, the column the prediction.
     """
 

@@ -27,13 +27,13 @@ def deepfool_norms(
     clipped to the range of pixels.
 
     Args:
-        forward: differentiable function from (b, …) to logits (b, K), K >= 2; each row of its output depends only on
+        forward: Differentiable function from (b, …) to logits (b, K), K >= 2; each row of its output depends only on
             the same row of its input.
         inputs_bX: (b, …), any dtype; changes are added in float64.
         wanted_b: (b,) bool, the rows to compute; None computes all. The results of the other rows mean nothing.
-        classes: number of the most likely classes to consider, >= 2.
-        overshoot: share by which a step is lengthened, so that it does not end on the linear boundary.
-        iterations: greatest number of iterations.
+        classes: Number of the most likely classes to consider, >= 2.
+        overshoot: Share by which a step is lengthened, so that it does not end on the linear boundary.
+        iterations: Greatest number of iterations.
 
     Returns:
         (b,) float32, as ``Features.deepfool_n``: the norm without overshoot, in the unit of the inputs; below 0 if the

@@ -29,7 +29,7 @@ class Examples:
     """Samples with their labels.
 
     Attributes:
-        images: images of n samples.
+        images: Images of n samples.
         labels_n: (n,) int64, indices of classes.
     """
 
@@ -42,11 +42,11 @@ class FitResult:
     """The outcome of a training.
 
     Attributes:
-        epochs: number of passes over the samples.
-        losses: mean loss of each epoch over its samples, weighted by class if the settings say so.
-        accuracies: accuracy of each epoch on its own batches, each measured before its step.
-        val_accuracies: accuracy after each epoch on the val split; empty if the split is not watched.
-        stopped_because: human-readable reason for stopping.
+        epochs: Number of passes over the samples.
+        losses: Mean loss of each epoch over its samples, weighted by class if the settings say so.
+        accuracies: Accuracy of each epoch on its own batches, each measured before its step.
+        val_accuracies: Accuracy after each epoch on the val split; empty if the split is not watched.
+        stopped_because: Human-readable reason for stopping.
     """
 
     epochs: int
@@ -96,26 +96,26 @@ def fit(
     an uninterrupted one.
 
     Args:
-        network: network to train; afterwards it is on the device, in evaluation mode.
-        train: samples to learn from.
-        settings: settings of the training.
-        frozen_encoder: whether to train only the head. The encoder then stays in evaluation mode, and without
+        network: Network to train; afterwards it is on the device, in evaluation mode.
+        train: Samples to learn from.
+        settings: Settings of the training.
+        frozen_encoder: Whether to train only the head. The encoder then stays in evaluation mode, and without
             augmentation it runs once over every sample.
-        seed: seed for the order of samples, the augmentation and dropout.
-        device: device on which to train; bfloat16 autocast is used only on CUDA.
-        val: samples of the val split, read only for stop ``val_accuracy``, which needs them.
-        progress: function called after every epoch with the epochs done and the greatest number of epochs; in the last
+        seed: Seed for the order of samples, the augmentation and dropout.
+        device: Device on which to train; bfloat16 autocast is used only on CUDA.
+        val: Samples of the val split, read only for stop ``val_accuracy``, which needs them.
+        progress: Function called after every epoch with the epochs done and the greatest number of epochs; in the last
             call both are equal.
-        team: the processes that train together, this one included; all end with the same weights and result.
-        keeper: receiver of the state at the ends of epochs; only the team's first process calls it.
-        begin: state of the same training after an earlier epoch.
+        team: The processes that train together, this one included; all end with the same weights and result.
+        keeper: Receiver of the state at the ends of epochs; only the team's first process calls it.
+        begin: State of the same training after an earlier epoch.
 
     Returns:
         The outcome, epoch by epoch, with no epoch if no sample can be read.
 
     Raises:
-        InputError: the loss is not finite, or stop ``val_accuracy`` has no val sample.
-        StorageError: the store does not answer.
+        InputError: The loss is not finite, or stop ``val_accuracy`` has no val sample.
+        StorageError: The store does not answer.
     """
     watched = val if settings.stop == "val_accuracy" else None
     if settings.stop == "val_accuracy" and (watched is None or not len(watched.images)):
@@ -150,12 +150,12 @@ class _Step:
     """The result of one forward pass over a batch.
 
     Attributes:
-        logits_nK: logits of this process's n rows, with gradients; a lone row may occur twice.
-        labels_n: labels of these rows.
-        own_rows: number of rows of this process, a lone row counted once.
-        weight: total weight of all processes' rows, by which the summed loss is divided; None stands for the weight of
+        logits_nK: Logits of this process's n rows, with gradients; a lone row may occur twice.
+        labels_n: Labels of these rows.
+        own_rows: Number of rows of this process, a lone row counted once.
+        weight: Total weight of all processes' rows, by which the summed loss is divided; None stands for the weight of
             these rows.
-        rows: number of rows of all processes.
+        rows: Number of rows of all processes.
     """
 
     logits_nK: Tensor

@@ -10,12 +10,12 @@ class ClassScore:
     """The scores of one class on the test split; a ratio without a denominator is None.
 
     Attributes:
-        name: name of the class.
-        support: number of test samples with this label.
-        predicted: number of test samples for which the model predicts this class.
-        precision: share of ``predicted`` that is correct.
-        recall: share of ``support`` that the model predicts correctly.
-        f1: harmonic mean of precision and recall; 0 if both are 0, None if the class is neither a label nor predicted.
+        name: Name of the class.
+        support: Number of test samples with this label.
+        predicted: Number of test samples for which the model predicts this class.
+        precision: Share of ``predicted`` that is correct.
+        recall: Share of ``support`` that the model predicts correctly.
+        f1: Harmonic mean of precision and recall; 0 if both are 0, None if the class is neither a label nor predicted.
     """
 
     name: str
@@ -83,9 +83,9 @@ def mistakes_page(classes: Sequence[str], confusion: Sequence[Sequence[int]], mo
     """Return the most frequent mistakes as a Markdown table, for a page that cannot show a matrix of many classes.
 
     Args:
-        classes: names of the K classes.
+        classes: Names of the K classes.
         confusion: (K, K) counts, row = label; empty if nothing was measured.
-        most: greatest number of rows.
+        most: Greatest number of rows.
     """
     rows = mistakes(classes, confusion, most)
     if not rows:

@@ -25,17 +25,17 @@ class RoundReport:
     """Everything that the page shows; a section whose field is empty says so.
 
     Attributes:
-        round: record of the round, with its outcome once there is one.
-        promotion: decision about the round's model; None before the decision, or without test labels.
-        curve: points of all rounds so far, this one included, in any order.
-        queries: queries of the round, best first; the first 300 are shown.
+        round: Record of the round, with its outcome once there is one.
+        promotion: Decision about the round's model; None before the decision, or without test labels.
+        curve: Points of all rounds so far, this one included, in any order.
+        queries: Queries of the round, best first; the first 300 are shown.
         thumbnails: PNG, JPEG or WebP bytes by sample_id, as ``thumbnail`` returns them.
-        label_counts: number of labels in all splits so far, by class name; a missing class has none.
+        label_counts: Number of labels in all splits so far, by class name; a missing class has none.
         confusion: (K, K) counts on the test split, row = label, column = prediction, in the order of the settings'
             classes; empty without test labels.
-        map_points: some of the pool, labelled and queried samples in two dimensions, drawn to one scale.
-        candidate_scores: scores of the samples among which the strategy chose, as ``ChosenSample.score``; finite.
-        log: timings and quarantined samples of all stages.
+        map_points: Some of the pool, labelled and queried samples in two dimensions, drawn to one scale.
+        candidate_scores: Scores of the samples among which the strategy chose, as ``ChosenSample.score``; finite.
+        log: Timings and quarantined samples of all stages.
     """
 
     round: Round

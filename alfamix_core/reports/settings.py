@@ -11,10 +11,10 @@ class Setting:
     """One setting.
 
     Attributes:
-        name: dotted name of the setting.
-        value: value, a text as it is and anything else as JSON.
-        meaning: description of the setting.
-        default: whether the value is the default.
+        name: Dotted name of the setting.
+        value: Value, a text as it is and anything else as JSON.
+        meaning: Description of the setting.
+        default: Whether the value is the default.
     """
 
     name: str

@@ -12,25 +12,25 @@ from alfamix_core.storage import Store, open_store
 _SLICE = 2_000
 
 
-def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> list[str]:
+def run(project_uri: str, round_key: str, snapshot_path: str, champion_path: str) -> list[str]:
     """Write the snapshot and the champion's folder.
 
     Args:
         project_uri: URI of the project.
-        key: key of the round.
-        snapshot_path: folder to write, see ``records.snapshot``.
-        champion_path: folder to write: champion.json, and the model's files if there is a champion.
+        round_key: Key of the round.
+        snapshot_path: Folder to write, see ``records.snapshot``.
+        champion_path: Folder to write: champion.json, and the model's files if there is a champion.
 
     Returns:
         The names of the pool's shards, "0", "1" and so on, at least one.
 
     Raises:
-        InputError: a frozen file, or the champion's model, has changed since the round was planned.
+        InputError: A frozen file, or the champion's model, has changed since the round was planned.
     """
     folder = Path(snapshot_path)
     with StageMeter("snapshot", outputs=[folder]) as meter:
         store = open_store(project_uri)
-        record, _ = rounds.read(store, number_of(key))
+        record, _ = rounds.read(store, number_of(round_key))
         earlier = rounds.before(store, record.number)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / snapshot.ROUND_FILE).write_bytes(_frozen(record).document())

@@ -44,12 +44,12 @@ class Run:
     """A run as the API describes it.
 
     Attributes:
-        run_id: id of the run.
+        run_id: ID of the run.
         state: PENDING, RUNNING, SUCCEEDED, FAILED …, '' before there is one.
-        stages: stages that have begun, in the order of the round; none in a listing.
-        error: error of the run, in the API's words.
-        created_at: time of its creation, None if the API does not name it.
-        recurring_run_id: id of the recurring run that started it, '' for none.
+        stages: Stages that have begun, in the order of the round; none in a listing.
+        error: Error of the run, in the API's words.
+        created_at: Time of its creation, None if the API does not name it.
+        recurring_run_id: ID of the recurring run that started it, '' for none.
     """
 
     run_id: str
@@ -72,8 +72,8 @@ class Kubeflow:
         """Connect; token, certificate authority and the platform's settings come from the environment.
 
         Args:
-            endpoint: address such as http://ml-pipeline.kubeflow:8888.
-            namespace: namespace of a multi-user deployment; empty for the pod's own, or for a single-user deployment.
+            endpoint: Address such as http://ml-pipeline.kubeflow:8888.
+            namespace: Namespace of a multi-user deployment; empty for the pod's own, or for a single-user deployment.
         """
         if not endpoint.startswith(("http://", "https://")):
             raise InputError(
@@ -249,8 +249,8 @@ class Kubeflow:
         """Yield everything of a listing, page by page.
 
         Args:
-            page: function from a token to its page; '' is the first page's token.
-            name: field of the page with its list.
+            page: Function from a token to its page; '' is the first page's token.
+            name: Field of the page with its list.
         """
         for items in self._pages(page, name, lambda item: item):
             yield from items
@@ -298,10 +298,10 @@ class Kubeflow:
         """Wait for a run's end; show a line whenever a stage, or one of its shards, changes its state.
 
         Args:
-            run_id: id of the run.
-            seconds: time between two looks.
-            show: function that shows a line.
-            patience: time for which the API may fail, or refuse, before the error is raised, in seconds.
+            run_id: ID of the run.
+            seconds: Time between two looks.
+            show: Function that shows a line.
+            patience: Time for which the API may fail, or refuse, before the error is raised, in seconds.
         """
         shown: dict[str, str] = {}
         failing_since: float | None = None

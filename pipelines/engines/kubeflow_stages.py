@@ -22,8 +22,8 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-        states: states of its tasks that have begun, one per shard if it is fanned out.
-        total: number of tasks that there will be, as far as it is known.
+        states: States of its tasks that have begun, one per shard if it is fanned out.
+        total: Number of tasks that there will be, as far as it is known.
     """
 
     states: tuple[str, ...]

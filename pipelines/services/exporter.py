@@ -25,8 +25,8 @@ class Exporter:
 
         Args:
             uris: URIs of the projects.
-            refresh: time between the beginnings of two readings, in seconds.
-            timeout: time limit of one reading, in seconds.
+            refresh: Time between the beginnings of two readings, in seconds.
+            timeout: Time limit of one reading, in seconds.
         """
         self._uris = tuple(uris)
         self._refresh = refresh

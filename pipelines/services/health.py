@@ -1,4 +1,4 @@
-"""What watching processes share: /healthz for Kubernetes, /metrics for Prometheus, an end on signals."""
+"""HTTP endpoints and signal handling shared by the services: /healthz for Kubernetes, /metrics for Prometheus."""
 
 import signal
 import threading
@@ -31,16 +31,16 @@ def serve(watched: Watched, port: int, stale: float, host: str) -> Iterator[int]
     that is down is no reason to restart the process, and shows in ``alfamix_trigger_errors_total``.
 
     Args:
-        watched: process that is served.
-        port: port to listen on; 0 takes a free one.
-        stale: longest time between two turns, in seconds.
-        host: address to listen on.
+        watched: Process that is served.
+        port: Port to listen on; 0 takes a free one.
+        stale: Longest time between two turns, in seconds.
+        host: Address to listen on.
 
     Yields:
         The port.
 
     Raises:
-        InputError: the port is taken, or the address does not belong to this machine.
+        InputError: The port is taken, or the address does not belong to this machine.
     """
 
     def answer(path: str) -> tuple[int, str, bytes]:

@@ -26,15 +26,15 @@ def serving(answer: Answer, host: str, port: int) -> Iterator[int]:
     """Serve while the block runs.
 
     Args:
-        answer: function that answers a path.
-        host: address to listen on.
-        port: port to listen on; 0 takes a free one.
+        answer: Function that answers a path.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
 
     Yields:
         The port.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=_WAITING) as listener:

@@ -38,11 +38,11 @@ class Schedule:
     """A recurring run of the project.
 
     Attributes:
-        recurring_run_id: id of the recurring run.
-        cron: cron expression, as it was set.
-        enabled: whether it starts runs; one that was replaced does not.
-        version: id of the pipeline's version.
-        release: release of the API on which it was made, '' if that is not known.
+        recurring_run_id: ID of the recurring run.
+        cron: Cron expression, as it was set.
+        enabled: Whether it starts runs; one that was replaced does not.
+        version: ID of the pipeline's version.
+        release: Release of the API on which it was made, '' if that is not known.
     """
 
     recurring_run_id: str
@@ -57,10 +57,10 @@ class Change:
     """What a command did.
 
     Attributes:
-        schedule: schedule in force now; None after a removal.
-        unchanged: whether it was in force already.
-        deleted: ids of the recurring runs that are gone.
-        left: ids of the recurring runs that stay disabled, because each has a run in flight.
+        schedule: Schedule in force now; None after a removal.
+        unchanged: Whether it was in force already.
+        deleted: IDs of the recurring runs that are gone.
+        left: IDs of the recurring runs that stay disabled, because each has a run in flight.
     """
 
     schedule: Schedule | None
@@ -81,27 +81,27 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, rene
     A recurring run that is right in every field is kept; one that differs is replaced, no matter who changed it.
 
     Args:
-        kubeflow: the API.
-        project: settings of the project.
+        kubeflow: The API.
+        project: Settings of the project.
         project_uri: URI of the project.
-        cron: when runs start.
-        renew: make a new recurring run even if nothing differs.
+        cron: When runs start.
+        renew: Make a new recurring run even if nothing differs.
 
     Raises:
-        InputError: the API refuses the schedule; nothing has changed.
-        StorageError: the API failed, or other commands change the schedule at the same time; the schedule that was in
+        InputError: The API refuses the schedule; nothing has changed.
+        StorageError: The API failed, or other commands change the schedule at the same time; the schedule that was in
             force still is, and setting it again finishes the work.
     """
     content = _content(kubeflow, project_uri, cron)
     made: set[str] = set()
-    outworn: set[str] = set()
+    to_renew: set[str] = set()
     lost: StorageError | None = None
     for attempt in range(_ATTEMPTS):
         rows = _rows(kubeflow, project, project_uri)
         if renew and not attempt:
-            outworn = {str(row.recurring_run_id) for row in rows}
+            to_renew = {str(row.recurring_run_id) for row in rows}
         newest = max((row for row in rows if row.mode == _ENABLED), key=_order, default=None)
-        if newest is not None and str(newest.recurring_run_id) in outworn:
+        if newest is not None and str(newest.recurring_run_id) in to_renew:
             newest = None
         if newest is not None and (newest.display_name in made or _matches(newest, content)):
             deleted, left = _retire(kubeflow, project, project_uri, [row for row in rows if row is not newest])
@@ -179,7 +179,7 @@ def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: Any) 
 
 
 def _content(kubeflow: Kubeflow, project_uri: str, cron: Cron) -> dict[str, Any]:
-    """Return everything that the recurring run must be but its name, as arguments of the client."""
+    """Return all fields of the recurring run except its name, as arguments of the client."""
     pipeline, version = kubeflow.version()
     release = kubeflow.api_version()
     text = f"Rounds of {project_uri}: {cron.words()}."
@@ -200,9 +200,9 @@ def _content(kubeflow: Kubeflow, project_uri: str, cron: Cron) -> dict[str, Any]
 
 
 def _matches(row: Any, content: dict[str, Any]) -> bool:
-    """Return whether a recurring run is the content in every field.
+    """Return whether a recurring run has the content in every field.
 
-    The API fills in its own service account where none is asked for; then the digest in the name tells that none was.
+    Where no service account is requested, the API fills in its own; the digest in the name then shows that none was.
     """
     trigger, reference, config = row.trigger, row.pipeline_version_reference, row.runtime_config
     cron = trigger.cron_schedule if trigger is not None else None
@@ -225,7 +225,7 @@ def _matches(row: Any, content: dict[str, Any]) -> bool:
 
 
 def _name(project: Project, project_uri: str, number: int, content: dict[str, Any]) -> str:
-    """Return a name that says whose it is, which of two is newer, and what it holds."""
+    """Return a name made of the project, a number that orders recurring runs, and a digest of the content."""
     uri = hashlib.sha256(project_uri.encode()).hexdigest()[:8]
     return f"alfamix-{project.name}-{uri}-{number}-{_digest(content)}"
 
@@ -235,7 +235,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _order(row: Any) -> tuple[int, str]:
-    """Return what orders recurring runs, the newest last; one that is not named by us is the oldest."""
+    """Return a sort key that puts the newest recurring run last; one that we did not name counts as the oldest."""
     number = _NUMBER.search(str(row.display_name or ""))
     return int(number[1]) if number else 0, str(row.recurring_run_id)
 

@@ -62,6 +62,8 @@ def test_the_component_hands_its_stage_every_argument_by_the_same_name(stage: st
             assert value == f"{name.removesuffix('_path')}.path"
         elif name.endswith("_paths"):
             assert value == f"[part.path for part in {name.removesuffix('_paths')}]"
+        elif name == "round_key":
+            assert value == "key", "the compiled interface calls it so"
         elif name == "holder":
             assert value == "driver(run_id)"
         else:
