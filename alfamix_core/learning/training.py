@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -117,14 +117,11 @@ def fit(
         InputError: The loss is not finite, or stop ``val_accuracy`` has no val sample.
         StorageError: The store does not answer.
     """
-    watched = val if settings.stop == "val_accuracy" else None
-    if settings.stop == "val_accuracy" and (watched is None or not len(watched.images)):
-        raise InputError("training.stop is val_accuracy, but no sample of the val split has a label")
+    watched = _watched(val, settings)
     if begin is not None:
         network.pixels = begin.course.pixels
-        train.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_train})
-        if val is not None:
-            val.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_val})
+        _mark(train, begin.course.unreadable_train)
+        _mark(val, begin.course.unreadable_val)
     network.to(device)
     with _own_random_state(seed + team.rank, device):
         generator = torch.Generator().manual_seed(seed)
@@ -140,9 +137,17 @@ def fit(
         result = training.run(progress, keeper)
     network.requires_grad_(True).eval()
     for examples in (train, val):
-        if examples is not None:
-            examples.images.mark_unreadable({sample.index: sample.reason for sample in _unreadable(examples, team)})
+        _mark(examples, _unreadable(examples, team))
     return result
+
+
+def _watched(val: Examples | None, settings: TrainingSettings) -> Examples | None:
+    """Return the samples whose accuracy ends the training, or None if the settings watch none."""
+    if settings.stop != "val_accuracy":
+        return None
+    if val is None or not len(val.images):
+        raise InputError("training.stop is val_accuracy, but no sample of the val split has a label")
+    return val
 
 
 @dataclass(frozen=True)
@@ -276,7 +281,7 @@ class _Training:
         if not self._team.agrees(keeper is not None and keeper.is_due()):
             return
         random_states = self._random_states()
-        unreadable = [_unreadable(examples, self._team) if examples else () for examples in (self._train, self._val)]
+        unreadable = [_unreadable(examples, self._team) for examples in (self._train, self._val)]
         if keeper is None or self._team.rank:
             return
         state = {f"model.{name}": value for name, value in self._learner.module.state_dict().items()}
@@ -522,8 +527,16 @@ def _embedded(
     return _Embedded(embeddings_ND[readable_n.to(device)], labels_n, row_N)
 
 
-def _unreadable(examples: Examples, team: Team) -> tuple[Unreadable, ...]:
+def _mark(examples: Examples | None, unreadable: Iterable[Unreadable]) -> None:
+    """Let a part's reader leave out samples that are known to be unreadable."""
+    if examples is not None:
+        examples.images.mark_unreadable({sample.index: sample.reason for sample in unreadable})
+
+
+def _unreadable(examples: Examples | None, team: Team) -> tuple[Unreadable, ...]:
     """Return the samples that any process of the team could not read so far, in order of index."""
+    if examples is None:
+        return ()
     own = [(index, reason) for index, reason in examples.images.reasons.items()]
     reasons = dict(pair for text in team.texts(json.dumps(own)) for pair in json.loads(text))
     return tuple(Unreadable(index=index, reason=reasons[index]) for index in sorted(reasons))

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from alfamix_core.evaluation.class_metrics import class_metrics
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.round import Promotion, Round
 from alfamix_core.records.stage import StageLog
 from alfamix_core.reports.balance import balance_in_words, class_balance
 from alfamix_core.reports.charts import MapPoint, histogram, learning_curve, map_marks
-from alfamix_core.reports.confusion import accuracy_interval, class_scores, mistakes
+from alfamix_core.reports.confusion import accuracy_interval, mistakes
 from alfamix_core.reports.curve import CurvePoint, measured
 from alfamix_core.reports.page import plural, points, render_page, sentence
 from alfamix_core.reports.readings import reading_of
@@ -88,7 +89,7 @@ def render(report: RoundReport) -> str:
         ranks={query.sample_id: query.rank for query in shown},
         class_numbers={name: number for number, name in enumerate(settings.classes)},
         scores=histogram(candidates, asked, reading.name, cap if isinstance(cap, (int, float)) else None),
-        class_scores=class_scores(settings.classes, report.confusion) if report.confusion else [],
+        class_metrics=list(zip(settings.classes, class_metrics(report.confusion), strict=False)),
         mistakes=mistakes(settings.classes, report.confusion) if report.confusion else [],
         matrix=report.confusion if len(settings.classes) <= MAX_MATRIX else (),
         stages=stage_times(runs),

@@ -10,7 +10,7 @@ from typing import Protocol
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from alfamix_core.errors import InputError
-from pipelines.services.http_server import serving
+from pipelines.services.http_server import Response, serving
 
 
 class Watched(Protocol):
@@ -43,14 +43,13 @@ def serve(watched: Watched, port: int, stale: float, host: str) -> Iterator[int]
         InputError: The port is taken, or the address does not belong to this machine.
     """
 
-    def answer(path: str) -> tuple[int, str, bytes]:
-        plain = "text/plain; charset=utf-8"
+    def answer(path: str) -> Response:
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, watched.exposition()
+            return Response(200, watched.exposition(), CONTENT_TYPE_LATEST)
         if path == "/healthz":
             age = time.monotonic() - watched.turned
-            return (200, plain, b"ok\n") if age <= stale else (503, plain, f"no turn for {age:.0f} s\n".encode())
-        return 404, plain, b"there are /healthz and /metrics\n"
+            return Response(200, b"ok\n") if age <= stale else Response(503, f"no turn for {age:.0f} s\n".encode())
+        return Response(404, b"there are /healthz and /metrics\n")
 
     with ExitStack() as stack:
         try:

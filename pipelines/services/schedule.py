@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import kfp_server_api
+from kfp_server_api import ApiException, V2beta1RecurringRun
 
 from alfamix_core.errors import StorageError
 from alfamix_core.records.project import Project
@@ -138,17 +138,19 @@ def remove(kubeflow: Kubeflow, project: Project, project_uri: str) -> Change:
     return Change(None, not rows, deleted, left)
 
 
-def _rows(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[Any]:
+def _rows(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[V2beta1RecurringRun]:
     """Return the recurring runs of the project as the API describes them."""
     experiment = kubeflow.experiment(project)
-    listed = kubeflow.pages(
-        lambda token: kubeflow.client.list_recurring_runs(token, _PAGE, experiment_id=experiment), "recurring_runs"
+    pages = kubeflow.pages(
+        lambda token: kubeflow.client.list_recurring_runs(token, _PAGE, experiment_id=experiment),
+        "recurring_runs",
+        lambda row: (row, parameters(row).get("project_uri")),
     )
-    return [row for row in listed if parameters(row).get("project_uri") == project_uri]
+    return [row for page in pages for row, uri in page if uri == project_uri]
 
 
 def _retire(
-    kubeflow: Kubeflow, project: Project, project_uri: str, rows: list[Any]
+    kubeflow: Kubeflow, project: Project, project_uri: str, rows: list[V2beta1RecurringRun]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Disable recurring runs, and delete those without a run in flight; return the ids of both."""
     for row in rows:
@@ -165,13 +167,13 @@ def _retire(
     return tuple(str(row.recurring_run_id) for row in idle), tuple(left)
 
 
-def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: Any) -> None:
+def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: V2beta1RecurringRun) -> None:
     """Change a recurring run; nothing is left to do if another command has deleted it meanwhile."""
 
     def ask() -> None:
         try:
             change(row.recurring_run_id)
-        except kfp_server_api.ApiException as error:
+        except ApiException as error:
             if error.status != 404:
                 raise
 
@@ -180,7 +182,7 @@ def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: Any) 
 
 def _content(kubeflow: Kubeflow, project_uri: str, cron: Cron) -> dict[str, Any]:
     """Return all fields of the recurring run except its name, as arguments of the client."""
-    pipeline, version = kubeflow.version()
+    version = kubeflow.version()
     release = kubeflow.api_version()
     text = f"Rounds of {project_uri}: {cron.words()}."
     return {
@@ -193,13 +195,13 @@ def _content(kubeflow: Kubeflow, project_uri: str, cron: Cron) -> dict[str, Any]
         "no_catchup": True,
         "params": {"project_uri": project_uri, "force": False, "fresh": False},
         "pipeline_root": None,
-        "pipeline_id": pipeline,
-        "version_id": version,
+        "pipeline_id": version.pipeline_id,
+        "version_id": version.version_id,
         "service_account": kubeflow.platform.service_account or None,
     }
 
 
-def _matches(row: Any, content: dict[str, Any]) -> bool:
+def _matches(row: V2beta1RecurringRun, content: dict[str, Any]) -> bool:
     """Return whether a recurring run has the content in every field.
 
     Where no service account is requested, the API fills in its own; the digest in the name then shows that none was.
@@ -234,13 +236,13 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _order(row: Any) -> tuple[int, str]:
+def _order(row: V2beta1RecurringRun) -> tuple[int, str]:
     """Return a sort key that puts the newest recurring run last; one that we did not name counts as the oldest."""
     number = _NUMBER.search(str(row.display_name or ""))
     return int(number[1]) if number else 0, str(row.recurring_run_id)
 
 
-def _schedule(row: Any) -> Schedule:
+def _schedule(row: V2beta1RecurringRun) -> Schedule:
     made_on = _MADE_ON.search(row.description or "")
     cron = row.trigger.cron_schedule if row.trigger is not None else None
     reference = row.pipeline_version_reference
