@@ -11,7 +11,6 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from alfamix_core.errors import AlfamixError
-from alfamix_core.records.record import Record
 
 P = ParamSpec("P")
 
@@ -59,6 +58,8 @@ def _show(shown: Shown, as_json: bool) -> int:
 
 
 def _plain(value: object) -> object:
+    from alfamix_core.records.record import Record
+
     if isinstance(value, Record):
         return value.model_dump(mode="json")
     return value.__dict__ if is_dataclass(value) else str(value)
