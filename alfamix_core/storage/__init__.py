@@ -5,7 +5,6 @@ All other code opens a store by its uri and does not depend on its kind.
 
 from alfamix_core.errors import InputError
 from alfamix_core.storage.folder import FolderStore
-from alfamix_core.storage.ranged import Ranged
 from alfamix_core.storage.s3 import S3Store
 from alfamix_core.storage.samples import SampleReader, list_uri, open_file
 from alfamix_core.storage.store import Entry, Store, Stored, Upload
@@ -21,7 +20,6 @@ from alfamix_core.storage.uris import (
 
 __all__ = [
     "Entry",
-    "Ranged",
     "SampleReader",
     "Store",
     "Stored",

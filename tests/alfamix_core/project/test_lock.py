@@ -240,9 +240,9 @@ class Overtaken(FolderStore):
         super().__init__(root)
         self._other = other
 
-    def _swap(self, key, data, tag):
+    def swap(self, key, data, tag):
         self._other()
-        return super()._swap(key, data, tag)
+        return super().swap(key, data, tag)
 
 
 def test_a_run_that_is_beaten_by_a_moment_is_told_by_whom(tmp_path, holder, noon):
