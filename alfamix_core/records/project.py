@@ -269,7 +269,6 @@ class Project(Record):
         min_length=2, description="possible answers, in the order of the model's outputs"
     )
     budget: int = Field(100, ge=1, description="queries per round")
-    modality: Literal["image"] = Field("image", description="kind of sample")
     strategy: StrategySettings = StrategySettings()
     image: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()

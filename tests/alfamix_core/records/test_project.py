@@ -29,7 +29,7 @@ def test_two_fields_are_enough():
         ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (places 1 and 3)'),
         ({"classes": ["cat"]}, 'field "classes" must have at least 2 items after validation, not 1, not ["cat"]'),
         ({"classes": "cat,dog"}, 'field "classes" must be a valid array, not "cat,dog"'),
-        ({"modality": "video"}, 'field "modality" must be \'image\', not "video"'),
+        ({"model": {"encoder": "tied"}}, "field \"model.encoder\" must be 'trained' or 'frozen', not \"tied\""),
         ({"data_prefixes": ["/data"]}, 'data prefix "/data" must begin with file:/// or s3://'),
         ({"seed": -1}, 'field "seed" must be greater than or equal to 0, not -1'),
     ],
