@@ -152,7 +152,7 @@ def _difference(difference: Difference) -> Finding:
 
 def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterator[Finding]:
     try:
-        serving, _ = champion.read(store)
+        serving = champion.read(store).value
     except InputError as error:
         yield Finding("inconsistent", layout.CHAMPION, str(error), "put the file back")
         return

@@ -73,7 +73,7 @@ class StageContext:
         A run from which the round was taken over records nothing, because that would stop the run that has the round.
         """
         try:
-            owner = rounds.read(self.store, number_of(self.key))[0].run_id if self.key else self.run_id
+            owner = rounds.read(self.store, number_of(self.key)).value.run_id if self.key else self.run_id
             if self.run_id not in ("", owner):
                 return
             failure = Failure(stage=self.stage, shard=self.shard, run_id=owner, status=status, line=line)
@@ -96,7 +96,7 @@ class StageContext:
             failure = Failure.parse(self.store.read(self._failure_key).data, self._failure_key)
         except MissingObjectError:
             return
-        run_id = self.run_id or rounds.read(self.store, number_of(self.key))[0].run_id
+        run_id = self.run_id or rounds.read(self.store, number_of(self.key)).value.run_id
         if failure.status == InputError.exit_status and (failure.run_id, failure.stage) == (run_id, self.stage):
             raise InputError(failure.line)
 
@@ -124,7 +124,7 @@ def reported(context: StageContext) -> Iterator[None]:
 
 def read_failures(store: Store, number: int) -> list[Failure]:
     """Return the failures of the run that has the round, in order of stage."""
-    record, _ = rounds.read(store, number)
+    record = rounds.read(store, number).value
     failures = []
     for entry in list(store.list(layout.run(number) + "failures/")):
         failure = Failure.parse(store.read(entry.key).data, entry.key)

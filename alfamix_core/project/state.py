@@ -81,7 +81,7 @@ def _read_rounds(store: Store, now: datetime) -> _Rounds:
     exported: Round | None = None
     today: list[Round] = []
     for number in reversed(numbers[-_MOST_ROUNDS:]):
-        record, _ = rounds.read(store, number)
+        record = rounds.read(store, number).value
         newest = newest or record
         exported = exported or (record if record.outcome is not None else None)
         if record.planned_at > now - budgets.DAY:
@@ -171,7 +171,7 @@ def _spending(board: Board, settings: Project, known: _Rounds, now: datetime) ->
 
 
 def _champion(board: Board, store: Store) -> None:
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     board.set(m.CHAMPION_ROUND, serving.round or 0)
     for name in REPORTED:
         board.set(m.CHAMPION_METRIC, serving.metrics.get(name), metric=name)

@@ -55,7 +55,7 @@ def run(
     """
     meter = StageMeter("export")
     store = open_store(project_uri)
-    record, _ = rounds.read(store, number_of(key))
+    record = rounds.read(store, number_of(key)).value
     if not record.is_committed:
         now = datetime.now(UTC)
         lock.renew(store, run_id, now, now + timedelta(hours=record.settings.round.max_hours))

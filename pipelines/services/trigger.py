@@ -156,8 +156,7 @@ class Trigger:
 
     def _blocked(self, moment: datetime) -> str:
         """Return why no run may start now, '' if one may."""
-        stored = lock.read(self._store)
-        reason = lock.blocked_by(stored[0] if stored else None, "", moment)
+        reason = lock.blocked_by(lock.read(self._store).value, "", moment)
         if reason and (dead := self._engine.free_lock()):
             self._report("unlocked", f"run {dead} has ended and held the project's lock")
             reason = ""

@@ -250,12 +250,12 @@ def _rounds(store: Store, known: Mapping[str, KnownFile]) -> Iterator[Round]:
     if gone:
         raise InputError(f"{gone[0]} is gone, and {_OLDER_ROUNDS}")
     if loaded:
-        record, _ = rounds.read(store, number_of(loaded[-1].split("/")[1]))
+        record = rounds.read(store, number_of(loaded[-1].split("/")[1])).value
         if record.is_unfinished or record.digest != known[loaded[-1]].sha256:
             raise InputError(f"{loaded[-1]} is {record.state} with digest {record.digest[:12]}, and {_OLDER_ROUNDS}")
     for number in present:
         if layout.round_file(number) not in known:
-            record, _ = rounds.read(store, number)
+            record = rounds.read(store, number).value
             if record.state in ("exported", "closed", "abandoned"):
                 yield record
 

@@ -101,7 +101,6 @@ def test_unlocking_takes_it_from_whoever_holds_it(place, holder, noon):
 
 def test_without_a_lock_no_run_holds_the_project(place, noon):
     assert (read(place).value.holder, read(place).tag) == (None, "")
-    assert blocked_by(None, "a", noon) == ""
     assert not release(place, "a")
     with pytest.raises(LockedError, match="unlocked"):
         require(place, "a", noon)
