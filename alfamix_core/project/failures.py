@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from alfamix_core.errors import AlfamixError, InputError, MissingObjectError, ObjectExistsError, StorageError
+from alfamix_core.errors import AlfamixError, InputError, MissingObjectError, ObjectExistsError, StorageError, one_line
 from alfamix_core.project import layout, rounds
 from alfamix_core.records.round import Failure, number_of
 from alfamix_core.storage import Store, open_store
@@ -115,7 +115,7 @@ def reported(context: StageContext) -> Iterator[None]:
             events.form()
             yield
         except AlfamixError as error:
-            line = " ".join(str(error).split())
+            line = one_line(error)
             context.record(error.exit_status, line)
             emit("failed", status=error.exit_status, line=line)
             raise SystemExit(error.exit_status) from None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import InputError, StorageError, one_line
 from alfamix_core.project.failures import StageContext, reported
 from alfamix_core.project.patience import patience
 from alfamix_core.telemetry.events import emit
@@ -58,7 +58,7 @@ def run_stage(
                 seconds = allowed.wait(retry)
                 if retry == allowed.retries or time.monotonic() - began + seconds > allowed.limit:
                     raise
-                line = " ".join(str(error).split())
+                line = one_line(error)
             retry += 1
             emit("warning", text=f"{line}; attempt {retry + 1} of {allowed.retries + 1} begins in {seconds:.0f} s")
             time.sleep(seconds)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from alfamix_core.errors import DeniedError, InputError, MissingObjectError, ObjectChangedError, StorageError
+from alfamix_core.errors import DeniedError, InputError, MissingObjectError, ObjectChangedError, StorageError, one_line
 from alfamix_core.storage import access
 from alfamix_core.storage.access import Access
 
@@ -290,11 +290,6 @@ def attempts(client: "S3Client") -> int:
 def pause(attempt: int) -> None:
     """Wait a random time before the next attempt: up to 1 s after the first, then 2, 4, ... 20."""
     time.sleep(random.uniform(0, min(20, 2 ** (attempt - 1))))
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of a foreign error without its line breaks."""
-    return " ".join(str(error).split())
 
 
 def _connect() -> "S3Client":

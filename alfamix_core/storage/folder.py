@@ -79,11 +79,9 @@ class FolderStore(Store):
     def _create_from(self, key: str, source: BinaryIO) -> str:
         with _explained(self.uri_of(key)), self._temporary() as temporary:
             _copy(source, temporary)
-            digest = _digest(temporary)
-            if not self._link(temporary, key):
-                with self.open(key) as stream:
-                    if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                        raise self._is_other(key)
+            digest = file_sha256(temporary)
+            if not self._link(temporary, key) and self.sha256(key) != digest:
+                raise self._is_other(key)
         return digest
 
     def swap(self, key: str, data: bytes, tag: str) -> str:
@@ -312,6 +310,7 @@ def _tag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import InputError, StorageError, one_line
 from alfamix_core.storage.connection import (
     SHA256,
     Connection,
@@ -28,7 +28,6 @@ from alfamix_core.storage.connection import (
     attempts,
     code_of,
     explained,
-    one_line,
     pause,
     table_options,
 )
@@ -109,7 +108,7 @@ class S3Store(Store):
             raise StorageError(f"{self.uri_of(key)}: its source: {error.strerror or one_line(error)}") from error
         if head is None:
             raise StorageError(f"{self.uri_of(key)} was removed while it was written")
-        if head["ContentLength"] != size or (head["Metadata"].get(SHA256) or self._digest(key)) != digest:
+        if head["ContentLength"] != size or (head["Metadata"].get(SHA256) or self.sha256(key)) != digest:
             raise self._is_other(key)
         return digest
 
@@ -265,10 +264,6 @@ class S3Store(Store):
                 if code_of(error) in ("404", "NoSuchKey"):
                     return None
                 raise
-
-    def _digest(self, key: str) -> str:
-        with self.open(key) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Entry]:

@@ -3,6 +3,7 @@
 Nothing can be overwritten blindly, so rounds survive any kill: the second of two writers gets an error.
 """
 
+import hashlib
 import io
 import re
 import uuid
@@ -154,6 +155,15 @@ class Store(ABC):
             MissingObjectError: There is none.
             ObjectChangedError: While reading: it was replaced meanwhile.
         """
+
+    def sha256(self, key: str) -> str:
+        """Return the SHA-256 of an object's bytes as hex digits.
+
+        Raises:
+            MissingObjectError: There is none.
+        """
+        with self.open(key) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     @abstractmethod
     def fetch(self, key: str, path: Path) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 
 from rich.console import Console
 
-from alfamix_core.errors import AlfamixError
+from alfamix_core.errors import AlfamixError, one_line
 from alfamix_core.project import lock, planning
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.storage import Store, connection
@@ -216,7 +216,7 @@ class Trigger:
             step()
         except AlfamixError as error:
             self._metrics.error(source)
-            self._report("error", " ".join(str(error).split()), once=True)
+            self._report("error", one_line(error), once=True)
             self._state = failed(self._state, self._pace, time.monotonic(), _jitter())
 
     def _leaves_a_run(self) -> bool:

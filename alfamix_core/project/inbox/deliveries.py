@@ -6,7 +6,6 @@ deliveries of one picture agree, since a copied file is named by its content.
 
 import hashlib
 import io
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -104,23 +103,22 @@ def register(
             fresh = _fresh(samples, source, source_uri)
         manifest = folder / layout.MANIFEST_FILE
         digest = _write_manifest(manifest, fresh, (test_share, val_share))
+        last = source_uri.rstrip("/").removesuffix(".jsonl").rsplit("/", 1)[-1]
+        drop = name or f"{layout.slug(last, 'drop')}-{digest[:8]}"
         known = Registered("", 0, source.rows, "referred to in place" if source.refer else "copied")
-        done = replace(
-            known, name=name or f"{_slug(source_uri)}-{digest[:8]}", added=fresh.rows, known=known.known - fresh.rows
-        )
         if not fresh.rows:
             return known
-        if store.entry(layout.manifest(done.name)) is not None:  # before anything is copied
+        if store.entry(layout.manifest(drop)) is not None:  # before anything is copied
             if name:
                 raise _taken(name)
             return known  # these very samples, delivered and not loaded yet
         if not source.refer:
             _copy(store, fresh, root, folder / "copied", progress)
         try:
-            store.create_from(layout.manifest(done.name), manifest)
+            store.create_from(layout.manifest(drop), manifest)
         except ObjectExistsError:
-            raise _taken(done.name) from None
-    return done
+            raise _taken(drop) from None
+        return replace(known, name=drop, added=fresh.rows, known=source.rows - fresh.rows)
 
 
 def _taken(name: str) -> InputError:
@@ -350,8 +348,3 @@ def _opened(uri: str, root: str) -> io.BufferedReader:
         return open_file(uri, (root,))
     except OSError as error:
         raise InputError(f"{uri} is not a file that can be read: {error.strerror or error}") from None
-
-
-def _slug(source_uri: str) -> str:
-    last = source_uri.rstrip("/").removesuffix(".jsonl").rsplit("/", 1)[-1]
-    return re.sub(r"[^A-Za-z0-9]+", "-", last).strip("-").lower()[:60] or "drop"

@@ -1,12 +1,11 @@
 """Checks of a manifest's line: an absolute uri, a label that exists, a split."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from alfamix_core.errors import InputError
-from alfamix_core.records.manifest import Split
+from alfamix_core.records.manifest import Split, uniform
 from alfamix_core.storage import absolute_uri, normalise_folder_uri
 
 # parts of letters, digits and these signs, none with a dot at its start: such a path is canonical as it is
@@ -59,5 +58,5 @@ def named(classes: frozenset[str]) -> str:
 
 def split_of(sample_id: str, test_share: float, val_share: float) -> Split:
     """Return the split of a labelled sample that has none, permanently, by hash of its id."""
-    position = int.from_bytes(hashlib.sha256(f"split/{sample_id}".encode()).digest()[:6], "big") / 2**48
+    position = uniform(f"split/{sample_id}")
     return "test" if position < test_share else "val" if position < test_share + val_share else "train"

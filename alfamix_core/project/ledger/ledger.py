@@ -1,6 +1,5 @@
 """The state of every sample, by the rules of ``rules.sql``: computed from the tables, never stored."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from alfamix_core.project.ledger.load import KnownFile, Load, News
 from alfamix_core.project.ledger.queries import Database, connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
 from alfamix_core.records.labels import LabelEvent
-from alfamix_core.records.manifest import SampleId
+from alfamix_core.records.manifest import SampleId, uniform
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts, Round
@@ -115,7 +114,7 @@ class Ledger(Database):
     def reserve(self, seed: int, most: int) -> list[tuple[SampleId, str]]:
         """Return (sample_id, uri) of the audit reserve's samples that may be asked about now, in their order."""
         rows = self.rows("select sample_id, uri from states where state = 'reserve'")
-        return sorted(rows, key=lambda row: (audit_place(seed, row[0]), row[0]))[:most]
+        return sorted(rows, key=lambda row: (audit_order(seed, row[0]), row[0]))[:most]
 
     def open_queries(self) -> list[Question]:
         """Return the open questions, by round and rank."""
@@ -385,6 +384,9 @@ def _state_rules(con: duckdb.DuckDBPyConnection, settings: Project, now: datetim
     con.execute(_RULES.read_text(encoding="utf-8"))
 
 
-def audit_place(seed: int, sample_id: str) -> float:
-    """Return a sample's place in the audit's order, in [0, 1): below audit.share it is in the reserve."""
-    return int.from_bytes(hashlib.sha256(f"audit/{seed}/{sample_id}".encode()).digest()[:6], "big") / 2**48
+def audit_order(seed: int, sample_id: str) -> float:
+    """Return the number by which the audit orders samples, in [0, 1): those below audit.share are in the reserve.
+
+    ``rules.sql`` computes the same.
+    """
+    return uniform(f"audit/{seed}/{sample_id}")
