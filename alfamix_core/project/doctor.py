@@ -132,9 +132,9 @@ def _inbox(ledger: Ledger) -> Iterator[Finding]:
                 f"{file.vanished} of its lines that were loaded are gone or changed; their content still counts",
                 "withdraw samples or answers that must not count, with a file of their own",
             )
-    for key in ledger.news.deleted if ledger.news is not None else ():
+    for key in ledger.unread.deleted if ledger.unread is not None else ():
         yield waiting(key, "was loaded and is deleted; its content still counts", "put it back, or leave it")
-    for name in ledger.news.odd if ledger.news is not None else ():
+    for name in ledger.unread.odd if ledger.unread is not None else ():
         yield waiting(name, f"cannot be read: {name!a} is not a valid file name here", "deliver it under another name")
     if ids := ledger.repeated_event_ids():
         yield waiting(

@@ -25,10 +25,10 @@ class StageContext:
     """One shard of one stage of a round, as seen from the stage's door; the project's store is opened once.
 
     Attributes:
-        stage: name of the stage.
+        stage: Name of the stage.
         project_uri: URI of the project.
-        key: key of the round, or '' before there is a round.
-        shard: name of the shard; '' if the stage is not fanned out.
+        key: Key of the round, or '' before there is a round.
+        shard: Name of the shard; '' if the stage is not fanned out.
         run_id: ID of the run, where the stage knows it; otherwise the round's record has it.
     """
 
@@ -55,8 +55,8 @@ class StageContext:
         """Mark one more attempt at the stage.
 
         Raises:
-            InputError: this run already failed here on wrong input, so another attempt cannot help.
-            StorageError: the project's store does not answer.
+            InputError: This run already failed here on wrong input, so another attempt cannot help.
+            StorageError: The project's store does not answer.
         """
         if self.key or self.run_id:
             self._stop_a_hopeless_retry()
@@ -106,7 +106,7 @@ def reported(context: StageContext) -> Iterator[None]:
     """Report the start and the end of a stage; turn a deliberate error into its line, its record and its exit status.
 
     Raises:
-        SystemExit: with status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
+        SystemExit: With status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
     """
     with events.context(**context.fields()), events.libraries_as_events():
         emit("started")

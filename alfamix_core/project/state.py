@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from alfamix_core.errors import AlfamixError
 from alfamix_core.project import budgets, champion, lock, objects, rounds
-from alfamix_core.project.ledger.answers import account
+from alfamix_core.project.ledger.answers import summarise
 from alfamix_core.project.ledger.ledger import Ledger, open_ledger
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.lock import Lock
@@ -124,17 +124,17 @@ def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datet
 
 
 def _inbox(board: Board, ledger: Ledger) -> None:
-    news = ledger.news
-    board.set(m.SET_ASIDE, len(ledger.set_aside()) + (len(news.odd) if news is not None else 0))
+    unread = ledger.unread
+    board.set(m.SET_ASIDE, len(ledger.set_aside()) + (len(unread.odd) if unread is not None else 0))
     board.set(m.VANISHED_LINES, sum(file.vanished for file in ledger.inbox()))
-    board.set(m.DELETED_FILES, len(news.deleted) if news is not None else 0)
+    board.set(m.DELETED_FILES, len(unread.deleted) if unread is not None else 0)
 
 
 def _queue(board: Board, settings: Project, ledger: Ledger, known: _Rounds) -> None:
     questions = ledger.open_queries()
     board.set(m.OPEN_QUERIES, len(questions))
     board.set(m.MAX_OPEN, settings.queue.max_open)
-    answers = account(ledger)
+    answers = summarise(ledger)
     newest = answers.newest or max((question.asked_at for question in questions), default=None)
     board.set(m.LAST_ANSWER, newest.timestamp() if newest else None)
     for kind in _KINDS:

@@ -44,7 +44,7 @@ def check_class(label: str, classes: frozenset[str], where: str) -> None:
     """Refuse a label that is not a class of the project.
 
     Raises:
-        InputError: The message has the place and the classes.
+        InputError: The message names the line and the classes.
     """
     if label not in classes:
         raise InputError(f'{where}: label "{label}" is not a class; the classes are {named(classes)}')

@@ -13,7 +13,7 @@ import pyarrow as pa
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout
 from alfamix_core.project.ledger import load
-from alfamix_core.project.ledger.load import KnownFile, Load, News
+from alfamix_core.project.ledger.load import KnownFile, Load, Unread
 from alfamix_core.project.ledger.queries import Database, connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
 from alfamix_core.records.labels import LabelEvent
@@ -37,8 +37,8 @@ class Ledger(Database):
         settings: Settings of the project, or a round's copy of them.
         now: Moment at which questions expire, UTC.
         tables: Tables at the versions that are read.
-        news: Files and rounds that no load has read; None for a round's frozen versions.
-        coming: Rows of the news, which are in the database although they are not loaded.
+        unread: Files and rounds that no load has read; None for a round's frozen versions.
+        coming: Rows of the unread, which are in the database although they are not loaded.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Ledger(Database):
         settings: Project,
         now: datetime,
         tables: Tables,
-        news: News | None = None,
+        unread: Unread | None = None,
         coming: Load | None = None,
     ) -> None:
-        self.settings, self.now, self.tables, self.news, self.coming = settings, now, tables, news, coming
+        self.settings, self.now, self.tables, self.unread, self.coming = settings, now, tables, unread, coming
         super().__init__(con)
         self._has_states = False
         _state_rules(con, settings, now)
@@ -163,7 +163,7 @@ class Ledger(Database):
 
         Deleted files are left out.
         """
-        gone = list(self.news.gone) if self.news else []
+        gone = list(self.unread.gone) if self.unread else []
         return self.rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
@@ -311,9 +311,9 @@ def open_ledger(store: Store, settings: Project, now: datetime) -> Iterator[Ledg
         InputError: A table is not what ingest wrote.
     """
     tables = open_tables(store)
-    news = load.look(store, settings, tables)
-    with _beyond(store, settings, now, tables, news) as (con, coming):
-        yield Ledger(con, settings, now, tables, news, coming)
+    unread = load.look(store, settings, tables)
+    with _beyond(store, settings, now, tables, unread) as (con, coming):
+        yield Ledger(con, settings, now, tables, unread, coming)
 
 
 @contextmanager
@@ -326,19 +326,19 @@ def open_samples(store: Store, settings: Project, now: datetime) -> Iterator[Dat
         InputError: A table is not what ingest wrote.
     """
     tables = open_tables(store, names=("samples", "inbox"))
-    news = load.look_at_manifests(store, settings, tables, _SMALL_BYTES)
-    with _beyond(store, settings, now, tables, news) as (con, _):
+    unread = load.look_at_manifests(store, settings, tables, _SMALL_BYTES)
+    with _beyond(store, settings, now, tables, unread) as (con, _):
         yield Database(con)
 
 
 @contextmanager
 def _beyond(
-    store: Store, settings: Project, now: datetime, tables: Tables, news: News
+    store: Store, settings: Project, now: datetime, tables: Tables, unread: Unread
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Load]]:
-    """Make the tables readable under their names, with the rows of the news."""
+    """Make the tables readable under their names, with the rows of the unread."""
     with scratch() as folder, connect(Path(folder)) as con:
         register(con, tables, "_table")
-        coming = load.pending(con, store, settings, tables, news, now, Path(folder))
+        coming = load.pending(con, store, settings, tables, unread, now, Path(folder))
         for name in SCHEMAS:
             con.execute(f"create view {name} as select * from {name}_table union all select * from {name}_new")
         yield con, coming
@@ -346,7 +346,7 @@ def _beyond(
 
 @contextmanager
 def loaded_ledger(settings: Project, now: datetime, tables: Tables) -> Iterator[Ledger]:
-    """Open the ledger without news."""
+    """Open the ledger without unread."""
     with scratch() as folder, connect(Path(folder)) as con:
         register(con, tables)
         yield Ledger(con, settings, now, tables)

@@ -78,7 +78,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class News:
+class Unread:
     """The files and rounds that no load has read.
 
     Attributes:
@@ -104,7 +104,7 @@ class News:
         return bool(self.files or self.rounds)
 
 
-def look(store: Store, project: Project, tables: Tables) -> News:
+def look(store: Store, project: Project, tables: Tables) -> Unread:
     """Compare listings with the table ``inbox``; opens no inbox file.
 
     Args:
@@ -116,7 +116,7 @@ def look(store: Store, project: Project, tables: Tables) -> News:
     listing = list_inbox(store)
     basis = basis_of(project)
     present = {file.key for file in listing.files}
-    return News(
+    return Unread(
         files=tuple(file for file in listing.files if _is_news(file, known.get(file.key), basis)),
         rounds=tuple(_rounds(store, known)),
         known=known,
@@ -125,7 +125,7 @@ def look(store: Store, project: Project, tables: Tables) -> News:
     )
 
 
-def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes: int) -> News:
+def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes: int) -> Unread:
     """Return the manifests that no load has read, the smallest first, until their sizes exceed a limit in sum."""
     known, basis, files = known_files(tables), basis_of(project), []
     for file in sorted(manifests(store), key=lambda file: (file.size, file.key.encode())):
@@ -134,7 +134,7 @@ def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes
             if most_bytes < 0:
                 break
             files.append(file)
-    return News(tuple(sorted(files, key=lambda file: file.key.encode())), (), known, (), ())
+    return Unread(tuple(sorted(files, key=lambda file: file.key.encode())), (), known, (), ())
 
 
 def known_files(tables: Tables) -> dict[str, KnownFile]:
@@ -161,18 +161,18 @@ def pending(
     store: Store,
     project: Project,
     tables: Tables,
-    news: News,
+    unread: Unread,
     now: datetime,
     folder: Path,
 ) -> Load:
-    """Read the news, and compute the rows that the tables do not have; write nothing to the project.
+    """Read the unread, and compute the rows that the tables do not have; write nothing to the project.
 
     Args:
         con: Database with the tables as ``samples_table`` and so on; receives ``samples_new`` and so on.
         store: The project.
         project: Its settings.
         tables: All existing tables, at their newest versions.
-        news: Files and rounds to read.
+        unread: Files and rounds to read.
         now: Moment of the load, UTC.
         folder: Folder for temporary files.
 
@@ -180,15 +180,15 @@ def pending(
         InputError: A table is not what ingest wrote, or a committed round's object is not what its record names.
     """
     with _Incoming(folder) as incoming:
-        for file, reading in _read_all(store, project, news.files, folder):
+        for file, reading in _read_all(store, project, unread.files, folder):
             incoming.add(file, reading)
-        for record in news.rounds:
+        for record in unread.rounds:
             incoming.add_round(store, record)
     with explained("inbox"):
         for name in _SOURCES:
             register_rows(con, f"{name}_read", name, incoming.paths[name])
         con.execute("create temp table loading as select ?::timestamptz as loaded_at", [now])
-        changed = [key for key in incoming.readings if key in news.known]
+        changed = [key for key in incoming.readings if key in unread.known]
         con.execute("create temp table changed as select unnest(?::varchar[]) as key", [changed])
         con.execute(files(__package__).joinpath("load.sql").read_text(encoding="utf-8"))
         for name in _SOURCES:
@@ -198,7 +198,7 @@ def pending(
             fresh = f"{name}_fresh" if incoming.paths[name] else f"{name}_none"
             version = _next_version(tables, name)
             con.execute(f"create temp table {name}_new as select {columns}, {version}::bigint as load from {fresh}")
-        outcome = _Outcome.of(con, incoming, news.known, basis_of(project), now)
+        outcome = _Outcome.of(con, incoming, unread.known, basis_of(project), now)
         inbox = outcome.table(_next_version(tables, "inbox"))
         con.register("inbox_rows", inbox)
         con.execute("create temp table inbox_new as select * from inbox_rows")
@@ -242,7 +242,7 @@ def _rounds(store: Store, known: Mapping[str, KnownFile]) -> Iterator[Round]:
     """Yield the rounds that have ended, asked or abandoned, and are not in the ledger.
 
     Raises:
-        InputError: the rounds are older than the ledger, so that questions would be open which no round asks.
+        InputError: The rounds are older than the ledger, so that questions would be open which no round asks.
     """
     present = rounds.numbers(store)
     loaded = sorted(key for key in known if key.startswith(layout.ROUNDS))

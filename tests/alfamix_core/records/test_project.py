@@ -26,7 +26,7 @@ def test_two_fields_are_enough():
         ({"budget": "ten"}, 'field "budget" must be a valid integer, not "ten"'),
         ({"budget": 1.5}, 'field "budget" must be a valid integer, not 1.5'),
         ({"budget": True}, 'field "budget" must be a valid integer, not true'),
-        ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (places 1 and 3)'),
+        ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (items 1 and 3)'),
         ({"classes": ["cat"]}, 'field "classes" must have at least 2 items after validation, not 1, not ["cat"]'),
         ({"classes": "cat,dog"}, 'field "classes" must be a valid array, not "cat,dog"'),
         ({"model": {"encoder": "tied"}}, "field \"model.encoder\" must be 'trained' or 'frozen', not \"tied\""),

@@ -156,6 +156,7 @@ def test_a_file_that_equals_what_create_wrote_is_a_repetition(store, tmp_path):
     store.create_from("a", tmp_path / "file")
     store.create_from("b", tmp_path / "file")
     store.create_same("b", b"123")
+    assert [store.read(key).data for key in "ab"] == [b"123", b"123"]
 
 
 def test_a_download_replaces_the_file_that_is_there(store, tmp_path):
