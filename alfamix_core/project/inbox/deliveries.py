@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from alfamix_core.errors import InputError, ObjectExistsError
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.inbox.reading import ROWS, FileReader
-from alfamix_core.project.inbox.samples import named, split_of
+from alfamix_core.project.inbox.samples import OTHER_URI, named, split_of
 from alfamix_core.project.ledger.ledger import open_samples
 from alfamix_core.project.ledger.queries import Database
 from alfamix_core.records.manifest import sample_id
@@ -255,7 +255,7 @@ def _check(samples: Database, source: _Source, source_uri: str) -> None:
         "select * from repeated where uri <> first_uri or label is distinct from first_label order by line limit 1"
     ):
         if uri != first_uri:
-            raise InputError(_other_uri(f"{where} line {line}", known_id, first_uri, uri))
+            raise InputError(OTHER_URI.format(where, line, known_id, first_uri, uri))
         raise InputError(
             f"{source_uri} line {line}: {uri} has the label {label!r}, and {first_label!r} on an earlier line"
         )
@@ -283,13 +283,9 @@ def _fresh(samples: Database, source: _Source, source_uri: str) -> _Source:
     for line, known_id, uri, known_uri in samples.rows(
         "select * from known where uri <> known_uri order by line limit 1"
     ):
-        raise InputError(_other_uri(f"{where} line {line}", known_id, known_uri, uri))
+        raise InputError(OTHER_URI.format(where, line, known_id, known_uri, uri))
     left_out = samples.table("select line from known union select line from repeated")["line"].combine_chunks()
     return replace(source, rows=source.rows - len(left_out), left_out=left_out)
-
-
-def _other_uri(where: str, sample_id: str, known: str, uri: str) -> str:
-    return f'{where}: id "{sample_id}" is already the sample {known}; it cannot be {uri} as well'
 
 
 def _write_manifest(path: Path, source: _Source, shares: tuple[float, float]) -> str:

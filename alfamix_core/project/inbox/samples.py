@@ -13,6 +13,9 @@ PLAIN = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*"
 _PLAIN = re.compile(PLAIN)
 LONGEST_PLAIN = 200
 
+OTHER_URI = '{} line {}: id "{}" is already the sample {}; it cannot be {} as well'
+"""Reason why a line is refused: file, line, id, the sample with that id, uri of the line; for SQL's ``format``, too."""
+
 
 def resolver(folder_uri: str, prefixes: Sequence[str]) -> Callable[[str], str]:
     """Return ``storage.absolute_uri`` for one folder, several times as fast for a plain uri."""
