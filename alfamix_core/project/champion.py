@@ -17,7 +17,7 @@ from alfamix_core.storage import Store
 
 
 def read(store: Store) -> Versioned[Champion]:
-    """Return the champion; before the first promotion, one without a round and without a tag."""
+    """Return the champion; before the first promotion, an empty one without a tag."""
     return versioned.read(store, layout.CHAMPION, Champion())
 
 

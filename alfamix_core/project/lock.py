@@ -55,9 +55,9 @@ def read(store: Store) -> Versioned[Lock]:
     return versioned.read(store, layout.LOCK, Lock(revision=0, fence=0))
 
 
-def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
+def blocked_by(lock: Lock, run_id: str, now: datetime) -> str:
     """Name the run that keeps another from the project; empty where none does."""
-    if lock is None or lock.holder is None or lock.holder.run_id == run_id or not is_alive(lock, now):
+    if lock.holder is None or lock.holder.run_id == run_id or not is_alive(lock, now):
         return ""
     holder = lock.holder
     process = f" (process {holder.pid} on {holder.host})" if holder.pid else ""
@@ -67,9 +67,9 @@ def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
     )
 
 
-def left_by(lock: Lock | None, now: datetime) -> str:
+def left_by(lock: Lock, now: datetime) -> str:
     """Name the run that the lock still belongs to although it is dead or past its deadline; empty where none does."""
-    if lock is None or lock.holder is None or is_alive(lock, now):
+    if lock.holder is None or is_alive(lock, now):
         return ""
     return f"run {lock.holder.run_id} holds the project and is dead or past its deadline; the next run takes it over"
 

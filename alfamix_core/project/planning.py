@@ -271,7 +271,7 @@ def _resume(store: Store, last: Versioned[Round], run_id: str, fence: int, fresh
 
 
 def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime) -> Round:
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     versions = dict(plan.versions or {})
     identity = {
         "number": plan.number,

@@ -244,7 +244,7 @@ class MetricsSettings(Record):
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="time limit of one push, in seconds")
 
     @model_validator(mode="after")
-    def _way_has_its_place(self) -> Self:
+    def _way_has_its_target(self) -> Self:
         if self.way == "pushgateway" and not self.url.startswith(("http://", "https://")):
             raise ValueError(f'url "{self.url}" must begin with http:// or https:// where way is pushgateway')
         if self.way == "textfile" and not (self.path.startswith("/") and self.path.endswith(".prom")):
@@ -278,7 +278,6 @@ class Project(Record):
         min_length=2, description="possible answers, in the order of the model's outputs"
     )
     budget: int = Field(100, ge=1, description="queries per round")
-    modality: Literal["image"] = Field("image", description="kind of sample")
     strategy: StrategySettings = StrategySettings()
     image: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()
@@ -302,7 +301,7 @@ class Project(Record):
         first: dict[str, int] = {}
         for number, name in enumerate(self.classes, start=1):
             if name in first:
-                raise ValueError(f'class "{name}" is named twice (places {first[name]} and {number})')
+                raise ValueError(f'class "{name}" is named twice (items {first[name]} and {number})')
             first[name] = number
         return self
 
@@ -343,7 +342,7 @@ def check_strategy(settings: StrategySettings) -> None:
     package that brought it is gone.
 
     Raises:
-        InputError: it names what came and lists what is known.
+        InputError: It names what came and lists what is known.
     """
     for field, name in (("strategy.name", settings.name), ("strategy.cold_start", settings.cold_start)):
         try:
@@ -356,7 +355,7 @@ def read_project(data: bytes, where: str = "project.json") -> Project:
     """Read project.json.
 
     Raises:
-        InputError: its schema is newer, it is not as ``Project`` says, or its strategy or a tunable is unknown or does
+        InputError: Its schema is newer, it is not as ``Project`` says, or its strategy or a tunable is unknown or does
             not fit.
     """
     try:

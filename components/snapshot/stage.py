@@ -30,7 +30,7 @@ def run(project_uri: str, key: str, snapshot_path: str, champion_path: str) -> l
     folder = Path(snapshot_path)
     with StageMeter("snapshot", outputs=[folder]) as meter:
         store = open_store(project_uri)
-        record, _ = rounds.read(store, number_of(key))
+        record = rounds.read(store, number_of(key)).value
         earlier = rounds.before(store, record.number)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / snapshot.ROUND_FILE).write_bytes(record.document())

@@ -18,4 +18,5 @@ def minutes(store: Store, plan: Plan) -> float | None:
     pool = plan.counts.pool / max(last.counts.pool, 1)
     labels = plan.counts.labelled / max(last.counts.labelled, 1)
     factors = {"embed": pool, "score": pool, "train": labels}
-    return round(sum(spent * factors.get(stage, 1.0) for stage, spent in last.outcome.seconds.items()) / 60, 1)
+    stages = last.outcome.stages.items()
+    return round(sum(total.seconds * factors.get(stage, 1.0) for stage, total in stages) / 60, 1)

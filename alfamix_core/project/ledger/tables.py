@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from alfamix_core.errors import InputError, ObjectChangedError, StorageError
+from alfamix_core.errors import InputError, ObjectChangedError, StorageError, one_line
 from alfamix_core.project import layout
 from alfamix_core.records.tables import SCHEMAS
 from alfamix_core.storage import Store
@@ -219,4 +219,4 @@ def explained(name: str = "") -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(_COLOURS.sub("", str(error)).split())
+    return one_line(_COLOURS.sub("", str(error)))

@@ -196,11 +196,11 @@ class Visited(FolderStore):
 
     visit = None
 
-    def _delete(self, key):
+    def delete(self, key):
         visit, self.visit = self.visit, None
         if visit is not None:
             visit()
-        super()._delete(key)
+        super().delete(key)
 
 
 def test_a_promotion_during_a_clean_is_refused_and_the_model_that_serves_stays(made, holder, noon):

@@ -111,7 +111,6 @@ def test_unlocking_takes_it_from_whoever_holds_it(place, holder, noon):
 
 def test_without_a_lock_no_run_holds_the_project(place, noon):
     assert (read(place).value.holder, read(place).tag) == (None, "")
-    assert blocked_by(None, "a", noon) == ""
     assert not release(place, "a")
     with pytest.raises(LockedError, match="unlocked"):
         require(place, "a", noon)
@@ -250,9 +249,9 @@ class Overtaken(FolderStore):
         super().__init__(root)
         self._other = other
 
-    def _swap(self, key, data, tag):
+    def swap(self, key, data, tag):
         self._other()
-        return super()._swap(key, data, tag)
+        return super().swap(key, data, tag)
 
 
 def test_a_run_that_is_beaten_by_a_moment_is_told_by_whom(tmp_path, holder, noon):

@@ -104,7 +104,7 @@ def test_a_server_that_does_not_answer_is_no_fault_of_the_table(s3_server, monke
     create_missing(store, open_tables(store))
     uri, options = store.table("ledger/samples")
     away = options | {"aws_endpoint_url_s3": "http://127.0.0.1:9", "max_retries": "0", "retry_timeout": "1s"}
-    monkeypatch.setattr(type(store), "_table", lambda store, key: (uri, away))
+    monkeypatch.setattr(type(store), "table", lambda store, key: (uri, away))
     with pytest.raises(StorageError, match=r"^ledger/"):
         open_tables(store)
     store.close()
