@@ -18,11 +18,11 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: name in Prometheus.
-        kind: a gauge, or a counter, which only grows.
-        help: meaning and range of the values.
-        labels: labels besides ``project``, which all metrics except those of the exporter have.
-        unit: unit of the values; empty for a count or a state.
+        name: Name in Prometheus.
+        kind: A gauge, or a counter, which only grows.
+        help: Meaning and range of the values.
+        labels: Labels besides ``project``, which all metrics except those of the exporter have.
+        unit: Unit of the values; empty for a count or a state.
         source: "project" if the metric is derived from the project's files, served by the exporter, and published by
             finish; "trigger" or "exporter" if it is about that process.
     """
