@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alfamix_core.errors import AlfamixError, MissingObjectError, StorageError
+from alfamix_core.errors import AlfamixError, MissingObjectError, StorageError, one_line
 from alfamix_core.learning.distributed import Team
 from alfamix_core.records.checkpoint import Commit, Course
-from alfamix_core.storage import Store
+from alfamix_core.storage import Store, file_sha256
 from alfamix_core.telemetry.events import emit
 
 _COMMIT = "checkpoint.json"
@@ -112,8 +112,7 @@ class Checkpoints:
         path = self._scratch / _FETCHED
         try:
             self._store.fetch(self._folder + commit.file, path)
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = file_sha256(path)
             if sha256 != commit.sha256:
                 raise StorageError(f"{commit.file} must have SHA-256 {commit.sha256}, as {key} says, not {sha256}")
             return Checkpoint(load_file(path), commit.course)
@@ -155,4 +154,4 @@ def digest_of(*parts: bytes) -> str:
 
 
 def _warn(text: str) -> None:
-    emit("warning", stage="train", text=" ".join(text.split()))
+    emit("warning", stage="train", text=one_line(text))

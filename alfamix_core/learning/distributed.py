@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec
 import torch
 from torch import Tensor, nn
 
-from alfamix_core.errors import AlfamixError, InputError, StorageError
+from alfamix_core.errors import AlfamixError, InputError, StorageError, one_line
 from alfamix_core.learning.network import Network
 
 PROCESSES = "ALFAMIX_TRAIN_PROCESSES"
@@ -194,7 +194,7 @@ class _Stop:
 
 
 def _record_stop(folder: str, rank: int, status: int, text: str) -> None:
-    stop = _Stop(time.monotonic(), rank, status, " ".join(text.split()))
+    stop = _Stop(time.monotonic(), rank, status, one_line(text))
     Path(folder, f"{rank}.json").write_text(json.dumps(asdict(stop)), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alfamix_core.errors import SampleError
+from alfamix_core.errors import SampleError, one_line
 from alfamix_core.records.image_file import FORMATS, MAX_SCANS, check_pieces
 from alfamix_core.records.project import ImageSettings
 
@@ -120,4 +120,4 @@ def _resized(pixels: Tensor, size: int) -> Tensor:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")
+    return one_line(error)[:200].rstrip(".")

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from alfamix_core.acquisition.types import LinearHead
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 from alfamix_core.learning.backbones import OWN, initial, skeleton
 from alfamix_core.learning.images import channels
 from alfamix_core.learning.network import Network
@@ -116,5 +116,5 @@ def _card(folder: Path, expected: Project) -> ModelCard:
 
 
 def _damaged(folder: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return f"model folder {folder}: {WEIGHTS_FILE} is damaged or does not fit {CARD_FILE} ({reason})"

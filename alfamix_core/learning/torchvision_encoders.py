@@ -6,7 +6,7 @@ import torch
 import torchvision
 from torch import nn
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 
 
 def encoder_of(backbone: str, size: int) -> tuple[nn.Module, int]:
@@ -35,7 +35,7 @@ def encoder_of(backbone: str, size: int) -> tuple[nn.Module, int]:
             encoder(torch.zeros(1, 3, size, size, device=last.weight.device))
     except (RuntimeError, ValueError, AssertionError) as error:
         # torch and torchvision raise any of the three for a wrong size
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(
             f"model.backbone {backbone} cannot take images of image.size = {size} pixels ({reason})"
         ) from error

@@ -78,7 +78,7 @@ def project_page(
     with open_ledger(store, settings, now) as ledger:
         counts = ledger.counts()
     records = tuple(rounds.read_all(store))
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
     sentences = (advice.text, advice.forecast.text if advice.forecast else "")
     return project_report.render(

@@ -55,7 +55,7 @@ def run(
     """
     meter = StageMeter("export")
     store = open_store(project_uri)
-    record, _ = rounds.read(store, number_of(round_key))
+    record = rounds.read(store, number_of(round_key)).value
     if not record.is_committed:
         now = datetime.now(UTC)
         lock.renew(store, run_id, now, now + timedelta(hours=record.settings.round.max_hours))
@@ -127,7 +127,6 @@ def _commit(store: Store, record: Round, run_id: str, meter: StageMeter, produce
 
 
 def _outcome(store: Store, record: Round, produced: _Produced, log: StageLog) -> Outcome:
-    stages = totals(log.runs, attempts(store, record.number))
     account, quality = produced.account, produced.quality
     return Outcome(
         queries=len(produced.queries),
@@ -141,8 +140,7 @@ def _outcome(store: Store, record: Round, produced: _Produced, log: StageLog) ->
         promoted=quality.promotion.promoted,
         quarantined=len(log.quarantined),
         labels={name: produced.label_counts[index] for index, name in enumerate(record.settings.classes)},
-        seconds={name: stage.seconds for name, stage in stages.items()},
-        stages=stages,
+        stages=totals(log.runs, attempts(store, record.number)),
         drift=Drift(embedding_distance=account.embedding_distance, predicted_shares=account.predicted_shares),
         exported_at=datetime.now(UTC),
     )

@@ -30,7 +30,7 @@ def run(project_uri: str, round_key: str, snapshot_path: str, champion_path: str
     folder = Path(snapshot_path)
     with StageMeter("snapshot", outputs=[folder]) as meter:
         store = open_store(project_uri)
-        record, _ = rounds.read(store, number_of(round_key))
+        record = rounds.read(store, number_of(round_key)).value
         earlier = rounds.before(store, record.number)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / snapshot.ROUND_FILE).write_bytes(_frozen(record).document())

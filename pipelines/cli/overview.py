@@ -26,9 +26,8 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> Shown:
     settings = rounds.read_settings(store)
     with open_ledger(store, settings, now) as ledger:
         counts, set_aside = ledger.counts(), [line for _, _, line in ledger.set_aside()]
-    serving, _ = champion.read(store)
-    stored_lock = lock.read(store)
-    current_lock = stored_lock[0] if stored_lock else None
+    serving = champion.read(store).value
+    current_lock = lock.read(store).value
     records = list(rounds.read_all(store))
     locked = lock.blocked_by(current_lock, "", now)
     advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
@@ -98,6 +97,7 @@ def _in_words(counts: "Counts") -> str:
         f"{counts.samples:,} samples: {counts.pool:,} in the pool, {counts.queried:,} queried, {counts.labelled:,} "
         f"labelled ({splits}), {counts.skipped:,} skipped, {counts.disputed:,} disputed, "
         f"{counts.quarantined:,} quarantined"
+        + (f", {counts.reserve:,} in the audit reserve" if counts.reserve else "")
         + (f", {counts.held_out:,} held out without a label" if counts.held_out else "")
         + (f", {counts.withdrawn:,} withdrawn" if counts.withdrawn else "")
     )
@@ -125,7 +125,7 @@ def report(
     path = to or Path(f"{settings.name}-round-{number:06d}.html" if number else f"{settings.name}.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     if number:
-        path.write_bytes(objects.read(store, rounds.read(store, number)[0], "report"))
+        path.write_bytes(objects.read(store, rounds.read(store, number).value, "report"))
     else:
         beside: dict[int, str] = {}
         for record in rounds.read_all(store) if pages else ():

@@ -58,8 +58,7 @@ def run(
         raise InputError("--abandon: starts nothing, and excludes --plan, --force and --fresh")
     store, now = open_project(project), datetime.now(UTC)
     chosen = engines.open(name, store, engines.Options(work, network, endpoint, namespace))
-    stored_lock = lock.read(store)
-    blocked = lock.blocked_by(stored_lock[0] if stored_lock else None, "", now)
+    blocked = lock.blocked_by(lock.read(store).value, "", now)
     if blocked and not plan and not chosen.free_lock():
         raise InputError(blocked)
     if abandon:
@@ -108,13 +107,13 @@ def _conclude(store: "Store", project: str, ended: "Ended", planned: int, log: s
     if ended.state in ("idle", "refused"):
         print_error(f"no round: {ended.text}")
         return 2 if ended.state == "refused" else 0
-    record = rounds.read(store, number)[0] if number in rounds.numbers(store) else None
+    record = rounds.read(store, number).value if number in rounds.numbers(store) else None
     if record is None or record.outcome is None or not ended.succeeded:
         print_error(f"round {number} ended without saying why; its log is {log}")
         return 1
     outcome = record.outcome
     metrics = " · ".join(f"{name} {value:.4f}" for name, value in outcome.metrics.items() if name == "accuracy")
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     promoted = " · new champion" if serving.round == number else ""
     lines = [f"asked {outcome.queries} queries{' · ' + metrics if metrics else ''}{promoted}"]
     if outcome.short_by:

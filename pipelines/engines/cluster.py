@@ -73,8 +73,7 @@ class Cluster:
         counts as over only because of its age: it may have been compiled with a longer limit than the caller's, and
         its lock expires by itself.
         """
-        entry = lock.read(self._store)
-        holder = entry[0].holder if entry is not None else None
+        holder = lock.read(self._store).value.holder
         if holder is None or holder.pid:
             return ""
         try:

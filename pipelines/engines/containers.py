@@ -25,7 +25,7 @@ from docker.types import DeviceRequest, Mount
 from kfp import local
 from kfp.local import docker_task_handler
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 from alfamix_core.project import lock
 from alfamix_core.project.rounds import read_settings
 from alfamix_core.records.project import Project
@@ -223,7 +223,7 @@ def _require_image(client: docker.DockerClient, name: str) -> None:
         try:
             client.images.pull(name)
         except DockerException as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"image {name} is not here: {reason}; `make images` builds it") from None
 
 

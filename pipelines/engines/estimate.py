@@ -21,5 +21,7 @@ def minutes(store: Store, plan: Plan) -> float | None:
         "pool": plan.counts.pool / max(last.counts.pool, 1),
         "labels": plan.counts.labelled / max(last.counts.labelled, 1),
     }
-    seconds = last.outcome.seconds.items()
-    return round(sum(spent * growth[STAGES[name].grows_with] for name, spent in seconds if name in STAGES) / 60, 1)
+    stages = last.outcome.stages.items()
+    return round(
+        sum(total.seconds * growth[STAGES[name].grows_with] for name, total in stages if name in STAGES) / 60, 1
+    )

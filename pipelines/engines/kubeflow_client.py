@@ -18,7 +18,7 @@ import kfp_server_api as api
 import urllib3
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import InputError, StorageError, one_line
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"
 TOKEN = "ALFAMIX_KUBEFLOW_TOKEN"
@@ -106,7 +106,7 @@ def stranger(endpoint: str, reason: str) -> StorageError:
         endpoint: Address of the API.
         reason: What is wrong with the answer.
     """
-    reason = " ".join(reason.split())[:200]
+    reason = one_line(reason)[:200]
     return StorageError(
         f"{endpoint}: the answer is not one of the Kubeflow API ({reason}); is there a login page in front of it, or "
         "has the token expired?"
@@ -136,7 +136,7 @@ def _message(error: api.ApiException) -> str:
         message = body.get("message") or body.get("error") or error.reason
     except (ValueError, TypeError, AttributeError):
         message = error.body if isinstance(error.body, str) and error.body else error.reason
-    return " ".join(str(message).split())[:500]
+    return one_line(message)[:500]
 
 
 def _guarded(request: Callable[..., Any]) -> Callable[..., Any]:

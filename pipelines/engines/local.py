@@ -13,7 +13,7 @@ import os
 import warnings
 from pathlib import Path
 
-from alfamix_core.errors import AlfamixError
+from alfamix_core.errors import AlfamixError, one_line
 from alfamix_core.learning.threads import WAITING
 from alfamix_core.project import lock
 from alfamix_core.storage import open_store
@@ -76,7 +76,7 @@ def main() -> None:
             arguments.network if arguments.containers else None,
         )
     except AlfamixError as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         emit("failed", stage="run", shard="", status=error.exit_status, line=line)
         raise SystemExit(error.exit_status) from None
 

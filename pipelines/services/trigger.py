@@ -19,7 +19,7 @@ from functools import partial
 
 from rich.console import Console
 
-from alfamix_core.errors import AlfamixError
+from alfamix_core.errors import AlfamixError, one_line
 from alfamix_core.project import lock, planning
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.storage import Store, connection
@@ -157,8 +157,7 @@ class Trigger:
 
     def _blocked(self, moment: datetime) -> str:
         """Return why no run may start now, '' if one may."""
-        stored = lock.read(self._store)
-        reason = lock.blocked_by(stored[0] if stored else None, "", moment)
+        reason = lock.blocked_by(lock.read(self._store).value, "", moment)
         if reason and (dead := self._engine.free_lock()):
             self._report("unlocked", f"run {dead} has ended and held the project's lock")
             reason = ""
@@ -218,7 +217,7 @@ class Trigger:
             step()
         except AlfamixError as error:
             self._metrics.error(source)
-            self._report("error", " ".join(str(error).split()), once=True)
+            self._report("error", one_line(error), once=True)
             self._state = failed(self._state, self._pace, time.monotonic(), _jitter())
 
     def _leaves_a_run(self) -> bool:
