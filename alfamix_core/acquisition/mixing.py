@@ -27,7 +27,7 @@ def direction(embeddings_nD: Tensor, head: Head) -> tuple[Tensor, Tensor]:
 
     Args:
         embeddings_nD: (n, D), floating point.
-        head: any differentiable head with K >= 2 classes; each row of its output depends on that row alone.
+        head: Any differentiable head with K >= 2 classes; each row of its output depends on that row alone.
 
     Returns:
         The predicted class (n,) int64, the first where logits are equal, and the direction (n, D) of norm 1, or 0
@@ -53,7 +53,7 @@ def step_lengths(embeddings_nD: Tensor, anchor_D: Tensor, cap: float) -> Tensor:
     Args:
         embeddings_nD: (n, D).
         anchor_D: (D,), the same dtype.
-        cap: of the schedule, >= 0.
+        cap: Cap of the schedule, >= 0.
 
     Returns:
         (n,) lengths in the unit of the embeddings.
@@ -104,11 +104,12 @@ class Explanation:
     """Why one sample was a candidate.
 
     Attributes:
-        predicted: the class that the model predicts.
-        anchor: the class whose anchor was mixed in: the farthest one that flips; the farthest if none flips.
-        flips_to: the class predicted after mixing, or None where the prediction stays.
-        step: length of the step, in the unit of the embeddings.
-        distance: distance to that anchor, in the same unit.
+        predicted: Class that the model predicts.
+        anchor: Class whose anchor was mixed in: the farthest anchor that flips the sample, or the farthest if none
+            does.
+        flips_to: Class predicted after mixing; None if the prediction stays.
+        step: Length of the step, in the unit of the embeddings.
+        distance: Distance to that anchor, in the same unit.
     """
 
     predicted: int
@@ -119,13 +120,13 @@ class Explanation:
 
 
 def explain(embedding_D: Tensor, anchors: Anchors, head: Head, cap: float) -> Explanation:
-    """Tell into which class one sample flips at a cap, and towards which anchor it had to go.
+    """Tell into which class one sample flips at a cap, and towards which anchor.
 
     Args:
         embedding_D: (D,) one pool sample.
-        anchors: of the labelled samples.
-        head: the head that scored the sample.
-        cap: any cap above the sample's critical cap shows its flip.
+        anchors: Anchors of the labelled samples.
+        head: Head that scored the sample.
+        cap: Cap; any above the sample's critical cap shows its flip.
 
     Returns:
         The explanation; anchors are tried from the farthest to the nearest, equal distances by class.

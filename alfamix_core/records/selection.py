@@ -1,6 +1,6 @@
 """The queries folder: what ``select`` chose and what the report shows of it.
 
-queries.jsonl       a ChosenSample a line, best first
+queries.jsonl       one ChosenSample per line, best first
 thumbnails/<id>.webp
 selection.json      the rest
 stage.json
@@ -24,21 +24,23 @@ class PlacedSample(Record):
     kind: Literal["pool", "labelled", "queried"]
     x: float
     y: float
-    name: str = Field("", description="its class: the label of a labelled sample, else what the model predicts")
+    name: str = Field("", description="class: the label of a labelled sample, otherwise the predicted class")
 
 
 class Selection(Record):
     """selection.json."""
 
-    strategy: str = Field(description="that chose: the project's, or its cold start")
-    short_by: int = Field(ge=0, description="queries fewer than the budget")
-    reason: str = Field(description="why fewer; empty when none are missing")
-    summary: dict[str, float | int] = Field(default_factory=dict, description="the strategy's own account")
-    candidate_scores: tuple[float, ...] = Field((), description="of the samples among which was chosen; finite")
+    strategy: str = Field(description="strategy that chose: the project's, or its cold start")
+    short_by: int = Field(ge=0, description="number of queries of the budget that are missing")
+    reason: str = Field(description="reason why they are missing; empty if none are")
+    summary: dict[str, float | int] = Field(default_factory=dict, description="the strategy's own numbers")
+    candidate_scores: tuple[float, ...] = Field(
+        (), description="scores of the samples from which the queries were chosen; finite"
+    )
     embedding_distance: float | None = Field(
-        None, ge=0, description="of the pool's new samples from the labelled ones, see ``evaluation.drift``"
+        None, ge=0, description="distance of the pool's new samples from the labelled ones, see ``evaluation.drift``"
     )
     predicted_shares: dict[str, float] = Field(
-        default_factory=dict, description="of the pool, by predicted class; empty while the model is untrained"
+        default_factory=dict, description="shares of the pool by predicted class; empty while the model is untrained"
     )
     map: tuple[PlacedSample, ...] = Field((), description="principal components of the embeddings")

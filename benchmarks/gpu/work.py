@@ -65,7 +65,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if any(each.alias_info is not None and not each.alias_info.is_write for each in func._schema.returns):
+        if any(value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns):
             return result
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         outputs = [value for value in tree_leaves(result) if isinstance(value, Tensor)]

@@ -1,4 +1,4 @@
-"""Uncertainty herding: query what covers most of the pool's uncertainty, weighted by nearness to it.
+"""Uncertainty herding: query the samples that cover most of the pool's uncertainty, weighted by nearness.
 
 Needs embeddings, logits and the labelled embeddings. Scoring costs N K; the choice works on a random subset of m
 samples, m = 35,000: m L D for the labelled samples, m² D for the first gains, then between B m D and some m² D ln B for
@@ -6,7 +6,7 @@ the picks, in memory m (D + a block). Exact under sharding: the subset are the m
 position, so each shard sends its own m smallest.
 
 Choose it where the budget grows from a handful to many over the rounds: with few labels it covers like
-``typiclust``, with many it asks the uncertain like ``margin``, without a switch to be set.
+``typiclust``, with many it asks the uncertain like ``margin``, without a switch to set.
 """
 
 import math
@@ -38,11 +38,11 @@ _UNCERTAINTIES = {"margin": margins, "entropy": entropies, "least_confidence": w
 
 @dataclass(frozen=True)
 class State:
-    """What covers already, and how uncertainty is read.
+    """The labelled samples, which cover from the start, and how uncertainty is measured.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        tunables: temperature, kind of uncertainty and size of the subset.
+        tunables: Temperature, kind of uncertainty and size of the subset.
         noise_key: Key of the subset's random numbers.
     """
 
@@ -56,9 +56,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
-        head: not read.
-        tunables: temperature, kind of uncertainty and size of the subset.
-        seed: seed of the subset.
+        head: Not read.
+        tunables: Temperature, kind of uncertainty and size of the subset.
+        seed: Seed of the subset.
 
     Returns:
         The state.
@@ -71,13 +71,13 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
-        scores_n >= 0, the uncertainty; the choice weighs it. The row ``embeddings`` is what is covered.
+        scores_n >= 0, the uncertainty; the choice weighs it. ``select`` reads the row ``embeddings``.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.embeddings_nD is not None
     measure, divisor = _UNCERTAINTIES[state.tunables.uncertainty], state.tunables.temperature
@@ -229,14 +229,14 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     """Pick, one by one, the sample of the subset that adds most coverage of uncertainty.
 
     Embeddings are scaled to norm 1; the width of the kernel is the smallest distance between labelled samples that
-    differ. Near-copies among them make it tiny, and the choice one by uncertainty alone.
+    differ. Near-copies among them make it tiny, and the choice is then by uncertainty alone.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the picks; ties by position. Where all of the subset was offered, the
-            choice continues on the next one.
-        generator: not read: the subset belongs to the seed of ``prepare``.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the picks; ties by position. Where all of the subset was
+            offered, the choice continues on the next one.
+        generator: Not read: the subset belongs to the seed of ``prepare``.
 
     Source:
         Bae, Noh, Sutherland, ICLR 2025, algorithm 1 and section 4, with the subset of the released code.

@@ -63,7 +63,7 @@ class Tunables:
         """Refuse tunables that contradict each other.
 
         Raises:
-            ValueError: the caps do not grow, or a variant lacks what another tunable asks for.
+            ValueError: The caps do not grow, or a variant lacks what another tunable asks for.
         """
         self.schedule()
         if self.drawn and self.epsilon is not None:
@@ -89,6 +89,6 @@ class Tunables:
         """Return the caps, ascending.
 
         Raises:
-            ValueError: they do not grow.
+            ValueError: They do not grow.
         """
         return schedule(self.first_cap, self.cap_step, self.last_cap, drawn=self.drawn)
