@@ -305,7 +305,7 @@ def _inertia(rows_nD: Tensor, centres_BD: Tensor) -> float:
 
 
 def clustering(bench: Bench) -> None:
-    """k-means of unit vectors beside scikit-learn's and faiss's; the notes say the inertia.
+    """k-means of unit vectors beside scikit-learn's and faiss's; the notes hold the inertia.
 
     Two kinds of data: classes that vary in few directions, as embeddings do, and as many round groups far apart as
     there are clusters, where Lloyd alone is at its worst.
@@ -359,7 +359,7 @@ def _cluster(bench: Bench, size: str, rows_nD: Tensor, count: int) -> None:
 
 
 def _others(task: Task, base: Any) -> tuple[Any, Any, Any]:
-    """Return X, y and a fitted classifier as scikit-activeml wants them: the pool first, then the labelled."""
+    """Return X, y and a fitted classifier as scikit-activeml expects them: the pool first, then the labelled rows."""
     import numpy as np
 
     X = torch.cat([task.rows, task.labelled.embeddings_LD]).numpy()
@@ -438,7 +438,7 @@ def coreset(bench: Bench) -> None:
 
 
 def typiclust(bench: Bench) -> None:
-    """Typical samples of clusters; scikit-activeml looks at 5 neighbours by default, here at 20 as the paper."""
+    """Typical samples of clusters; scikit-activeml takes 5 neighbours by default, here 20 as in the paper."""
     N, D, B = (2_000, 64, 50) if bench.quick else (20_000, 512, 200)
     task = Mixture.of(D, 100).task(N, L=50)
 
@@ -548,7 +548,7 @@ def herding(bench: Bench) -> None:
 
 
 def bait(bench: Bench) -> None:
-    """Bait from features to queries, beside the published steps: every trace from the matrices, n D² a pick.
+    """Bait from features to queries, beside the published steps: every trace from the matrices, n D² per pick.
 
     The other side runs for the first steps alone, on the rows of the subset.
     """
@@ -626,7 +626,7 @@ def stream(bench: Bench) -> None:
 
 
 def parts(bench: Bench) -> None:
-    """Choose from what eight shards wrote to disk: memory above the start must not hold the pool."""
+    """Choose from the files of eight shards: memory above the start must not hold the pool."""
     sizes = [("coreset", 100_000, 512, 100, 1_000), ("badge", 20_000, 768, 100, 200)]
     sizes += [("typiclust", 50_000, 512, 100, 200), ("class_threshold", 100_000, 64, 1_000, 200)]
     if bench.quick:
@@ -658,7 +658,7 @@ def parts(bench: Bench) -> None:
 
 
 def labels(bench: Bench) -> None:
-    """What grows with the labelled samples: the anchors and the state, and a distance that queries keep from labels."""
+    """The work that grows with the labelled samples: the anchors, the state, and a distance of queries from labels."""
     L, D, K, B = (5_000, 64, 10, 20) if bench.quick else (100_000, 512, 100, 50)
     mixture = Mixture.of(D, K)
     full = mixture.labelled(L)
@@ -730,7 +730,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
 
 
 def _environment(threads: int) -> dict[str, str | int]:
-    """Return what the numbers depend on beside the code."""
+    """Return the machine and the versions that the numbers depend on."""
     versions = {}
     for package in ("torch", "scikit-learn", "scikit-activeml", "faiss-cpu", "scipy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -746,15 +746,17 @@ def _environment(threads: int) -> dict[str, str | int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the rows that are named, all if none is; return 0."""
+    """Run the named rows, or all if none is named; return 0."""
     parser = argparse.ArgumentParser(description="Time and memory of acquisition beside others' code.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(ROWS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes: under two minutes on two cores")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to which the table is written as JSON, too")
     parser.add_argument(
         "--repeats", type=int, default=3, help="number of calls, of which the median counts (default 3)"
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every side (default: all cores)")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="number of threads on every side (default: all cores)"
+    )
     options = parser.parse_args(arguments)
     unknown = [row for row in options.rows if row not in ROWS]
     if unknown:

@@ -68,10 +68,10 @@ def critical_caps(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps: S
     direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], rows_nD)
 
     def towards(anchor_D: Tensor) -> Callable[[float, Tensor], Tensor]:
-        root = math.sqrt(rows_nD.shape[1])
-        return lambda cap, left_m: cap * (steps(rows_nD[left_m], anchor_D, direction_nD[left_m], ray) / root)
+        step_nD = steps(rows_nD, anchor_D, direction_nD, ray) / math.sqrt(rows_nD.shape[1])
+        return lambda cap, left_m: cap * step_nD[left_m]
 
-    return mixing.first_caps(rows_nD, head, caps, [towards(anchor_D) for anchor_D in anchors_CD.to(rows_nD.dtype)])
+    return mixing.first_caps(rows_nD, head, caps, map(towards, anchors_CD.to(rows_nD.dtype)))
 
 
 def _linear_caps(rows_nD: Tensor, anchors_CD: Tensor, head: LinearHead, ray: Ray) -> Tensor:

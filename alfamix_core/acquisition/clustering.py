@@ -49,7 +49,7 @@ class Clusters:
 
 @dataclass(frozen=True)
 class _Search:
-    """How long the search for a better partition continues.
+    """The limits of the search for a better partition.
 
     Attributes:
         rounds: Largest number of Lloyd's rounds.

@@ -97,7 +97,7 @@ def linear_flips(
 
 
 def pulls(logits_nK: Tensor, predicted_n1: Tensor, same_KK: Tensor | None) -> Tensor:
-    """Return how strongly each class's weight enters the gradient of the others' loss over the predicted class.
+    """Return each class's share in the gradient of the other classes' gain over the predicted class.
 
     r - e_y, not p - e_y = (1 - p_y)(r - e_y): it does not vanish however confident the prediction is.
 
@@ -158,7 +158,7 @@ def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
 
 
 def flip_divergences(embeddings_nD: Tensor, flips: LinearFlips, caps: Sequence[float]) -> Tensor:
-    """Return how much the prediction changes at each sample's own first flipping cap, towards the farthest anchor.
+    """Return the change of the prediction at each sample's own first flipping cap, towards the farthest anchor.
 
     Args:
         embeddings_nD: (n, D), as for ``critical_caps``.
@@ -243,8 +243,8 @@ def first_flipping_caps(
 ) -> Tensor:
     """Return the first cap of the schedule at which a step towards any anchor flips the prediction, for any head.
 
-    Caps upwards, anchors from the farthest, samples that have flipped are skipped. Every anchor counts, since a
-    flip need not persist along the ray.
+    Anchors from the farthest, caps upwards; a sample that has flipped is tested at smaller caps alone. Every anchor
+    counts, since a flip need not persist along the ray.
 
     Args:
         embeddings_nD: (n, D) float16, float32 or float64; the head sees at least float32.
@@ -272,11 +272,11 @@ def first_flipping_caps(
         root = math.sqrt(rows_nD.shape[1])
         return lambda cap, left_m: cap / root * distance_n[left_m, None] * direction_nD[left_m]
 
-    return mixing.first_caps(rows_nD, head, caps, [towards(distance_n) for distance_n in distances_nC.unbind(dim=1)])
+    return mixing.first_caps(rows_nD, head, caps, map(towards, distances_nC.unbind(dim=1)))
 
 
 def grid_divergences(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps_n: Tensor) -> Tensor:
-    """Return how much the prediction of any head changes at each sample's cap, towards the farthest anchor.
+    """Return the change of the prediction of any head at each sample's cap, towards the farthest anchor.
 
     Args:
         embeddings_nD: (n, D), as for ``first_flipping_caps``.

@@ -8,7 +8,7 @@ d + 1e-8 and so drops the step in every coordinate where z*_c equals z (10-20 % 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,11 +63,11 @@ def step_lengths(embeddings_nD: Tensor, anchor_D: Tensor, cap: float) -> Tensor:
 
 
 def first_caps(
-    rows_nD: Tensor, head: Head, caps: Sequence[float], steps: Sequence[Callable[[float, Tensor], Tensor]]
+    rows_nD: Tensor, head: Head, caps: Sequence[float], steps: Iterable[Callable[[float, Tensor], Tensor]]
 ) -> Tensor:
     """Return the first cap at which a step towards any anchor changes the prediction.
 
-    Samples that have flipped are skipped at larger caps and at the anchors that follow.
+    A sample that has flipped is tested at smaller caps alone.
 
     Args:
         rows_nD: (n, D), in the dtype that the head sees.
@@ -88,14 +88,13 @@ def first_caps(
 
     predicted_n = predict(rows_nD)
     first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=rows_nD.device)
-    left_m = torch.arange(len(rows_nD), device=rows_nD.device)
-    for cap in caps:
-        for step in steps:
+    for step in steps:
+        for cap in caps:
+            left_m = (first_n > cap).nonzero()[:, 0]
             if not len(left_m):
-                return first_n
+                break
             flipped_m = predict(rows_nD[left_m] + step(cap, left_m)) != predicted_n[left_m]
             first_n[left_m[flipped_m]] = cap
-            left_m = left_m[~flipped_m]
     return first_n
 
 

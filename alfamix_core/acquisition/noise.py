@@ -42,7 +42,7 @@ CLUSTER_MEMBER_ORDER = 24
 HERD_SUBSET = 25
 """The subset of the pool from which uherding and maxherding choose."""
 KMEANS_SKETCH = 26
-"""Where the search for the directions of k-means' sketch begins."""
+"""The start of the search for the directions of k-means' sketch."""
 KMEANS_SPLIT = 27
 """The rows at which k-means tries a moved centre, one key per attempt."""
 DESIGN_SUBSET = 41

@@ -78,11 +78,11 @@ class Design:
         return Design(rows_nD, weights_n, pool_DD, inverse_DD.clone(), spans_n.clone(), reaches_n.clone())
 
     def gains(self) -> Tensor:
-        """Return how much each row would lower tr(F A): (n,) float64."""
+        """Return the fall of tr(F A) that each row would cause: (n,) float64."""
         return self.weights_n * self.reaches_n / (1 + self.weights_n * self.spans_n)
 
     def losses(self) -> Tensor:
-        """Return how much tr(F A) would rise without each row, if all rows are in: (n,) float64."""
+        """Return the rise of tr(F A) without each row, if all rows are in: (n,) float64."""
         left_n = (1 - self.weights_n * self.spans_n).clamp(min=torch.finfo(torch.float64).tiny)
         return self.weights_n * self.reaches_n / left_n
 

@@ -49,7 +49,7 @@ class StrategyModule(Protocol):
 _LARGEST = {"embeddings": 1e15}
 """Values up to this have products, and sums of thousands of them, within float32. Logits are only compared."""
 _SMALLEST = 1e-15
-"""Where every value is smaller, squares and products of float32 lose their digits."""
+"""Squares and products of float32 lose their digits if every value is smaller."""
 
 
 def first_bad_row(column_nX: Tensor, what: str) -> int | None:
@@ -72,7 +72,7 @@ def first_bad_row(column_nX: Tensor, what: str) -> int | None:
 
 
 def fault(row_X: Tensor) -> str:
-    """Return what is wrong with a bad row."""
+    """Return the fault of a bad row, to follow its name in an error."""
     if not bool(row_X.isfinite().all()):
         return "has a value that is not finite"
     return f"must have no value above {_LARGEST['embeddings']:g}, and has {float(row_X.abs().max()):.3g}"

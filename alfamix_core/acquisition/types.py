@@ -22,7 +22,7 @@ COLUMNS = frozenset({"embeddings", "logits", "mc_logits", "deepfool"})
 
 @dataclass(frozen=True)
 class Features:
-    """What ``embed`` computed for n pool samples: only the columns that the strategy declares.
+    """The columns that ``embed`` computed for n pool samples: only those that the strategy declares.
 
     Attributes:
         positions_n: (n,) int64, ascending and distinct, indices into one snapshot's pool.

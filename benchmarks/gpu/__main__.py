@@ -80,7 +80,7 @@ def _lines(command: Sequence[str], limit: float, error: Path) -> Iterator[dict[s
 
 
 def _part(name: str, options: argparse.Namespace, limit: float, folder: Path, started: float) -> dict[str, Any]:
-    """Run one part of the benchmark, and return its lines and how it ended."""
+    """Run one part of the benchmark, and return its lines and its outcome."""
     command = [sys.executable, "-m", "benchmarks.gpu.parts", name, "--device", options.device]
     command += ["--rates", str(folder / "rates.json")] if name != "rates" else []
     command += ["--small"] if options.small else []
@@ -99,7 +99,7 @@ def _part(name: str, options: argparse.Namespace, limit: float, folder: Path, st
 
 
 def _tests(options: argparse.Namespace, limit: float, folder: Path, started: float) -> dict[str, Any]:
-    """Run the tests in a few processes side by side, and return how many passed, and what did not."""
+    """Run the tests in a few processes side by side, and return the number that passed, and those that did not."""
     count = 1 if options.small else max(1, min(4, (os.cpu_count() or 2) // 3))
     paths = ["tests/alfamix_core/acquisition/test_blocks.py"] if options.small else []
     processes = []

@@ -213,7 +213,7 @@ def rates(device: torch.device, small: bool) -> Rates:
 
 
 def main() -> int:
-    """Run one part, print a JSON object a line; return 0."""
+    """Run one part, print one JSON object per line; return 0."""
     parser = argparse.ArgumentParser(description="One part of the measurement on a device.")
     parser.add_argument("part", choices=["rates", *PARTS])
     parser.add_argument("--device", default="cuda", help="cuda or cpu (default cuda)")

@@ -40,7 +40,7 @@ USES_HEAD = True
 
 @dataclass(frozen=True)
 class State:
-    """What every shard needs.
+    """The anchors, the head and the tunables, which every shard needs.
 
     Attributes:
         caps: Schedule, ascending.
@@ -48,7 +48,7 @@ class State:
         head: Head of the model.
         anchors_CD: (C, D), with the overall mean if some class has no label; if ratios are drawn, (K, D) with the
             overall mean for each such class.
-        tunables: How samples are mixed, and how queries are chosen among the candidates.
+        tunables: Tunables of the mixing and of the choice.
         fill: Samples that fill a batch for which there are too few candidates.
         clustering: Effort of the k-means.
         seed: Seed of drawn ratios and a random fill.
@@ -75,7 +75,7 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
     Args:
         labelled: L >= 1 labelled samples.
         head: K >= 2 classes.
-        tunables: How samples are mixed, and how queries are chosen among the candidates.
+        tunables: Tunables of the mixing and of the choice.
         seed: Seed of ratios that are drawn, and of a random fill.
 
     Returns:
@@ -182,7 +182,7 @@ class _Reached:
     """The cap at which the schedule stops, and its candidates.
 
     Attributes:
-        cap: First with more candidates than are needed, copies counted once; else the last.
+        cap: First cap with more candidates than are needed, copies counted once; otherwise the last.
         candidates_n: (n,) bool.
         repeats_n: (n,) bool: which rows are copies of earlier ones.
         enough: Whether there are more than are needed.

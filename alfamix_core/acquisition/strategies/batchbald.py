@@ -88,7 +88,7 @@ class Outcomes:
         self._largest, self._generator, self._drawn = largest, generator, False
 
     def gains(self, probs_aTK: Tensor) -> Tensor:
-        """Return what the class of each sample reveals about the pass beyond the picks' classes.
+        """Return the information of each sample's class about the pass beyond the picks' classes.
 
         Args:
             probs_aTK: (a, T, K) float64.

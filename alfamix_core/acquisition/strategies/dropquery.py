@@ -36,7 +36,7 @@ _ENOUGH = 25
 
 @dataclass(frozen=True)
 class State:
-    """What every shard needs.
+    """The head, the tunables and the seed, which every shard needs.
 
     Attributes:
         head: Head of the model.
@@ -109,7 +109,7 @@ def _order(scores: Scores, state: State) -> Tensor:
 
 
 def _candidates(scores: Scores, state: State, need: int) -> int:
-    """Return how many of the best rows are candidates.
+    """Return the number of best rows that are candidates.
 
     These are the rows that more than half of the passes flip, or one pass less, and so on down to one, until there are
     25 times ``need``.

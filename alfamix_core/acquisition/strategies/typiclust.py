@@ -57,7 +57,7 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
 
 def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
-    """Return how close each row is to its nearest others.
+    """Return the typicality of each row, its closeness to its nearest others.
 
     The distance is Euclidean, as in the paper; the reference code averages squared distances. A block of rows is
     compared with a block of others at a time, so memory does not grow with D u or u².

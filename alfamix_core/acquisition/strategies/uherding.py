@@ -108,7 +108,7 @@ def bandwidth(rows_LD: Tensor) -> float:
 
 
 class _Coverage:
-    """How much of the pool is covered, and what each further row would add.
+    """The coverage of the pool, and the gain of each further row.
 
     Attributes:
         bounds_m: (m,) float64, upper bounds of what each row adds; -inf for a row that is out of the choice.
@@ -135,7 +135,7 @@ class _Coverage:
         return (self._kernel(index_a, self._rows_mD) - self._covered_m).clamp_(min=0) @ self._weights_m
 
     def _losses(self) -> Tensor:
-        """Return what the picks since the base took from each row's gain: only what they cover can have changed."""
+        """Return the loss of each row's gain since the base, from the rows whose coverage changed."""
         changed_c = (self._covered_m > self._base_m).nonzero()[:, 0]
         others_cD, weights_c = self._rows_mD[changed_c], self._weights_m[changed_c]
         before_c, after_c = self._base_m[changed_c], self._covered_m[changed_c]
