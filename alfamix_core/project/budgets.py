@@ -18,7 +18,8 @@ def spent(project: Project, rounds: Sequence[Round], counts: Counts, now: dateti
     """Name the budget that does not suffice for another round; empty when all do.
 
     A question counts from the moment its round was planned, answered or not. The next round is assumed to ask its
-    whole budget, or about the whole pool if that is smaller; ``--force`` makes no difference.
+    whole budget, or about the whole pool and the audit's share of the reserve if these are fewer; ``--force`` makes no
+    difference.
 
     Args:
         project: Settings.
@@ -30,7 +31,7 @@ def spent(project: Project, rounds: Sequence[Round], counts: Counts, now: dateti
     today = [record for record in rounds if record.planned_at > now - _DAY and record.state != "abandoned"]
     if budgets.rounds_per_day is not None and len(today) >= budgets.rounds_per_day:
         return f"{len(today)} rounds began in the last 24 hours, and budgets.rounds_per_day is {budgets.rounds_per_day}"
-    need = min(project.budget, counts.pool)
+    need = min(project.budget, counts.pool + min(project.audit.per_round, counts.reserve))
     for allowed, counted, name, when in (
         (budgets.labels_per_day, today, "labels_per_day", " in the last 24 hours"),
         (budgets.labels, rounds, "labels", ""),

@@ -152,10 +152,14 @@ def _difference(difference: Difference) -> Finding:
 
 def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterator[Finding]:
     try:
-        serving, _ = champion.read(store)
+        serving = champion.read(store).value
     except InputError as error:
         yield Finding("inconsistent", layout.CHAMPION, str(error), "put the file back")
         return
+    try:
+        champion.check_rounds(serving, max(rounds.numbers(store), default=0))
+    except InputError as error:
+        yield Finding("inconsistent", layout.CHAMPION, str(error), "put back the newer rounds")
     if serving.model and not models.is_there(store, serving.model):
         yield Finding(
             kind="inconsistent",

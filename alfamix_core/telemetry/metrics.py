@@ -100,8 +100,8 @@ STAGE_RETRIES = _gauge("stage_retries", "Attempts at a stage's shards beyond the
 # data
 SAMPLES = _gauge(
     "data_samples",
-    "Samples by state: pool, queried, labelled, skipped, disputed, quarantined, withdrawn or held_out; split is train, "
-    "val, test or audit for labelled samples, and empty for the others",
+    "Samples by state: pool, queried, labelled, skipped, disputed, quarantined, withdrawn, reserve (for the "
+    "audit) or held_out; split is train, val, test or audit for labelled samples, and empty for the others",
     "state",
     "split",
 )

@@ -102,6 +102,7 @@ def _in_words(counts: "Counts") -> str:
         f"{counts.samples:,} samples: {counts.pool:,} in the pool, {counts.queried:,} queried, {counts.labelled:,} "
         f"labelled ({splits}), {counts.skipped:,} skipped, {counts.disputed:,} disputed, "
         f"{counts.quarantined:,} quarantined"
+        + (f", {counts.reserve:,} in the audit reserve" if counts.reserve else "")
         + (f", {counts.held_out:,} held out without a label" if counts.held_out else "")
         + (f", {counts.withdrawn:,} withdrawn" if counts.withdrawn else "")
     )
