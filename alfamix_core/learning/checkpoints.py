@@ -30,8 +30,8 @@ class Checkpoint:
     """The state of a training at the end of an epoch.
 
     Attributes:
-        tensors: weights, optimiser state, weights of the best epoch and random states, by name.
-        course: measurements so far.
+        tensors: Weights, optimiser state, weights of the best epoch and random states, by name.
+        course: Measurements so far.
     """
 
     tensors: dict[str, Tensor]
@@ -49,12 +49,12 @@ class Checkpoints:
         """Prepare to write and read; nothing is read yet.
 
         Args:
-            store: store of the project.
-            folder: prefix of the keys, ending in a slash, reserved for these files.
-            digest: digest of everything that decides the training's result.
-            every_seconds: least time between two checkpoints, in seconds. A slow store lengthens it, so that writing
+            store: Store of the project.
+            folder: Prefix of the keys, ending in a slash, reserved for these files.
+            digest: Digest of everything that decides the training's result.
+            every_seconds: Least time between two checkpoints, in seconds. A slow store lengthens it, so that writing
                 takes at most a twentieth of the time. 0 writes after every epoch, whatever it costs.
-            scratch: local folder for the file of tensors while it is copied.
+            scratch: Local folder for the file of tensors while it is copied.
         """
         self._store = store
         self._folder = folder
@@ -89,7 +89,7 @@ class Checkpoints:
         """Replace the checkpoint; if the store fails, warn and leave the previous one.
 
         Args:
-            checkpoint: new checkpoint, with its tensors on the CPU.
+            checkpoint: New checkpoint, with its tensors on the CPU.
         """
         start = time.monotonic()
         try:

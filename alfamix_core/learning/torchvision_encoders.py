@@ -13,14 +13,14 @@ def encoder_of(backbone: str, size: int) -> tuple[nn.Module, int]:
     """Return a model without its last linear layer, and the size of its output.
 
     Args:
-        backbone: name of a torchvision classification model.
-        size: side of the square input, in pixels.
+        backbone: Name of a torchvision classification model.
+        size: Side of the square input, in pixels.
 
     Returns:
         The encoder, from (n, 3, size, size) to (n, D), with weights drawn from the global random state; and D.
 
     Raises:
-        InputError: torchvision has no such model, it does not end in a linear layer, or it cannot take such images.
+        InputError: Torchvision has no such model, it does not end in a linear layer, or it cannot take such images.
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if backbone not in known:

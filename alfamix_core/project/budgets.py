@@ -18,7 +18,8 @@ def spent(project: Project, rounds: Sequence[Round], counts: Counts, now: dateti
     """Name the budget that does not suffice for another round; empty when all do.
 
     A question counts from the moment its round was planned, answered or not. The next round is assumed to ask its
-    whole budget, or about the whole pool if that is smaller; ``--force`` makes no difference.
+    whole budget, or about the whole pool and the audit's share of the reserve if these are fewer; ``--force`` makes no
+    difference.
 
     Args:
         project: Settings.
@@ -27,7 +28,8 @@ def spent(project: Project, rounds: Sequence[Round], counts: Counts, now: dateti
         now: Current moment, UTC; a day is the 24 hours before it.
     """
     budgets, asked = project.budgets, sum(record.outcome.queries for record in rounds if record.outcome is not None)
-    counted, need = used(rounds, asked, now), min(project.budget, counts.pool)
+    reserve = min(project.audit.per_round, counts.reserve)
+    counted, need = used(rounds, asked, now), min(project.budget, counts.pool + reserve)
     begun = counted["rounds_per_day"]
     if budgets.rounds_per_day is not None and begun >= budgets.rounds_per_day:
         return f"{begun} rounds began in the last 24 hours, and budgets.rounds_per_day is {budgets.rounds_per_day}"

@@ -169,6 +169,10 @@ def _difference(difference: Difference) -> Finding:
 
 
 def _champion(store: Store, serving: Champion, records: Mapping[int, Round]) -> Iterator[Finding]:
+    try:
+        champion.check_rounds(serving, max(rounds.numbers(store), default=0))
+    except InputError as error:
+        yield inconsistent(layout.CHAMPION, str(error), "put back the newer rounds")
     if serving.model and not models.is_there(store, serving.model):
         yield inconsistent(
             layout.model(serving.model),

@@ -8,7 +8,7 @@ import socket
 from datetime import datetime
 from pathlib import Path
 
-from alfamix_core.errors import LockedError, ObjectChangedError, ObjectExistsError
+from alfamix_core.errors import LockedError, ObjectChangedError, ObjectExistsError, StorageError
 from alfamix_core.project import layout, versioned
 from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.lock import Holder, Lock
@@ -87,6 +87,7 @@ def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Loc
 
     Raises:
         LockedError: Another run is alive, or was quicker.
+        StorageError: What stands under the lock's key is no file.
     """
     current, tag = read(store)
     if reason := blocked_by(current, holder.run_id, now):
@@ -96,7 +97,10 @@ def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Loc
     try:
         versioned.replace(store, layout.LOCK, lock, tag)
     except (ObjectChangedError, ObjectExistsError):
-        reason = blocked_by(read(store).value, holder.run_id, now)
+        current, tag = read(store)
+        if not tag:
+            raise StorageError(f"{layout.LOCK} can neither be read nor made: something else is in its place") from None
+        reason = blocked_by(current, holder.run_id, now)
         raise LockedError(reason or "another run took the project's lock a moment ago") from None
     return lock
 

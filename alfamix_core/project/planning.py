@@ -216,6 +216,8 @@ def _judge(store: Store, ledger: Ledger, last: Versioned[Round] | None, force: b
     if due and project.stop.auto_stop and not force:
         advice = stopping.advise(project, list(rounds.read_all(store)), counts)
         due, text = (due, text) if advice.worth_it else (False, advice.text)
+    if due:
+        champion.check_rounds(champion.read(store).value, last.value.number if last else 0)
     decision: Literal["plan", "idle"] = "plan" if due else "idle"
     return Plan(decision, text, project, last, counts, ledger.open_rounds(), ledger.versions, ledger.tables.identity)
 

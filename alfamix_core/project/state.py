@@ -112,7 +112,7 @@ def _round(board: Board, known: _Rounds, current: Lock, now: datetime) -> None:
 
 def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datetime) -> None:
     counts = ledger.counts()
-    for state in ("pool", "queried", "skipped", "disputed", "quarantined", "withdrawn", "held_out"):
+    for state in ("pool", "queried", "skipped", "disputed", "quarantined", "withdrawn", "reserve", "held_out"):
         board.set(m.SAMPLES, getattr(counts, state), state=state, split="")
     for split in ("train", "val", "test", "audit"):
         board.set(m.SAMPLES, getattr(counts, split), state="labelled", split=split)

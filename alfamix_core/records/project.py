@@ -139,7 +139,11 @@ class QueueSettings(Record):
     expires_after_days: float = Field(
         30.0, gt=0, description="time after which an unanswered query is cancelled, in days"
     )
-    answers: int = Field(1, ge=1, description="annotators who are asked about each sample")
+    answers: int = Field(
+        1,
+        ge=1,
+        description="annotators who are asked about each sample; one with fewer is open, earlier ones too",
+    )
     agreement: int = Field(
         0,
         ge=0,
@@ -147,7 +151,8 @@ class QueueSettings(Record):
     )
     max_answers: int = Field(3, ge=1, description="answers after which an undecided sample is disputed")
     accept_unasked: bool = Field(
-        True, description="whether answers count for train and val samples that no round asked about"
+        True,
+        description="whether answers count for train and val samples that no round asked about; earlier ones too",
     )
 
     @model_validator(mode="after")
@@ -161,7 +166,11 @@ class AuditSettings(Record):
     """An unbiased test sample of the stream, which is never offered to a strategy and never trained on."""
 
     share: float = Field(
-        0.0, ge=0, lt=1, description="share of every drop that is set aside, chosen by a hash of seed and sample"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of every drop that is set aside, chosen by a hash of seed and sample; earlier drops too, so "
+        "that answers which nobody was asked for stop counting there",
     )
     per_round: int = Field(
         0, ge=0, description="questions of each round's budget that are taken from what is set aside"

@@ -27,6 +27,9 @@ class Counts(Record):
     disputed: int = Field(0, description="samples on which annotators do not agree")
     quarantined: int = Field(0, description="samples that could not be read")
     withdrawn: int = Field(0, description="samples that must not be used any more")
+    reserve: int = Field(
+        0, description="samples of the audit reserve without a label: a round asks about audit.per_round"
+    )
     held_out: int = Field(0, description="val and test samples without a label: never asked about")
 
     @property

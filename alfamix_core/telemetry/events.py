@@ -59,7 +59,7 @@ def context(**fields: object) -> Iterator[None]:
     """Give every event of the block a context.
 
     Args:
-        fields: any of project, round, stage and shard; the others keep their values.
+        fields: Any of project, round, stage and shard; the others keep their values.
     """
     before = os.environ.get(_CONTEXT)
     os.environ[_CONTEXT] = json.dumps(_current_context() | fields)

@@ -54,8 +54,8 @@ def connect(endpoint: str, namespace: str) -> Client:
     """Return a client; token and certificate authority come from the environment.
 
     Args:
-        endpoint: address of the API, without a slash at its end.
-        namespace: namespace on a multi-user Kubeflow, '' for the pod's own or none.
+        endpoint: Address of the API, without a slash at its end.
+        namespace: Namespace on a multi-user Kubeflow, '' for the pod's own or none.
     """
     token = os.environ.get(TOKEN)
     pod_token = os.environ.get(_POD_TOKEN_PATH, _POD_TOKEN)
@@ -103,8 +103,8 @@ def stranger(endpoint: str, reason: str) -> StorageError:
     """Return the error for an answer that the Kubeflow API does not give.
 
     Args:
-        endpoint: address of the API.
-        reason: what is wrong with the answer.
+        endpoint: Address of the API.
+        reason: What is wrong with the answer.
     """
     reason = one_line(reason)[:200]
     return StorageError(
@@ -117,11 +117,11 @@ def text(answer: Any, name: str) -> str:
     """Return a field of an answer that must be there and be text.
 
     Args:
-        answer: model of the client, or JSON.
-        name: name of the field, such as run_id.
+        answer: Model of the client, or JSON.
+        name: Name of the field, such as run_id.
 
     Raises:
-        ValueError: the field is missing, empty or of another type.
+        ValueError: The field is missing, empty or of another type.
     """
     value = answer.get(name) if isinstance(answer, dict) else getattr(answer, name, None)
     if not value or not isinstance(value, str):

@@ -27,14 +27,14 @@ def run_pipeline(
 
     Args:
         project_uri: URI of the project.
-        work: folder that keeps outputs and cache from run to run.
-        force: start a round even if too little is new.
-        fresh: let an unfinished round compute everything again, whatever is cached.
+        work: Folder that keeps outputs and cache from run to run.
+        force: Start a round even if too little is new.
+        fresh: Let an unfinished round compute everything again, whatever is cached.
         network: Docker's network for the containers, '' for Docker's own; None for stages as processes.
 
     Raises:
-        RuntimeError: a stage failed; the project and the events say which one and why.
-        InputError: containers cannot run here.
+        RuntimeError: A stage failed; the project and the events say which one and why.
+        InputError: Containers cannot run here.
     """
     from kfp import local
 

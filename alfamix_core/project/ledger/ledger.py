@@ -27,7 +27,7 @@ from alfamix_core.storage import Store
 
 _RULES = files(__package__).joinpath("rules.sql")
 _STATES = {"quarantined": "quarantined", "skipped": "skipped", "disputed": "disputed", "queried": "queried"}
-_STATES |= {"pool": "pool", "reserve": "held_out", "held_out": "held_out"}
+_STATES |= {"pool": "pool", "reserve": "reserve", "held_out": "held_out"}
 
 
 class SetAside(NamedTuple):

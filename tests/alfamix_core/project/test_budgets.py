@@ -47,6 +47,17 @@ def test_two_rounds_three_hours_ago_and_at_noon_by_hand(made, budgets, hours, te
     assert (plan.decision, plan.text[: len(text)] if text else "") == ("idle" if text else "plan", text)
 
 
+@pytest.mark.parametrize(("allowed", "decision"), [(5, "idle"), (6, "plan")])
+def test_questions_of_the_audit_are_questions(made, allowed, decision):
+    """Nothing is left in the pool, and the audit takes 2 of the reserve: 4 were asked, so the round makes 6."""
+    made.configure(audit={"share": 0.99, "per_round": 2})
+    made.drop("first", *"abcd")
+    asked(made, NOON, 4)
+    made.configure(audit={"share": 0.99, "per_round": 2}, budgets={"labels": allowed})
+    plan = planning.consider(made.store, NOON + timedelta(hours=1), force=True)
+    assert (plan.counts.pool, plan.counts.reserve, plan.decision) == (0, 4, decision)
+
+
 @pytest.mark.parametrize("hours", [1, 22, 99])
 @pytest.mark.parametrize("allowed", [0, 1, 2, 3])
 def test_the_metric_is_used_up_when_the_rule_says_so_whatever_was_abandoned(made, hours, allowed):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from alfamix_core.errors import LockedError
+from alfamix_core.errors import LockedError, StorageError
 from alfamix_core.project import layout, lock
 from alfamix_core.project.lock import acquire, blocked_by, read, release, renew, require, unlock
 from alfamix_core.records.lock import Holder, Lock
-from alfamix_core.storage import FolderStore
+from alfamix_core.storage import FolderStore, path_of
 
 ROOT = Path(__file__).parents[3]
 HOUR = timedelta(hours=1)
@@ -47,6 +47,16 @@ def test_another_run_is_refused_and_told_who_holds_it_and_until_when(place, hold
         "dead"
     )
     assert place.read(layout.LOCK) == before
+
+
+def test_a_folder_in_the_place_of_the_lock_is_named(place, holder, noon):
+    if place.uri.startswith("s3:"):
+        pytest.skip("a bucket has no folders")
+    (path_of(place.uri) / layout.LOCK).mkdir(parents=True)
+    with pytest.raises(
+        StorageError, match=r"^lock\.json can neither be read nor made: something else is in its place$"
+    ):
+        acquire(place, holder("a"), noon, noon + HOUR)
 
 
 def test_after_the_deadline_anybody_takes_it_over_and_the_fence_rises(place, holder, noon):
