@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +28,14 @@ from alfamix_core.storage import Store
 _RULES = files(__package__).joinpath("rules.sql")
 _STATES = {"quarantined": "quarantined", "skipped": "skipped", "disputed": "disputed", "queried": "queried"}
 _STATES |= {"pool": "pool", "reserve": "reserve", "held_out": "held_out"}
+
+
+class SetAside(NamedTuple):
+    """A file, or one line of it, that cannot be used; line 0 stands for the whole file."""
+
+    key: str
+    line: int
+    reason: str
 
 
 class Ledger(Database):
@@ -158,19 +167,17 @@ class Ledger(Database):
         rows = self.rows(f"select {columns} from inbox_files order by key")
         return [KnownFile(*row) for row in rows]
 
-    def set_aside(self) -> list[tuple[str, int, str]]:
-        """Return (key, line, reason) of all files and lines that are set aside now; line 0 stands for a whole file.
-
-        Deleted files are left out.
-        """
+    def set_aside(self) -> list[SetAside]:
+        """Return the files and lines that are set aside now, without those of deleted files."""
         gone = list(self.unread.gone) if self.unread else []
-        return self.rows(
+        rows = self.rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
                 and not list_contains(?::varchar[], key)
             group by all order by key, line""",
             [gone],
         )
+        return [SetAside(*row) for row in rows]
 
     def unknown_answers(self) -> int:
         """Count the label events about samples that no drop has delivered; they count when one does."""
