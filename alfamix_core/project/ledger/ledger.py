@@ -136,12 +136,12 @@ class Ledger(Database):
         return dict(by_uri) | dict(by_id)
 
     def known(self, ids: Sequence[str]) -> frozenset[SampleId]:
-        """Return the ids that belong to samples that are not withdrawn."""
+        """Return the ids that belong to samples, withdrawn ones included."""
         wanted = pa.table({"sample_id": pa.array(sorted(set(ids)), pa.string())})
         with self.holding("wanted", wanted):
             return frozenset(
                 sample_id
-                for (sample_id,) in self.rows("select sample_id from placed semi join wanted using (sample_id)")
+                for (sample_id,) in self.rows("select sample_id from samples semi join wanted using (sample_id)")
             )
 
     def withdrawn(self) -> frozenset[SampleId]:
