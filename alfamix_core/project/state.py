@@ -126,7 +126,7 @@ def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datet
 
 def _inbox(board: Board, ledger: Ledger) -> None:
     news = ledger.news
-    board.set(m.SET_ASIDE, len(ledger.set_aside()) + (len(news.odd) if news is not None else 0))
+    board.set(m.SET_ASIDE, len(ledger.set_aside()))
     board.set(m.VANISHED_LINES, sum(file.vanished for file in ledger.inbox()))
     board.set(m.DELETED_FILES, len(news.deleted) if news is not None else 0)
 

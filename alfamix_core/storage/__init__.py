@@ -8,7 +8,7 @@ from alfamix_core.storage.folder import FolderStore
 from alfamix_core.storage.ranged import Ranged
 from alfamix_core.storage.s3 import S3Store
 from alfamix_core.storage.samples import SampleReader, list_uri, open_file
-from alfamix_core.storage.store import Entry, Store, Stored, Upload
+from alfamix_core.storage.store import Entry, Store, Stored, Upload, is_valid_key, shown
 from alfamix_core.storage.uris import (
     absolute_uri,
     bucket_and_key,
@@ -29,12 +29,14 @@ __all__ = [
     "absolute_uri",
     "file_uri",
     "is_below",
+    "is_valid_key",
     "list_uri",
     "normalise_folder_uri",
     "normalise_uri",
     "open_file",
     "open_store",
     "path_of",
+    "shown",
 ]
 
 

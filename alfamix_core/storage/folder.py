@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 from alfamix_core.errors import InputError, StorageError
 from alfamix_core.storage.links import folder_of, open_below
-from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, Upload, is_valid_key
+from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, Upload
 from alfamix_core.storage.uris import file_uri
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -137,14 +137,16 @@ class FolderStore(Store):
         for name, status in walk(self._root / folder):
             yield _listed(folder + name, status)
 
-    def _folders(self, folder: str) -> list[str]:
-        with _explained(self._uri_of(folder)):
-            try:
-                with folder_of(self._root, folder), os.scandir(self._root / folder) as items:
-                    names = [item.name for item in items if item.is_dir(follow_symlinks=False)]
-            except _ABSENT:
-                return []
-        return sorted((name for name in names if is_valid_key(folder + name)), key=os.fsencode)
+    def _children(self, folder: str) -> Iterator[tuple[str, bool]]:
+        children = []
+        with (
+            _explained(self._uri_of(folder)),
+            suppress(*_ABSENT),
+            folder_of(self._root, folder),
+            os.scandir(self._root / folder) as items,
+        ):
+            children = [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
+        yield from children
 
     def _delete(self, key: str) -> None:
         target = self._root / key

@@ -164,8 +164,9 @@ class Ledger(Database):
 
         Deleted files are left out.
         """
-        gone = list(self.news.gone) if self.news else []
-        return self.rows(
+        gone = list(self.news.gone) if self.news is not None else []
+        odd = [(name, 0, reason) for name, reason in self.news.odd] if self.news is not None else []
+        return odd + self.rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
                 and not list_contains(?::varchar[], key)
