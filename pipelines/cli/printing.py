@@ -3,20 +3,30 @@
 import functools
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, ParamSpec
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from alfamix_core.errors import AlfamixError
+from alfamix_core.storage import shown
 
 if TYPE_CHECKING:
     from alfamix_core.records.record import Record
 
 P = ParamSpec("P")
 
-out = Console(highlight=False, soft_wrap=True, markup=False)  # names of files and classes may hold brackets
+
+class _Out(Console):
+    """A console that prints foreign names with escapes: none of them breaks a line or commands the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        texts = ("\n".join(map(shown, item.split("\n"))) if isinstance(item, str) else item for item in objects)
+        super().print(*texts, **options)
+
+
+out = _Out(highlight=False, soft_wrap=True, markup=False)  # names of files and classes may hold brackets
 
 
 def ending(command: Callable[P, int]) -> Callable[P, NoReturn]:
@@ -36,7 +46,7 @@ def ending(command: Callable[P, int]) -> Callable[P, NoReturn]:
 
 def print_error(text: str) -> None:
     """Print one line on standard error."""
-    typer.echo(f"alfamix: {' '.join(text.split())}", err=True)
+    typer.echo(f"alfamix: {shown(' '.join(text.split()))}", err=True)
 
 
 def print_json(value: object) -> None:
