@@ -58,7 +58,7 @@ def answers_from_csv(
         importing it again has no effect; unless another answer came in between, which the file then replaces.
 
     Raises:
-        InputError: An unknown column, sample or class, a row that is no answer, or two rows that contradict each
+        InputError: An unknown column, sample, class or round, a row that is no answer, or two rows that contradict each
             other; the message has their lines.
     """
     try:
@@ -85,10 +85,13 @@ def answers_from_csv(
     except csv.Error as error:
         raise InputError(f"{where} line {reader.reader.line_num}: {error}") from None
     rows = _consistent(rows, where)
+    rounds = ledger.asking_rounds() | {0}
     known = ledger.known([row.event.sample_id for row in rows])
     for row in rows:
         if row.event.sample_id not in known:
             raise InputError(f'{where} line {row.line}: sample "{row.event.sample_id}" is in no drop of the project')
+        if row.event.round not in rounds:
+            raise InputError(f"{where} line {row.line}: round {row.event.round} has asked no question")
     # a row that says when it was answered stays where it is in time
     if later := ledger.superseded([row.event for row in rows if not row.is_dated]):
         again = _digest(" ".join([digest, *later]).encode())

@@ -127,6 +127,10 @@ class Ledger(Database):
         """Return the rounds that have an open question."""
         return frozenset(round_ for (round_,) in self.rows("select distinct round from open_queries"))
 
+    def asking_rounds(self) -> frozenset[int]:
+        """Return the rounds that have asked any question, open or not."""
+        return frozenset(round_ for (round_,) in self.rows("select distinct round from questions"))
+
     def ids_of(self, texts: Sequence[str]) -> dict[str, SampleId]:
         """Return the ids of samples, withdrawn ones included, by the ids or uris given."""
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})

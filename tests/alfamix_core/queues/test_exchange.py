@@ -120,13 +120,13 @@ def test_every_kind_annotator_time_and_round_may_be_said(ledger):
     _, events = read(
         ledger,
         "sample_id,label,kind,annotator,time,round\n"
-        "a,,skip,bob,2026-03-01T14:00:00+02:00,7\n"
+        "a,,skip,bob,2026-03-01T14:00:00+02:00,0\n"
         "b,,cannot_label,,,\n"
         "c,,withdraw,,2026-03-01T11:00:00Z,\n"
         "c,cat,label,,2026-03-01T12:00:00Z,\n",
     )
     assert [(event.kind, event.annotator, event.round) for event in events] == [
-        ("skip", "bob", 7),
+        ("skip", "bob", 0),
         ("cannot_label", "ann", 0),
         ("withdraw", "ann", 0),
         ("label", "ann", 0),
@@ -267,6 +267,7 @@ def test_two_annotators_who_agree_on_everything_bring_two_batches(ledger):
             "sample_id,label\na,cat\nb,Cat\n",
             'answers.csv line 3: label "Cat" is not a class; the classes are Großtrappe, männlich, cat, 猫',
         ),
+        ("sample_id,label,round\nb,cat,3\na,cat,7\n", "answers.csv line 3: round 7 has asked no question"),
         ("sample_id,label\na\n", "answers.csv line 2 has another number of fields than the header's 2"),
         ("sample_id,label\na,cat,dog\n", "answers.csv line 2 has another number of fields than the header's 2"),
         ("sample_id,label,kind\na,cat,skip\n", 'answers.csv line 2: kind "skip" has no label'),
