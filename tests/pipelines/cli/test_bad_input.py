@@ -36,7 +36,7 @@ CONFIG = [
     ({"model": {"depth": 3}}, 'unknown field "model.depth"'),
     ({"budget": "ten"}, 'field "budget" must be a valid integer, not "ten"'),
     ({"budget": 0}, 'field "budget" must be greater than or equal to 1, not 0'),
-    ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (places 1 and 3)'),
+    ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (items 1 and 3)'),
 ]
 
 
@@ -51,7 +51,7 @@ def test_a_config_that_was_edited_wrongly_is_found_by_every_command(birds, refus
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--classes", "cat,dog,cat"), 'the project: class "cat" is named twice (places 1 and 3)'),
+        (("--classes", "cat,dog,cat"), 'the project: class "cat" is named twice (items 1 and 3)'),
         (("--budget", "0"), 'the project: field "budget" must be greater than or equal to 1, not 0'),
         (("--set", "colour=red"), 'the project: unknown field "colour"'),
         (
@@ -316,7 +316,7 @@ def test_a_file_that_cannot_be_written_is_named(birds, refused):
 
 
 @pytest.mark.parametrize(
-    ("classes", "what"), [("\u00e9,e\u0301", "is named twice (places 1 and 2)"), ("a,b\nc", "line break")]
+    ("classes", "what"), [("\u00e9,e\u0301", "is named twice (items 1 and 2)"), ("a,b\nc", "line break")]
 )
 def test_classes_that_look_alike_or_break_a_line_are_refused(refused, classes, what):
     assert what in refused("init", "other", "--classes", classes)
