@@ -135,6 +135,10 @@ class Ledger(Database):
         """Return the rounds that have an open question."""
         return frozenset(round_ for (round_,) in self.rows("select distinct round from open_queries"))
 
+    def asking_rounds(self) -> frozenset[int]:
+        """Return the rounds that have asked any question, open or not."""
+        return frozenset(round_ for (round_,) in self.rows("select distinct round from questions"))
+
     def ids_of(self, texts: Sequence[str]) -> dict[str, SampleId]:
         """Return the ids of samples, withdrawn ones included, by the ids or uris given."""
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
@@ -144,12 +148,12 @@ class Ledger(Database):
         return dict(by_uri) | dict(by_id)
 
     def known(self, ids: Sequence[str]) -> frozenset[SampleId]:
-        """Return the ids that belong to samples that are not withdrawn."""
+        """Return the ids that belong to samples, withdrawn ones included."""
         wanted = pa.table({"sample_id": pa.array(sorted(set(ids)), pa.string())})
         with self.holding("wanted", wanted):
             return frozenset(
                 sample_id
-                for (sample_id,) in self.rows("select sample_id from placed semi join wanted using (sample_id)")
+                for (sample_id,) in self.rows("select sample_id from samples semi join wanted using (sample_id)")
             )
 
     def withdrawn(self) -> frozenset[SampleId]:
@@ -169,7 +173,8 @@ class Ledger(Database):
 
     def set_aside(self) -> list[SetAside]:
         """Return the files and lines that are set aside now, without those of deleted files."""
-        gone = list(self.unread.gone) if self.unread else []
+        gone = list(self.unread.gone) if self.unread is not None else []
+        odd = [SetAside(name, 0, reason) for name, reason in self.unread.odd] if self.unread is not None else []
         rows = self.rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
@@ -177,7 +182,7 @@ class Ledger(Database):
             group by all order by key, line""",
             [gone],
         )
-        return [SetAside(*row) for row in rows]
+        return odd + [SetAside(*row) for row in rows]
 
     def unknown_answers(self) -> int:
         """Count the label events about samples that no drop has delivered; they count when one does."""
