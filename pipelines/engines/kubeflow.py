@@ -31,6 +31,7 @@ Answer = TypeVar("Answer")
 
 PIPELINE = "alfamix-round"
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
+_STATES = (*ENDED, "RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED")
 MARGIN = timedelta(hours=2)
 """Time after a run's limit for its exit task, for a workflow that waited, for clocks; then the run is over."""
 PATIENCE_SECONDS = 300.0
@@ -45,18 +46,18 @@ class Run:
 
     Attributes:
         run_id: id of the run.
+        created_at: time of its creation.
         state: PENDING, RUNNING, SUCCEEDED, FAILED …, '' before there is one.
         stages: stages that have begun, in the order of the round; none in a listing.
         error: error of the run, in the API's words.
-        created_at: time of its creation, None if the API does not name it.
         recurring_run_id: id of the recurring run that started it, '' for none.
     """
 
     run_id: str
+    created_at: datetime
     state: str = ""
     stages: dict[str, Stage] = field(default_factory=dict)
     error: str = ""
-    created_at: datetime | None = None
     recurring_run_id: str = ""
 
     @property
@@ -190,7 +191,7 @@ class Kubeflow:
             error = answer.get("error") or {}
             return Run(
                 run_id=run_id,
-                state=str(answer.get("state") or ""),
+                state=_state(answer.get("state")),
                 stages=kubeflow_stages.of_run(answer),
                 error=str(error.get("message") or ""),
                 created_at=_moment(answer.get("created_at")),
@@ -207,7 +208,7 @@ class Kubeflow:
 
     def _is_stale(self, run: Run) -> bool:
         limit = timedelta(hours=self.platform.run_hours) + MARGIN
-        return run.in_flight and run.created_at is not None and datetime.now(UTC) - run.created_at > limit
+        return run.in_flight and datetime.now(UTC) - run.created_at > limit
 
     def in_flight(self, project: Project, project_uri: str) -> list[Run]:
         """Return the project's runs that have not ended, newest first.
@@ -351,20 +352,24 @@ def _of_listed(run: api.V2beta1Run) -> Run:
     error = run.error.message if run.error is not None else ""
     return Run(
         run_id=text(run, "run_id"),
-        state=str(run.state or ""),
+        state=_state(run.state),
         error=str(error or ""),
         created_at=_moment(run.created_at),
         recurring_run_id=str(run.recurring_run_id or ""),
     )
 
 
-def _moment(value: object) -> datetime | None:
-    """Return a time in an answer, which is UTC if it names no zone; None for anything else."""
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+def _state(value: object) -> str:
+    """Return the state of a run in an answer, '' before there is one."""
+    if value is None or (isinstance(value, str) and value in ("", *_STATES)):
+        return value or ""
+    raise ValueError(f"a run has the state {str(value)[:50]!r}")
+
+
+def _moment(value: object) -> datetime:
+    """Return a time in an answer, which is UTC if it names no zone."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value)[:50])
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _named(name: str) -> str:
