@@ -216,17 +216,9 @@ class Kubeflow:
         The API is asked for the runs that it does not call ended, the newest first, and for no page after the first run
         that is over by its age, so that a long history costs nothing. Such runs are logged, and kept in ``stale``.
         """
-        experiment = self.experiment(project)
         fresh: list[Run] = []
         stale: list[Run] = []
-        listing = self._pages(
-            lambda token: self.client.list_runs(
-                token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
-            ),
-            "runs",
-            lambda run: (_of_listed(run), parameters(run).get("project_uri")),
-        )
-        for page in listing:
+        for page in self._not_ended(project, lambda run: (_of_listed(run), parameters(run).get("project_uri"))):
             for run, uri in page:
                 if uri == project_uri:
                     (stale if self._is_stale(run) else fresh).append(run)
@@ -234,6 +226,23 @@ class Kubeflow:
                 break
         self._log_stale(stale)
         return fresh
+
+    def busy(self, project: Project) -> set[str]:
+        """Return the ids of the recurring runs that have a run which the API does not call ended.
+
+        The parameters and the age of a run do not matter here: it may live under a longer limit than ours.
+        """
+        return {run.recurring_run_id for page in self._not_ended(project, _of_listed) for run in page}
+
+    def _not_ended(self, project: Project, read: Callable[[Any], Item]) -> Iterator[tuple[Item, ...]]:
+        experiment = self.experiment(project)
+        return self._pages(
+            lambda token: self.client.list_runs(
+                token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
+            ),
+            "runs",
+            read,
+        )
 
     def _log_stale(self, stale: list[Run]) -> None:
         known = {run.run_id for run in self.stale}
