@@ -221,7 +221,9 @@ class KubeflowServer:
         return found | ({"runs": short} if short else {})
 
     def terminate_run(self, run_id, query, body):
-        self.runs[run_id]["state"] = "CANCELED"
+        if self.runs[run_id]["state"] not in ("PENDING", "RUNNING", "PAUSED"):  # as TerminateRun of run_store.go
+            raise RefusedError(400, f"Failed to terminate run {run_id}: it is not running")
+        self.runs[run_id]["state"] = "CANCELING"
         return {}
 
     def delete_run(self, run_id, query, body):
