@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from alfamix_core.errors import AlfamixError, InputError, MissingObjectError, ObjectExistsError, StorageError
+from alfamix_core.errors import AlfamixError, InputError, MissingObjectError, ObjectExistsError, StorageError, one_line
 from alfamix_core.project import layout, rounds
 from alfamix_core.records.round import Failure, number_of
 from alfamix_core.storage import Store, open_store
@@ -26,10 +26,10 @@ class StageContext:
     """One shard of one stage of a round, as seen from the stage's door; the project's store is opened once.
 
     Attributes:
-        stage: name of the stage.
+        stage: Name of the stage.
         project_uri: URI of the project.
-        key: key of the round, or '' before there is a round.
-        shard: name of the shard; '' if the stage is not fanned out.
+        key: Key of the round, or '' before there is a round.
+        shard: Name of the shard; '' if the stage is not fanned out.
         run_id: ID of the run, where the stage knows it; otherwise the round's record has it.
     """
 
@@ -56,12 +56,12 @@ class StageContext:
         """Mark one more attempt at the stage.
 
         Args:
-            starts: number of attempts that one run may make at this shard; there is no limit before a round.
+            starts: Number of attempts that one run may make at this shard; there is no limit before a round.
 
         Raises:
-            InputError: this run already failed here on wrong input, or was started here too often, so another attempt
+            InputError: This run already failed here on wrong input, or was started here too often, so another attempt
                 cannot help.
-            StorageError: the project's store does not answer.
+            StorageError: The project's store does not answer.
         """
         if self.key or self.run_id:
             self._stop_a_hopeless_retry()
@@ -80,7 +80,7 @@ class StageContext:
     @cached_property
     def _owner(self) -> str:
         """ID of the run that this stage belongs to."""
-        return self.run_id or rounds.read(self.store, number_of(self.key))[0].run_id
+        return self.run_id or rounds.read(self.store, number_of(self.key)).value.run_id
 
     def _stop_one_attempt_too_many(self, starts: float) -> None:
         """Stop a stage that Argo starts again and again.
@@ -105,7 +105,7 @@ class StageContext:
         A run from which the round was taken over records nothing, because that would stop the run that has the round.
         """
         try:
-            owner = rounds.read(self.store, number_of(self.key))[0].run_id if self.key else self.run_id
+            owner = rounds.read(self.store, number_of(self.key)).value.run_id if self.key else self.run_id
             if self.run_id not in ("", owner):
                 return
             failure = Failure(stage=self.stage, shard=self.shard, run_id=owner, status=status, line=line)
@@ -137,7 +137,7 @@ def reported(context: StageContext) -> Iterator[None]:
     """Report the start and the end of a stage; turn a deliberate error into its line, its record and its exit status.
 
     Raises:
-        SystemExit: with status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
+        SystemExit: With status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
     """
     with events.context(**context.fields()), events.libraries_as_events():
         emit("started")
@@ -146,7 +146,7 @@ def reported(context: StageContext) -> Iterator[None]:
             events.form()
             yield
         except AlfamixError as error:
-            line = " ".join(str(error).split())
+            line = one_line(error)
             context.record(error.exit_status, line)
             emit("failed", status=error.exit_status, line=line)
             raise SystemExit(error.exit_status) from None
@@ -155,7 +155,7 @@ def reported(context: StageContext) -> Iterator[None]:
 
 def read_failures(store: Store, number: int) -> list[Failure]:
     """Return the failures of the run that has the round, in order of stage."""
-    record, _ = rounds.read(store, number)
+    record = rounds.read(store, number).value
     failures = []
     for entry in list(store.list(layout.run(number) + "failures/")):
         failure = Failure.parse(store.read(entry.key).data, entry.key)

@@ -1,4 +1,4 @@
-"""The progress of a run on Kubeflow: the nine stages, from the tasks that the API lists.
+"""The progress of a run on Kubeflow: its stages, from the tasks that the API lists.
 
 Up to release 2.17 that is every node of the Argo workflow, under ``run_details.task_details``: drivers, retries and
 wrappers beside the tasks, and each shard under the same name. From 2.18 on it is a list of the API's own, ``tasks``,
@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.images import COMPONENTS
+from components.stages import STAGES
 
 _ENDED_WELL = ("SUCCEEDED", "SKIPPED", "CACHED")
 _ITERATION = re.compile(r"iteration(-iterations)?\(\d+:\d+\)")
 _MOST_SHARDS = 100_000
-_IN_THE_LOOP = ("embed", "score")
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-        states: states of its tasks that have begun, one per shard if it is fanned out.
-        total: number of tasks that there will be, as far as it is known.
+        states: States of its tasks that have begun, one per shard if it is fanned out.
+        total: Number of tasks that there will be, as far as it is known.
     """
 
     states: tuple[str, ...]
@@ -86,14 +85,14 @@ def _name(task: Mapping[str, Any]) -> str:
 
 
 def _stages(tasks: Iterable[Mapping[str, Any]], shards: int) -> dict[str, Stage]:
-    begun: dict[str, list[tuple[str, str]]] = {name: [] for name in COMPONENTS}
+    begun: dict[str, list[tuple[str, str]]] = {name: [] for name in STAGES}
     for task in tasks:
         if _name(task) in begun:
             begun[_name(task)].append((str(task.get("start_time") or ""), str(task.get("state") or "")))
     stages = {}
     for name, nodes in begun.items():
         if nodes:
-            known = shards if name in _IN_THE_LOOP else 1
+            known = shards if STAGES[name].fanned_out else 1
             states = _latest(nodes, known)
             stages[name] = Stage(states, max(len(states), known))
     return stages
@@ -106,8 +105,8 @@ def _latest(nodes: list[tuple[str, str]], number: int) -> tuple[str, ...]:
     those go first that failed, and then the oldest.
 
     Args:
-        nodes: time of the start and state, in the order of the API.
-        number: number of shards; 0 if it is not known.
+        nodes: Time of the start and state, in the order of the API.
+        number: Number of shards; 0 if it is not known.
     """
     ordered = sorted(range(len(nodes)), key=lambda index: nodes[index][0])
     surplus = max(0, len(nodes) - number) if number else 0

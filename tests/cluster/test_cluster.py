@@ -81,7 +81,7 @@ class Bench:
         assert all(asked)
         record = rounds.read_all(open_store(self.project))[-1]
         assert record.outcome is not None
-        assert set(record.outcome.seconds) == set(COMPONENTS) - {"ingest", "finish"}
+        assert set(record.outcome.stages) == set(COMPONENTS) - {"ingest", "finish"}
         twin = rounds.read_all(open_store(self.twin))[-1].outcome
         assert twin is not None
         assert record.outcome.metrics == pytest.approx(twin.metrics, abs=1e-3), "the CPUs may differ"

@@ -101,7 +101,7 @@ def test_the_clean_up_continues_after_a_step_that_failed_and_names_it(kubeflow, 
 def test_every_page_of_pipelines_is_read(kubeflow, server, settings):
     for number in range(5):
         server.pipelines[f"other-{number}"] = {"pipeline_id": f"other-{number}", "display_name": f"other-{number}"}
-    _, version = kubeflow.version()
+    version = kubeflow.version().version_id
     assert Runs(kubeflow, settings, URI).versions() == {version}
 
 
