@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from kubernetes.utils.quantity import parse_quantity
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from alfamix_core.errors import InputError
 from alfamix_core.records import settings_table
@@ -34,6 +34,8 @@ _NOT_OURS_TO_SET = {
     "KFP_": "Kubeflow sets it",
     "ARGO_": "Argo sets it",
     "KUBERNETES_": "Kubernetes sets it",
+    "METADATA_GRPC_": "Kubeflow sets it",
+    "GOOGLE_APPLICATION_CREDENTIALS": "Kubeflow's launcher would read it for its own artifacts",
     "SSL_CERT_": "Kubeflow's launcher would read it for its own artifacts; use storage.ca_config_map",
 }
 _READ_BY_STAGES = ("ALFAMIX_LOG", "ALFAMIX_TRAIN_PROCESSES")
@@ -84,8 +86,8 @@ def _is_accelerator(text: str) -> str:
     return text
 
 
-def _is_user(value: int | str) -> int | str:
-    if value == PLATFORM or (isinstance(value, int) and 0 < value < 2**31):
+def _is_user(value: object) -> object:
+    if value == PLATFORM or (type(value) is int and 0 < value < 2**31):  # True is 1 otherwise
         return value
     raise ValueError(f'must be the number of a user other than root, or "{PLATFORM}"')
 
@@ -93,10 +95,12 @@ def _is_user(value: int | str) -> int | str:
 PLATFORM = "platform"
 """Value of ``user`` for the one that the cluster assigns, such as one from an OpenShift project's range."""
 
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d\d|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
 _PART = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _NAME = rf"(?=[^/]{{1,253}}(/|$)){_PART}(\.{_PART})*"
 _LABEL_VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
-_REPOSITORY = rf"{_PART}(\.{_PART})*(:\d{{1,5}})?(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
+_REPOSITORY = rf"{_PART}(\.{_PART})*(:{_PORT})?(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*"
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+)"
 _LABEL_NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 Cpu = Annotated[
@@ -188,9 +192,9 @@ class StorageSettings(Record):
         access.SESSION_TOKEN,
         description="key of the Secret that has the token of temporary credentials, if there is one",
     )
-    endpoint_url: Annotated[str, _like(r"(https?://[^\s/@]+(/\S*)?)?", 'an http:// or https:// address, or ""')] = (
-        Field("", description='address of a store other than AWS; "": AWS')
-    )
+    endpoint_url: Annotated[
+        str, _like(rf"(https?://{_HOST}(:{_PORT})?(/\S*)?)?", 'an http:// or https:// address, or ""')
+    ] = Field("", description='address of a store other than AWS; "": AWS')
     region: Annotated[str, _like(r"[A-Za-z0-9-]*", 'the name of a region, or ""')] = Field(
         "", description='region of the bucket; "": the client\'s default'
     )
@@ -274,7 +278,7 @@ class PlatformSettings(Record):
         le=720,
         description="time limit of a whole run, in hours; more than the round.max_hours of every project",
     )
-    user: Annotated[int | str, AfterValidator(_is_user)] = Field(
+    user: Annotated[int | str, BeforeValidator(_is_user)] = Field(
         65_532,
         description='numeric user and group of every container, never root; "platform": chosen by the cluster, as '
         "OpenShift wants it",
@@ -378,6 +382,10 @@ class PlatformSettings(Record):
             for prefix, reason in _NOT_OURS_TO_SET.items():
                 if name.upper().startswith(prefix):
                     raise ValueError(f"environment may not set {name}: {reason}")
+            if name == "PATH":
+                raise ValueError(
+                    "environment may not set PATH: the image does, and the stage's own command is found by it"
+                )
             if name.upper().startswith("ALFAMIX_") and name not in _READ_BY_STAGES:
                 raise ValueError(f"environment may not set {name}: of ours only {' and '.join(_READ_BY_STAGES)} may be")
         for key in sorted(self.labels):
@@ -448,7 +456,7 @@ def _completed(fields: dict[str, object], defaults: Record) -> dict[str, object]
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -4,6 +4,7 @@ Kubeflow hides exit statuses and reasons, so a stage that stops on a deliberate 
 """
 
 import json
+import math
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -51,21 +52,52 @@ class StageContext:
         number = number_of(self.key) if self.key else 0
         return {"project": name, "round": number, "stage": self.stage, "shard": self.shard}
 
-    def begin_attempt(self) -> None:
+    def begin_attempt(self, starts: float = math.inf) -> None:
         """Mark one more attempt at the stage.
 
+        Args:
+            starts: Number of attempts that one run may make at this shard; there is no limit before a round.
+
         Raises:
-            InputError: This run already failed here on wrong input, so another attempt cannot help.
+            InputError: This run already failed here on wrong input, or was started here too often, so another attempt
+                cannot help.
             StorageError: The project's store does not answer.
         """
         if self.key or self.run_id:
             self._stop_a_hopeless_retry()
         if self.key:
+            self._stop_one_attempt_too_many(starts)
             try:
-                self.store.mark(layout.attempt(number_of(self.key), self.stage, self.shard, uuid.uuid4().hex))
+                self.store.mark(layout.attempt(number_of(self.key), self.stage, self.shard, self._token()))
             except AlfamixError as error:
                 # the metrics then miss one retry
                 emit("warning", text=f"the attempt could not be marked: {error}")
+
+    def _token(self) -> str:
+        """Return a unique name for the mark of an attempt, which begins with the run's."""
+        return f"{self._owner}.{uuid.uuid4().hex}"
+
+    @cached_property
+    def _owner(self) -> str:
+        """ID of the run that this stage belongs to."""
+        return self.run_id or rounds.read(self.store, number_of(self.key)).value.run_id
+
+    def _stop_one_attempt_too_many(self, starts: float) -> None:
+        """Stop a stage that Argo starts again and again.
+
+        Kubeflow's default lets Argo repeat every DAG around a lost pod, so that pods lost one after the other would
+        multiply; a stage that ends with an exit status is not repeated.
+        """
+        if starts == math.inf:
+            return
+        folder = layout.attempt(number_of(self.key), self.stage, self.shard, "")
+        begun = sum(mark.key.startswith(f"{folder}{self._owner}.") for mark in self.store.list(folder))
+        if begun >= starts:
+            shard = f" {self.shard}" if self.shard else ""
+            raise InputError(
+                f"{self.stage}{shard} was started {begun} times in this run and did not end, and its retries allow "
+                f"{starts:g}: its pods are lost or killed; see why, and start the round again, which resumes it"
+            )
 
     def record(self, status: int, line: str) -> None:
         """Record a failure in the project in place of an earlier run's; if the store fails, only warn.
@@ -96,8 +128,7 @@ class StageContext:
             failure = Failure.parse(self.store.read(self._failure_key).data, self._failure_key)
         except MissingObjectError:
             return
-        run_id = self.run_id or rounds.read(self.store, number_of(self.key)).value.run_id
-        if failure.status == InputError.exit_status and (failure.run_id, failure.stage) == (run_id, self.stage):
+        if failure.status == InputError.exit_status and (failure.run_id, failure.stage) == (self._owner, self.stage):
             raise InputError(failure.line)
 
 

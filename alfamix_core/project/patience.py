@@ -22,12 +22,14 @@ class Patience:
         seconds: Wait before the first of them.
         factor: Factor by which each further wait is longer.
         limit: Seconds from the stage's start after which no attempt begins; its pod is killed then.
+        starts: Number of times that one run may start a shard, in all of its pods.
     """
 
     retries: int = 0
     seconds: float = 30.0
     factor: float = 2.0
     limit: float = math.inf
+    starts: float = math.inf
 
     def wait(self, retry: int) -> float:
         """Return the seconds before a retry, counted from 0; up to a quarter less, so that shards come apart."""
@@ -37,15 +39,20 @@ class Patience:
 def patience() -> Patience:
     """Return the retries that the platform set in the environment.
 
+    The platform replaces a pod as often as a pod repeats its work, so that a run has ``(1 + retries)**2`` starts.
+    Without the platform's settings there is no such limit.
+
     Raises:
         InputError: A variable does not hold a number in its range.
     """
     defaults = Patience()
+    retries = int(_number(RETRIES, defaults.retries, 0, 100))
     return Patience(
-        retries=int(_number(RETRIES, defaults.retries, 0, 100)),
+        retries=retries,
         seconds=_number(BACKOFF_SECONDS, defaults.seconds, 0, 86_400),
         factor=_number(BACKOFF_FACTOR, defaults.factor, 1, 10),
         limit=_number(LIMIT_SECONDS, defaults.limit, 0, math.inf),
+        starts=(1 + retries) ** 2 if os.environ.get(RETRIES) else defaults.starts,
     )
 
 

@@ -51,7 +51,7 @@ def run_stage(
         retry = 0
         while True:
             try:
-                context.begin_attempt()
+                context.begin_attempt(allowed.starts)
                 _check_inputs(inputs or {})
                 return work()
             except StorageError as error:

@@ -100,5 +100,6 @@ def _print_cleared(change: "Change") -> None:
         out.print(f"deleted recurring run {recurring_run_id}")
     for recurring_run_id in change.left:
         out.print(
-            f"recurring run {recurring_run_id} has a run in flight: disabled, to be deleted by the next set or remove"
+            f"recurring run {recurring_run_id} has a run in flight or may have just begun one: disabled; "
+            "the next set or remove deletes it"
         )

@@ -31,6 +31,7 @@ Answer = TypeVar("Answer")
 
 PIPELINE = "alfamix-round"
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
+_STATES = (*ENDED, "RUNTIME_STATE_UNSPECIFIED", "PENDING", "RUNNING", "CANCELING", "PAUSED")
 MARGIN = timedelta(hours=2)
 """Time after a run's limit for its exit task, for a workflow that waited, for clocks; then the run is over."""
 PATIENCE_SECONDS = 300.0
@@ -45,18 +46,18 @@ class Run:
 
     Attributes:
         run_id: ID of the run.
+        created_at: Time of its creation.
         state: PENDING, RUNNING, SUCCEEDED, FAILED …, '' before there is one.
         stages: Stages that have begun, in the order of the round; none in a listing.
         error: Error of the run, in the API's words.
-        created_at: Time of its creation, None if the API does not name it.
         recurring_run_id: ID of the recurring run that started it, '' for none.
     """
 
     run_id: str
+    created_at: datetime
     state: str = ""
     stages: dict[str, Stage] = field(default_factory=dict)
     error: str = ""
-    created_at: datetime | None = None
     recurring_run_id: str = ""
 
     @property
@@ -204,7 +205,7 @@ class Kubeflow:
             error = answer.get("error") or {}
             return Run(
                 run_id=run_id,
-                state=str(answer.get("state") or ""),
+                state=_state(answer.get("state")),
                 stages=kubeflow_stages.of_run(answer),
                 error=str(error.get("message") or ""),
                 created_at=_moment(answer.get("created_at")),
@@ -221,7 +222,7 @@ class Kubeflow:
 
     def _is_stale(self, run: Run) -> bool:
         limit = timedelta(hours=self.platform.run_hours) + MARGIN
-        return run.in_flight and run.created_at is not None and datetime.now(UTC) - run.created_at > limit
+        return run.in_flight and datetime.now(UTC) - run.created_at > limit
 
     def in_flight(self, project: Project, project_uri: str) -> list[Run]:
         """Return the project's runs that have not ended, newest first.
@@ -229,17 +230,9 @@ class Kubeflow:
         The API is asked for the runs that it does not call ended, the newest first, and for no page after the first run
         that is over by its age, so that a long history costs nothing. Such runs are logged, and kept in ``stale``.
         """
-        experiment = self.experiment(project)
         fresh: list[Run] = []
         stale: list[Run] = []
-        listing = self.pages(
-            lambda token: self.client.list_runs(
-                token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
-            ),
-            "runs",
-            lambda run: (_of_listed(run), parameters(run).get("project_uri")),
-        )
-        for page in listing:
+        for page in self._not_ended(project, lambda run: (_of_listed(run), parameters(run).get("project_uri"))):
             for run, uri in page:
                 if uri == project_uri:
                     (stale if self._is_stale(run) else fresh).append(run)
@@ -247,6 +240,23 @@ class Kubeflow:
                 break
         self._log_stale(stale)
         return fresh
+
+    def busy(self, project: Project) -> set[str]:
+        """Return the ids of the recurring runs that have a run which the API does not call ended.
+
+        The parameters and the age of a run do not matter here: it may live under a longer limit than ours.
+        """
+        return {run.recurring_run_id for page in self._not_ended(project, _of_listed) for run in page}
+
+    def _not_ended(self, project: Project, read: Callable[[Any], Item]) -> Iterator[tuple[Item, ...]]:
+        experiment = self.experiment(project)
+        return self.pages(
+            lambda token: self.client.list_runs(
+                token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
+            ),
+            "runs",
+            read,
+        )
 
     def _log_stale(self, stale: list[Run]) -> None:
         known = {run.run_id for run in self.stale}
@@ -362,20 +372,24 @@ def _of_listed(run: api.V2beta1Run) -> Run:
     error = run.error.message if run.error is not None else ""
     return Run(
         run_id=text(run, "run_id"),
-        state=str(run.state or ""),
+        state=_state(run.state),
         error=str(error or ""),
         created_at=_moment(run.created_at),
         recurring_run_id=str(run.recurring_run_id or ""),
     )
 
 
-def _moment(value: object) -> datetime | None:
-    """Return a time in an answer, which is UTC if it names no zone; None for anything else."""
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+def _state(value: object) -> str:
+    """Return the state of a run in an answer, '' before there is one."""
+    if value is None or (isinstance(value, str) and value in ("", *_STATES)):
+        return value or ""
+    raise ValueError(f"a run has the state {str(value)[:50]!r}")
+
+
+def _moment(value: object) -> datetime:
+    """Return a time in an answer, which is UTC if it names no zone."""
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value)[:50])
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _named(name: str) -> str:

@@ -5,7 +5,6 @@ among our output, keeps a namespace in a file, and reads a login page as an empt
 """
 
 import contextlib
-import io
 import json
 import os
 import warnings
@@ -29,6 +28,9 @@ CA = "ALFAMIX_KUBEFLOW_CA"
 _POD_TOKEN_PATH = "KF_PIPELINES_SA_TOKEN_PATH"
 _POD_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"
 _SECONDS = (10, 60)  # to connect, without a byte
+
+# the client prints links among our output; sys.stdout belongs to all threads, so that its module has a print of its own
+kfp.client.client.print = lambda *_, **__: None
 
 
 class Client(kfp.Client):  # type: ignore[misc]  # kfp has no types
@@ -75,14 +77,13 @@ def connect(endpoint: str, namespace: str) -> Client:
 
 @contextlib.contextmanager
 def errors(endpoint: str) -> Iterator[None]:
-    """Turn what the client raises into our errors, and keep what it prints out of our output.
+    """Turn what the client raises into our errors.
 
     The client checks little of what it reads, so that an answer of another shape causes one of Python's own errors, in
     the client or in our code that reads the answer; both stand in this block.
     """
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
+        yield
     except api.ApiException as error:
         message = _message(error)
         if error.status in (401, 403):
@@ -95,7 +96,7 @@ def errors(endpoint: str) -> Iterator[None]:
         raise StorageError(f"{endpoint} failed: {status}{message}") from None
     except urllib3.exceptions.HTTPError as error:
         raise StorageError(f"{endpoint} cannot be reached: {getattr(error, 'reason', None) or error}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise stranger(endpoint, str(error)) from error
 
 

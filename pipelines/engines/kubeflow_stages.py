@@ -14,7 +14,8 @@ from typing import Any
 from components.stages import STAGES
 
 _ENDED_WELL = ("SUCCEEDED", "SKIPPED", "CACHED")
-_ITERATION = re.compile(r"iteration\(\d+:\d+\)")
+_ITERATION = re.compile(r"iteration(-iterations)?\(\d+:\d+\)")
+_MOST_SHARDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -53,27 +54,61 @@ class Stage:
 def of_run(run: Mapping[str, Any]) -> dict[str, Stage]:
     """Return the stages that have begun, in the order of the round.
 
+    Argo may repeat a whole DAG around a stage that ended badly; the nodes of the first attempt stay. A stage that is
+    there more often than it has shards is shown by its latest nodes.
+
     Args:
         run: JSON of the API, of either release.
+
+    Raises:
+        ValueError: a number of iterations that no loop has.
     """
     tasks = run.get("tasks") or []
     if tasks:
-        named = ((task.get("name") or task.get("display_name") or "", task.get("state") or "") for task in tasks)
         attributes = (task.get("type_attributes") or {} for task in tasks)
-        return _stages(named, max((int(attribute.get("iteration_count") or 0) for attribute in attributes), default=0))
+        counts = (_count(attribute.get("iteration_count") or 0) for attribute in attributes)
+        return _stages(tasks, max(counts, default=0))
     nodes = (run.get("run_details") or {}).get("task_details") or []
-    names = [str(node.get("display_name") or "") for node in nodes]
-    iterations = sum(bool(_ITERATION.fullmatch(name)) for name in names)
-    return _stages(zip(names, (node.get("state") or "" for node in nodes), strict=True), iterations)
+    # a loop that Argo repeated has the names of its iterations twice
+    return _stages(nodes, len({_name(node) for node in nodes if _ITERATION.fullmatch(_name(node))}))
 
 
-def _stages(named: Iterable[tuple[str, str]], shards: int) -> dict[str, Stage]:
-    begun: dict[str, list[str]] = {name: [] for name in STAGES}
-    for name, state in named:
-        if name in begun:
-            begun[name].append(state)
-    return {
-        name: Stage(tuple(states), max(len(states), shards if STAGES[name].fanned_out else 1))
-        for name, states in begun.items()
-        if states
-    }
+def _count(value: object) -> int:
+    """Return a number of iterations, which is text in JSON."""
+    if not re.fullmatch(r"\d{1,6}", str(value)) or int(str(value)) > _MOST_SHARDS:
+        raise ValueError(f'a loop has "{str(value)[:20]}" iterations')
+    return int(str(value))
+
+
+def _name(task: Mapping[str, Any]) -> str:
+    return str(task.get("name") or task.get("display_name") or "")
+
+
+def _stages(tasks: Iterable[Mapping[str, Any]], shards: int) -> dict[str, Stage]:
+    begun: dict[str, list[tuple[str, str]]] = {name: [] for name in STAGES}
+    for task in tasks:
+        if _name(task) in begun:
+            begun[_name(task)].append((str(task.get("start_time") or ""), str(task.get("state") or "")))
+    stages = {}
+    for name, nodes in begun.items():
+        if nodes:
+            known = shards if STAGES[name].fanned_out else 1
+            states = _latest(nodes, known)
+            stages[name] = Stage(states, max(len(states), known))
+    return stages
+
+
+def _latest(nodes: list[tuple[str, str]], number: int) -> tuple[str, ...]:
+    """Return the states of as many nodes as there are shards: what an older attempt left is dropped.
+
+    The API of release 2.17 does not say to which shard a node belongs. The newest node always counts; of the others
+    those go first that failed, and then the oldest.
+
+    Args:
+        nodes: Time of the start and state, in the order of the API.
+        number: Number of shards; 0 if it is not known.
+    """
+    ordered = sorted(range(len(nodes)), key=lambda index: nodes[index][0])
+    surplus = max(0, len(nodes) - number) if number else 0
+    superseded = sorted(ordered[:-1], key=lambda index: nodes[index][1] != "FAILED")[:surplus]
+    return tuple(state for index, (_, state) in enumerate(nodes) if index not in superseded)

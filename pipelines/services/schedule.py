@@ -2,9 +2,9 @@
 
 The API has no update, deleting a recurring run kills the run that it has in flight, any answer can be lost, and two
 people may set a schedule together. So the new recurring run is made first and is enabled from its beginning; only then
-are the older ones disabled, and deleted once they have no run in flight. The number in a recurring run's name orders
-them, and nobody disables the newest that is enabled: wherever a command dies, one stays enabled, and the next ``set``
-finishes the work.
+are the older ones disabled, and deleted once they have no run in flight and began none lately. The number in a
+recurring run's name orders them, and nobody disables the newest that is enabled: wherever a command dies, one stays
+enabled, and the next ``set`` finishes the work.
 
 A recurring run embeds the workflow as it was compiled when it was made, with the images of that release's driver and
 launcher (kubeflow/pipelines issue 13933): after an upgrade of Kubeflow its runs fail in their first step. So the
@@ -16,16 +16,19 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from kfp_server_api import ApiException, V2beta1RecurringRun
 
-from alfamix_core.errors import StorageError
+from alfamix_core.errors import InputError, StorageError
 from alfamix_core.records.project import Project
 from pipelines.engines.kubeflow import Kubeflow, parameters
-from pipelines.services.cron import Cron
+from pipelines.services.cron import Cron, parse
 
+GRACE = timedelta(minutes=10)
+"""Time in which a run that began is certainly listed."""
 _ENABLED = "ENABLE"
 _MADE_ON = re.compile(r" Made on Kubeflow Pipelines (\S+)\Z")
 _NUMBER = re.compile(r"-([0-9]{1,18})-[0-9a-f]{8}\Z")
@@ -60,7 +63,7 @@ class Change:
         schedule: Schedule in force now; None after a removal.
         unchanged: Whether it was in force already.
         deleted: IDs of the recurring runs that are gone.
-        left: IDs of the recurring runs that stay disabled, because each has a run in flight.
+        left: IDs of the recurring runs that stay disabled, because each has a run in flight or may have just begun one.
     """
 
     schedule: Schedule | None
@@ -104,7 +107,7 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, rene
         if newest is not None and str(newest.recurring_run_id) in to_renew:
             newest = None
         if newest is not None and (newest.display_name in made or _matches(newest, content)):
-            deleted, left = _retire(kubeflow, project, project_uri, [row for row in rows if row is not newest])
+            deleted, left = _retire(kubeflow, project, [row for row in rows if row is not newest])
             return Change(_schedule(newest), not made, deleted, left)
         if lost is not None:
             raise lost
@@ -134,7 +137,7 @@ def outdated(kubeflow: Kubeflow, project: Project, project_uri: str) -> str:
 def remove(kubeflow: Kubeflow, project: Project, project_uri: str) -> Change:
     """Start no more runs by schedule; a run in flight continues, and its recurring run stays disabled until it ends."""
     rows = _rows(kubeflow, project, project_uri)
-    deleted, left = _retire(kubeflow, project, project_uri, rows)
+    deleted, left = _retire(kubeflow, project, rows)
     return Change(None, not rows, deleted, left)
 
 
@@ -150,21 +153,38 @@ def _rows(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[V2beta
 
 
 def _retire(
-    kubeflow: Kubeflow, project: Project, project_uri: str, rows: list[V2beta1RecurringRun]
+    kubeflow: Kubeflow, project: Project, rows: list[V2beta1RecurringRun]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Disable recurring runs, and delete those without a run in flight; return the ids of both."""
+    """Disable recurring runs, and delete those that have no run in flight and began none lately; return both's ids."""
     for row in rows:
         if row.mode == _ENABLED:
             _unless_gone(kubeflow, kubeflow.client.disable_recurring_run, row)
     if not rows:
         return (), ()
-    # deleting a recurring run kills its run, and one that is over by age may live under a longer limit than ours
-    busy = {run.recurring_run_id for run in (*kubeflow.in_flight(project, project_uri), *kubeflow.stale)}
-    idle = [row for row in rows if row.recurring_run_id not in busy]
+    busy = kubeflow.busy(project)  # deleting a recurring run kills its run
+    now = datetime.now(UTC)
+    idle = [row for row in rows if row.recurring_run_id not in busy and not _may_have_just_begun(row, now)]
     for row in idle:
         _unless_gone(kubeflow, kubeflow.client.delete_recurring_run, row)
-    left = (str(row.recurring_run_id) for row in rows if row.recurring_run_id in busy)
-    return tuple(str(row.recurring_run_id) for row in idle), tuple(left)
+    deleted = [str(row.recurring_run_id) for row in idle]
+    return tuple(deleted), tuple(key for row in rows if (key := str(row.recurring_run_id)) not in deleted)
+
+
+def _may_have_just_begun(row: V2beta1RecurringRun, now: datetime) -> bool:
+    """Return whether a recurring run may have a run that the API does not list yet.
+
+    A run's row is written only when the persistence agent reports its workflow (release 2.17). No run is missing if
+    none of the times was within the grace period, or if the recurring run was disabled before it.
+    """
+    if row.mode != _ENABLED and isinstance(row.updated_at, datetime):
+        updated = row.updated_at if row.updated_at.tzinfo else row.updated_at.replace(tzinfo=UTC)
+        if now - updated > GRACE:
+            return False
+    try:
+        times = parse(_cron(row)).after(now - GRACE, 1)
+    except InputError:
+        return True  # times that somebody edited, or an interval
+    return bool(times) and times[0] <= now
 
 
 def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: V2beta1RecurringRun) -> None:
@@ -242,13 +262,18 @@ def _order(row: V2beta1RecurringRun) -> tuple[int, str]:
     return int(number[1]) if number else 0, str(row.recurring_run_id)
 
 
+def _cron(row: V2beta1RecurringRun) -> str:
+    """Return the cron expression of a recurring run, '' for none."""
+    times = row.trigger.cron_schedule if row.trigger is not None else None
+    return str((times and times.cron) or "")
+
+
 def _schedule(row: V2beta1RecurringRun) -> Schedule:
     made_on = _MADE_ON.search(row.description or "")
-    cron = row.trigger.cron_schedule if row.trigger is not None else None
     reference = row.pipeline_version_reference
     return Schedule(
         recurring_run_id=str(row.recurring_run_id),
-        cron=str((cron and cron.cron) or ""),
+        cron=_cron(row),
         enabled=row.mode == _ENABLED,
         version=str(reference.pipeline_version_id) if reference is not None else "",
         release=made_on[1] if made_on else "",

@@ -2,12 +2,18 @@
 
 import os
 import re
+import ssl
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from alfamix_core.errors import AlfamixError
+from alfamix_core.storage import open_store
+from pipelines.engines import kubeflow_client
 
 PRELOADED = "preloaded"
 
@@ -56,6 +62,7 @@ class Surroundings:
             f'[storage]\nsecret = "{self.secret}"\nendpoint_url = "{self.endpoint_of_pods}"\nregion = "us-east-1"\n'
             "[loader]\nworkers = 0\n"
             "[retry]\nbackoff_seconds = 5\n"
+            '[environment]\nOMP_NUM_THREADS = "1"\n'
             "[stages]\n"
             + "".join(
                 f"{name} = {{ hours = 1 }}\n"
@@ -86,7 +93,10 @@ def given(environment: Mapping[str, str] = os.environ) -> Surroundings:
         _matching(environment, name, r".+", "set, for this machine makes and removes projects")
     gpus = _matching({"n": "0", **_only(environment, "ALFAMIX_CLUSTER_GPUS", "n")}, "n", r"\d+", "a number of GPUs")
     try:
-        urllib.request.urlopen(f"{endpoint.rstrip('/')}/apis/v2beta1/healthz", timeout=10).close()
+        authority = environment.get(kubeflow_client.CA)
+        context = ssl.create_default_context(cafile=authority) if authority else None
+        healthz = f"{endpoint.rstrip('/')}/apis/v2beta1/healthz"
+        urllib.request.urlopen(healthz, timeout=10, context=context).close()
     except urllib.error.HTTPError:
         pass  # it answers; the client reports whether it accepts the login
     except OSError as error:
@@ -101,6 +111,22 @@ def given(environment: Mapping[str, str] = os.environ) -> Surroundings:
         secret=environment.get("ALFAMIX_CLUSTER_SECRET", "alfamix-s3"),
         gpus=int(gpus),
     )
+
+
+def check_the_bucket(bucket: str) -> None:
+    """Write, read and delete an object.
+
+    Raises:
+        MissingError: this machine's keys do not allow it, or the store does not answer.
+    """
+    key = f"check-{uuid.uuid4().hex}"
+    try:
+        store = open_store(bucket)
+        store.create(key, b"x")
+        store.read(key)
+        store.delete(key)
+    except AlfamixError as error:
+        raise MissingError(f"ALFAMIX_CLUSTER_BUCKET: {' '.join(str(error).split())}") from None
 
 
 def _matching(environment: Mapping[str, str], name: str, pattern: str, what: str) -> str:

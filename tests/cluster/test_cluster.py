@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from alfamix_core.project import rounds
+from alfamix_core.project.failures import attempts
 from alfamix_core.storage import open_store
-from components.images import COMPONENTS
+from components.images import COMPONENTS, TAG
 from pipelines.engines.kubeflow import Kubeflow
 from tests.cluster.cluster import Pods, Runs, eventually
-from tests.cluster.surroundings import MissingError, Surroundings, given
+from tests.cluster.surroundings import PRELOADED, MissingError, Surroundings, check_the_bucket, given
 from tests.e2e.conftest import INIT, produced, settings, write_digits
 
 pytestmark = pytest.mark.cluster
@@ -39,6 +40,7 @@ class Bench:
         (folder / "platform.toml").write_text(around.platform(), "utf-8")
         self.environment = {
             **os.environ,
+            "OMP_NUM_THREADS": "1",
             "ALFAMIX_WORK": str(folder / "work"),
             "ALFAMIX_PLATFORM_SETTINGS": str(folder / "platform.toml"),
         }
@@ -80,13 +82,32 @@ class Bench:
         record = rounds.read_all(open_store(self.project))[-1]
         assert record.outcome is not None
         assert set(record.outcome.stages) == set(COMPONENTS) - {"ingest", "finish"}
-        assert record.outcome.metrics == rounds.read_all(open_store(self.twin))[-1].outcome.metrics  # type: ignore[union-attr]
+        twin = rounds.read_all(open_store(self.twin))[-1].outcome
+        assert twin is not None
+        assert record.outcome.metrics == pytest.approx(twin.metrics, abs=1e-3), "the CPUs may differ"
+
+    def started(self, stage: str) -> bool:
+        """Return whether the round in progress has begun a stage: a pod that is killed earlier leaves no mark."""
+        store = open_store(self.project)
+        return any(name == stage for name, _ in attempts(store, max(rounds.numbers(store))))
+
+    def retries(self, stage: str) -> int:
+        """Return how often the last round began a stage again, in any of its runs."""
+        outcome = rounds.read_all(open_store(self.project))[-1].outcome
+        assert outcome is not None
+        return outcome.stages[stage].retries
 
 
 @pytest.fixture(scope="module")
 def around() -> Surroundings:
     try:
-        return given()
+        around = given()
+        check_the_bucket(around.bucket)
+        pods = Pods(around.kubeconfig, around.namespace)
+        names = [f"alfamix-{name}:{TAG}" for name in COMPONENTS] if around.registry == PRELOADED else []
+        pods.check(around.secret, ("ALFAMIX_S3_ACCESS_KEY_ID", "ALFAMIX_S3_SECRET_ACCESS_KEY"), names)
+        pods.close()
+        return around
     except MissingError as error:
         pytest.fail(str(error), pytrace=False)
 
@@ -141,12 +162,15 @@ def test_a_second_run_is_refused_while_a_pod_that_is_gone_in_each_of_three_stage
     """Under OnError, OnTransientError and Always Argo replaces such pods (docs/operations.md)."""
     bench.answer()
     run_id = bench.start()
-    for stage in ("train", "embed", "export"):
-        (name, *_) = eventually(f"a pod of {stage}", 20 * MINUTE, lambda s=stage: cluster_pods.of_stage(run_id, s), 0.5)
+    killed = ("train", "embed", "select")
+    for stage in killed:
+        eventually(f"the start of {stage}", 20 * MINUTE, lambda s=stage: bench.started(s), 0.5)
+        (name, *_) = eventually(f"a pod of {stage}", MINUTE, lambda s=stage: cluster_pods.of_stage(run_id, s), 0.5)
         if stage == "train":
             bench.run("round", bench.project, "--engine", "kubeflow", status=2)
         cluster_pods.kill(name)
-    assert ended(runs, run_id) == "SUCCEEDED"
+    assert ended(runs, run_id, 90) == "SUCCEEDED", "Argo may wait ten minutes for the result of each pod that is gone"
+    assert all(bench.retries(stage) for stage in killed), "a pod that was killed after its work shows nothing"
     bench.same_as_the_twin()
 
 
@@ -154,22 +178,25 @@ def test_an_evicted_pod_costs_at_most_another_run(bench: Bench, runs: Runs, clus
     """Kubeflow's default, OnError, does not replace it: then the run fails and the next one continues."""
     bench.answer()
     run_id = bench.start()
-    (name, *_) = eventually("a pod of embed", 20 * MINUTE, lambda: cluster_pods.of_stage(run_id, "embed"), 0.5)
+    eventually("the start of embed", 20 * MINUTE, lambda: bench.started("embed"), 0.5)
+    (name, *_) = eventually("a pod of embed", MINUTE, lambda: cluster_pods.of_stage(run_id, "embed"), 0.5)
     cluster_pods.evict(name)
     if ended(runs, run_id) != "SUCCEEDED":
         bench.round()
+    assert bench.retries("embed"), "a pod that was evicted after its work shows nothing"
     bench.same_as_the_twin()
 
 
-def test_a_terminated_round_is_resumed_without_the_cache(bench: Bench, runs: Runs, cluster_pods: Pods):
+def test_a_terminated_round_is_resumed_without_the_cache(bench: Bench, runs: Runs):
     bench.answer()
     run_id = bench.start()
-    eventually("a pod of embed", 20 * MINUTE, lambda: cluster_pods.of_stage(run_id, "embed"))
+    eventually("the start of embed", 20 * MINUTE, lambda: bench.started("embed"))
     runs.terminate(run_id)
     ended(runs, run_id)
     bench.round("--fresh")
-    stages = runs.all()[0].stages
-    assert not [name for name, stage in stages.items() if "CACHED" in stage.states]
+    # release 2.17 does not say what came out of the cache, but a stage that did has begun only once
+    assert bench.retries("snapshot")
+    assert bench.retries("train")
     bench.same_as_the_twin()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import typer
+import yaml
 
 from alfamix_core import __version__
 from alfamix_core.errors import InputError
@@ -165,6 +167,56 @@ def test_each_pod_has_a_network_policy_that_opens_only_the_port_of_its_metrics(r
         names = {(port["protocol"], port["port"]) for rule in policy["egress"] for port in rule["ports"]}
         assert {(protocol, port) for protocol in ("UDP", "TCP") for port in (53, 5353)} <= names
         assert (8888 in reached) == (container["args"][0] == "trigger")
+
+
+def with_components(render: Render, folder: Path, example: str, *components: str) -> Objects:
+    """Return what an example becomes with further components."""
+    found = yaml.safe_load((DEPLOY / "examples" / example / "kustomization.yaml").read_text("utf-8"))
+    found["resources"] = [relative(folder, "base")]
+    listed = [Path(name).name for name in found["components"]]
+    found["components"] = [relative(folder, name) for name in (*listed, *components)]
+    for name in ("alfamix.env", "platform.toml"):
+        shutil.copy(DEPLOY / "examples" / example / name, folder)
+    (folder / "kustomization.yaml").write_text(json.dumps(found), "utf-8")
+    objects = render(folder)
+    for item in objects:
+        if item["kind"] != "PodMonitor":
+            kubernetes_validate.validate(item, VERSIONS[0], strict=True)
+    return objects
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_with_a_private_registry_and_an_authority_of_its_own_every_pod_starts(
+    render: Render, example: str, tmp_path: Path
+):
+    objects = with_components(render, tmp_path, example, "pull-secret", "ca")
+    accounts = {item["metadata"]["name"]: item for item in of_kind(objects, "ServiceAccount")}
+    variables = {item["metadata"]["name"]: item["data"] for item in of_kind(objects, "ConfigMap")}
+    for template in pods(objects):
+        pod = template["spec"]
+        assert accounts[pod["serviceAccountName"]]["imagePullSecrets"] == [{"name": "registry"}]
+        (container,) = pod["containers"]
+        (name,) = [source["configMapRef"]["name"] for source in container["envFrom"] if "configMapRef" in source]
+        path = Path(variables[name]["ALFAMIX_S3_CA_BUNDLE"])
+        assert variables[name]["ALFAMIX_PROJECT"] == "s3://alfamix/cats"
+        (mount,) = [item for item in container["volumeMounts"] if item["mountPath"] == str(path.parent)]
+        (volume,) = [item for item in pod["volumes"] if item["name"] == mount["name"]]
+        assert volume["configMap"] == {"name": "alfamix-ca", "items": [{"key": "ca.crt", "path": path.name}]}
+        assert broken_by(pod) == []
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_identity_of_the_cloud_reaches_the_node(render: Render, example: str, tmp_path: Path):
+    for objects, addresses in (
+        (render(DEPLOY / "examples" / example), set()),
+        (
+            with_components(render, tmp_path, example, "cloud-identity"),
+            {"169.254.170.23/32", "169.254.169.254/32", "fd00:ec2::23/128"},
+        ),
+    ):
+        for policy in of_kind(objects, "NetworkPolicy"):
+            rules = [rule for rule in policy["spec"]["egress"] if {port["port"] for port in rule["ports"]} == {80}]
+            assert {to["ipBlock"]["cidr"] for rule in rules for to in rule["to"]} == addresses
 
 
 def test_a_limit_range_requests_disk(render: Render, tmp_path: Path):

@@ -2,14 +2,15 @@
 
 Written after workflow/controller/operator.go (inferFailedReason, podReconciliation, processNodeRetries),
 exec_control.go and workflowpod.go of Argo 4.0.5 and 4.0.8, util/errors/errors.go of 4.0.5,
-backend/src/v2/compiler/argocompiler/container.go (getTaskRetryStrategyFromInput) of Kubeflow Pipelines 2.17.0, and two
+backend/src/v2/compiler/argocompiler/container.go (getTaskRetryStrategyFromInput) and dag.go (DAG, iteratorTask) of
+Kubeflow Pipelines 2.17.0, dag.go (assessDAGPhase) of Argo, and two
 files of its manifests in manifests/kustomize/third-party/argo/base: workflow-controller-configmap-patch.yaml and
 workflow-controller-deployment-patch.yaml.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -135,6 +136,76 @@ def strategy(task: dict[str, Any], default: dict[str, str]) -> Strategy | None:
         return None
     policy = merged.pop("retryPolicy", "OnFailure")  # the controller's own, where there is no expression
     return Strategy(limit=int(merged.pop("limit")), policy=policy, **merged)
+
+
+def enclosing(spec: dict[str, Any], stage: str) -> list[str]:
+    """Return the DAG templates around a stage's pod, the innermost first.
+
+    The default is merged into each of them (mergedTemplateDefaultsInto), and none has a strategy of its own. A DAG ends
+    with the phase of the task that ended it (assessDAGPhase).
+
+    Args:
+        spec: compiled pipeline.
+        stage: name of the stage's task.
+    """
+
+    def inside(component: dict[str, Any], name: str) -> list[str] | None:
+        tasks = component.get("dag", {}).get("tasks", {})
+        if stage in tasks:
+            # a task for the exit runs in a template that is a hook, beside the DAG
+            return [f"exit-hook-{name}" if is_exit_task(tasks[stage]) else name]
+        for task_name, task in tasks.items():
+            reference = task["componentRef"]["name"]
+            found = inside(spec["components"][reference], task_name)
+            if found is not None:
+                loop = ["iteration", "iterator"] if "parameterIterator" in task else []
+                return [*found, *loop, name]
+        return None
+
+    found = inside(spec["root"], "root")
+    assert found is not None
+    if found[0].startswith("exit-hook"):
+        return ["executor", found[0]]  # the phase of a hook is not that of the DAG
+    return ["executor", *found, "entrypoint"]
+
+
+def pods(spec: dict[str, Any], stage: str, default: dict[str, str], endings: Callable[[int], Pod | None]) -> int:
+    """Return how many pods of a stage Argo starts, by running its controller's loops; every wait passes at once.
+
+    Args:
+        spec: compiled pipeline.
+        stage: name of the stage's task.
+        default: retry strategy of the ConfigMap.
+        endings: how each pod ends, by its number from 0; a pod never ends well.
+    """
+    own = strategy(all_tasks(spec)[stage], default)
+    around = Strategy(limit=int(default["limit"]), policy=default["retryPolicy"]) if default else None
+    started = 0
+
+    def run(levels: int) -> Node:
+        """Run a template with its retries: the pod at level 0, and the DAGs around it."""
+        nonlocal started
+        rule = around if levels else own
+        attempts = 0
+        while True:
+            attempts += 1
+            if levels:
+                # a DAG has the phase of the task that ended it, and no message
+                ended = Node(run(levels - 1).phase, "")
+            else:
+                ended = node(endings(started))
+                started += 1
+            if rule is None or attempts > rule.limit or not rule.repeats(ended):
+                return ended
+
+    run(len(enclosing(spec, stage)))
+    return started
+
+
+def all_tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return every task of the compiled pipeline by its name."""
+    parts = [spec["root"], *spec["components"].values()]
+    return {name: task for part in parts for name, task in part.get("dag", {}).get("tasks", {}).items()}
 
 
 def is_exit_task(task: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,15 @@ from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.storage import open_store
 from pipelines.cli import app
+from pipelines.services import schedule
 from tests.alfamix_core.project.conftest import commit
 from tests.servers.kubeflow import serve
+
+
+@pytest.fixture(autouse=True)
+def grace(monkeypatch):
+    """Let no test depend on the time of the day; the test of the grace period sets it back."""
+    monkeypatch.setattr(schedule, "GRACE", timedelta(0))
 
 
 @pytest.fixture

@@ -30,11 +30,48 @@ def golden():
 
 
 @pytest.mark.parametrize("stage", images.COMPONENTS)
-def test_argo_replaces_a_pod_that_is_gone_twice(golden, stage: str):
+def test_the_innermost_template_replaces_a_pod_that_is_gone_twice(golden, stage: str):
     """Kubeflow's own default says OnError, and what set_retry compiles leaves it in force."""
     compiled = strategy(golden[0][stage], KUBEFLOW_DEFAULT)
     assert compiled == Strategy(limit=2, policy="OnError", duration=30, factor="2", window=24 * HOUR)
     assert [compiled.next_wait(GONE, attempts, 0) for attempts in (1, 2, 3)] == [30, 60, None]
+
+
+LEVELS = {
+    **dict.fromkeys(("snapshot", "train", "evaluate", "select", "export"), 6),
+    **dict.fromkeys(("embed", "score"), 9),
+    "ingest": 5,
+    "finish": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return next(yaml.safe_load_all(GOLDEN.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("stage", images.COMPONENTS)
+def test_every_dag_around_a_lost_pod_repeats_it(spec, stage: str):
+    """The default is merged into the templates of DAGs too, and each passes its child's Error on."""
+    assert argo.pods(spec, stage, KUBEFLOW_DEFAULT, lambda _: GONE) == 3 ** LEVELS[stage]
+    assert argo.pods(spec, stage, KUBEFLOW_DEFAULT, lambda _: argo.WRONG_INPUT) == 1
+    assert argo.pods(spec, stage, {}, lambda _: GONE) == 1
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_a_stage_that_counts_its_starts_ends_the_repeats(tmp_path: Path, retries: int):
+    """After (1 + retries) ** 2 starts the next pod ends with an exit status: Failed, which OnError does not repeat."""
+    spec, _ = compiled(tmp_path, f"[stages.train]\nretries = {retries}")
+    allowed = (1 + retries) ** 2
+    pods = argo.pods(spec, "train", KUBEFLOW_DEFAULT, lambda n: GONE if n < allowed else argo.WRONG_INPUT)
+    assert pods == allowed + 1
+    assert argo.pods(spec, "train", KUBEFLOW_DEFAULT, lambda _: GONE) == (1 + retries) * 3**5
+
+
+def test_the_page_names_the_number_of_pods(spec):
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    for stage in images.COMPONENTS:
+        assert f"| {3 ** LEVELS[stage]:,} |" in page
 
 
 POLICIES = ("OnError", "OnTransientError", "OnFailure", "Always")

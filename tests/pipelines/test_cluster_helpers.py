@@ -12,7 +12,7 @@ import pytest
 from pipelines import platform_settings
 from pipelines.services import cron, schedule
 from tests.cluster.cluster import Pods, Runs, eventually
-from tests.cluster.surroundings import MissingError, Surroundings, given
+from tests.cluster.surroundings import MissingError, Surroundings, check_the_bucket, given
 
 URI = "s3://bucket/birds"
 
@@ -80,12 +80,29 @@ def test_runs_are_listed_terminated_and_all_of_it_removed(kubeflow, server, sett
     (recurring,) = server.recurring
     server.fire(recurring)
     runs.terminate(second)
-    assert server.runs[second]["state"] == "CANCELED"
+    assert server.runs[second]["state"] == "CANCELING"
     runs.remove()
     assert (server.runs, server.recurring, server.experiments) == ({}, {}, {})
     assert len(runs.versions()) == 1
     runs.remove_version(before)
     assert server.versions == {}
+
+
+def test_the_clean_up_continues_after_a_step_that_failed_and_names_it(kubeflow, server, settings):
+    runs = Runs(kubeflow, settings, URI)
+    first, _ = (kubeflow.start(settings, URI) for _ in range(2))
+    server.failing, server.failing_on = [500], f"DELETE /apis/v2beta1/runs/{first}"
+    with pytest.raises(AssertionError, match=f"could not be removed: run {first}: .*broken on purpose"):
+        runs.remove()
+    assert list(server.runs) == [first]
+    assert server.experiments == {}
+
+
+def test_every_page_of_pipelines_is_read(kubeflow, server, settings):
+    for number in range(5):
+        server.pipelines[f"other-{number}"] = {"pipeline_id": f"other-{number}", "display_name": f"other-{number}"}
+    version = kubeflow.version().version_id
+    assert Runs(kubeflow, settings, URI).versions() == {version}
 
 
 def test_a_version_that_was_there_before_stays(kubeflow, server, settings):
@@ -157,6 +174,25 @@ def test_the_running_pods_of_a_stage_are_found_one_is_killed_without_grace_and_o
     assert listed[2]["labelSelector"] == ["pipeline/runid=run-1,app.kubernetes.io/component=train"]
     assert deleted[:2] == ("DELETE", "/api/v1/namespaces/kubeflow/pods/train-1")
     assert deleted[2]["gracePeriodSeconds"] == ["0"]
+
+
+def test_a_cluster_that_gives_no_access_is_one_line(kubernetes, tmp_path: Path):
+    path, _ = kubernetes
+    (tmp_path / "empty").write_text("{}", "utf-8")
+    with pytest.raises(MissingError, match=r"KUBECONFIG: .*/empty gives no access to a cluster: "):
+        Pods(tmp_path / "empty", "kubeflow")
+    pods = Pods(path, "kubeflow")
+    with pytest.raises(MissingError, match='the Secret "alfamix-s3" has no key ALFAMIX_S3_ACCESS_KEY_ID'):
+        pods.check("alfamix-s3", ["ALFAMIX_S3_ACCESS_KEY_ID"], [])
+    pods.close()
+
+
+def test_a_bucket_that_cannot_be_written_is_one_line(tmp_path: Path):
+    check_the_bucket((tmp_path / "store").as_uri())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(MissingError, match="ALFAMIX_CLUSTER_BUCKET: "):
+        check_the_bucket((tmp_path / "file").as_uri())
 
 
 def test_waiting_returns_the_first_answer_and_says_what_did_not_come():

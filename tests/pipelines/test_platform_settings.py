@@ -72,6 +72,22 @@ def _toml(value: object) -> str:
         ('run_hours = "a"', 'field "run_hours" must be a valid number, not "a"'),
         ("run_hours = nan", "must be a finite number"),
         ("user = 0", 'field "user" must be the number of a user other than root, or "platform", not 0'),
+        (
+            "user = true",
+            'toml: field "user" must be the number of a user other than root, or "platform", not true',
+        ),
+        ("user = 1.0", 'field "user" must be the number of a user other than root, or "platform", not 1.0'),
+        ('[images]\nregistry = "registry.example.org:65536/team"', 'field "images.registry" must be a registry'),
+        (
+            '[storage]\nendpoint_url = "http://store:70000"',
+            'field "storage.endpoint_url" must be an http:// or https://',
+        ),
+        ('[environment]\nPATH = ""', "environment may not set PATH: "),
+        ('[environment]\nMETADATA_GRPC_SERVICE_HOST = "x"', "environment may not set METADATA_GRPC_SERVICE_HOST: "),
+        (
+            '[environment]\nGOOGLE_APPLICATION_CREDENTIALS = "x"',
+            "may not set GOOGLE_APPLICATION_CREDENTIALS: Kubeflow's",
+        ),
         ('user = "root"', 'must be the number of a user other than root, or "platform", not "root"'),
         ("[retry]\nbackoff_factor = 1.5", 'field "retry.backoff_factor" must be a valid integer, not 1.5'),
         ("gpu = 3", 'field "gpu" must be an object, not 3'),
@@ -179,6 +195,9 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, text: str, reaso
         '[labels]\n"app.kubernetes.io/instance" = "cats"\npipeline = "x"\n"example.org/team" = "a"',
         '[[gpu.tolerations]]\nkey = ""',
         '[storage]\nendpoint_url = "https://store.example.org:9000/s3"',
+        '[storage]\nendpoint_url = "http://[fd00::1]:65535"',
+        '[images]\nregistry = "localhost:65535/team"',
+        "\ufeffrun_hours = 30",
         '[gpu]\nmemory_limit = "64Ti"\nmemory_request = "64Mi"',
     ],
 )

@@ -74,7 +74,11 @@ class KubeflowServer:
             return run_id
 
     def move(self, run_id: str, state: str, shards: int = 1, **stages: str | list[str]) -> None:
-        """Bring a run into a state, and stages of it: a stage in the loop has a state for each shard that has begun."""
+        """Bring a run into a state, and stages of it.
+
+        A stage in the loop has a state for each shard that has begun. A DAG that Argo repeated leaves older ones in
+        front of them.
+        """
         begun = {name: [states] if isinstance(states, str) else states for name, states in stages.items()}
         self.runs[run_id]["state"] = state
         if self.release.startswith("2.17"):
@@ -217,7 +221,9 @@ class KubeflowServer:
         return found | ({"runs": short} if short else {})
 
     def terminate_run(self, run_id, query, body):
-        self.runs[run_id]["state"] = "CANCELED"
+        if self.runs[run_id]["state"] not in ("PENDING", "RUNNING", "PAUSED"):  # as TerminateRun of run_store.go
+            raise RefusedError(400, f"Failed to terminate run {run_id}: it is not running")
+        self.runs[run_id]["state"] = "CANCELING"
         return {}
 
     def delete_run(self, run_id, query, body):
@@ -291,7 +297,8 @@ def argo_nodes(run_id: str, shards: int, stages: dict[str, list[str]]) -> list[d
 
     def node(name: str, state: str) -> None:
         """Add a node and the one attempt at it, for each template has the default of retries."""
-        nodes.extend({"run_id": run_id, "display_name": item, "state": state} for item in (name, f"{name}(0)"))
+        begun = {"start_time": seconds(len(nodes)), "state": state}
+        nodes.extend({"run_id": run_id, "display_name": item, **begun} for item in (name, f"{name}(0)"))
 
     for wrapper in ("root-driver", "root", "round-driver", "round", "a-round-is-due-driver", "a-round-is-due"):
         node(wrapper, "RUNNING")
@@ -299,7 +306,7 @@ def argo_nodes(run_id: str, shards: int, stages: dict[str, list[str]]) -> list[d
         for wrapper in ("for-loop-1", "iteration-driver"):
             node(wrapper, "RUNNING")
         for index in range(shards):
-            node(f"iteration({index}:{index})", "RUNNING")
+            node(f"iteration-iterations({index}:{index})", "RUNNING")
             node("iteration-item-driver", "SUCCEEDED")
             node("iteration-item", "RUNNING")
     for stage, states in stages.items():
@@ -309,7 +316,7 @@ def argo_nodes(run_id: str, shards: int, stages: dict[str, list[str]]) -> list[d
             node(f"{stage}-driver", "SUCCEEDED")
             node(stage, state)
             node("executor", state)
-    return nodes
+    return nodes[::-1]  # a real one sorts them by ids, which are digests
 
 
 def tasks_of_the_api(run_id: str, shards: int, stages: dict[str, list[str]]) -> list[dict]:
@@ -327,9 +334,15 @@ def tasks_of_the_api(run_id: str, shards: int, stages: dict[str, list[str]]) -> 
         tasks.append({"run_id": run_id, **loop, "type_attributes": {"iteration_count": str(shards)}})
     for stage, states in stages.items():
         for index, state in enumerate(states):
-            task = {"run_id": run_id, "name": stage, "display_name": stage, "state": state, "type": "RUNTIME"}
+            begun = {"start_time": seconds(len(tasks)), "state": state}
+            task = {"run_id": run_id, "name": stage, "display_name": stage, "type": "RUNTIME", **begun}
             tasks.append({**task, "type_attributes": {"iteration_index": str(index)} if len(states) > 1 else {}})
     return [task for task in tasks if task["state"] != "PENDING"]
+
+
+def seconds(number: int) -> str:
+    """Return a time some seconds after the beginning of a day."""
+    return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def now() -> str:

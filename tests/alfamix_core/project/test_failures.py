@@ -1,6 +1,7 @@
 """How a stage ends, and what it leaves for whoever asks why."""
 
 import logging
+import math
 import warnings
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 from alfamix_core.errors import InputError, LockedError, StorageError
 from alfamix_core.project import layout, planning
 from alfamix_core.project.failures import StageContext, attempts, read_failures, reported
+from alfamix_core.project.patience import patience
 from alfamix_core.records.round import Failure
 from alfamix_core.telemetry.events import parse
 
@@ -204,3 +206,33 @@ def test_a_failure_that_cannot_be_recorded_is_still_told(tmp_path, capsys):
     _, warned, failed = map(parse, capsys.readouterr().out.splitlines())
     assert warned["text"].startswith("the failure could not be recorded in the project: ")
     assert failed["line"] == "no project there"
+
+
+def test_a_run_that_starts_a_shard_again_and_again_stops_there_and_nowhere_else(made, planned, holder, noon, capsys):
+    """Argo repeats every DAG around a lost pod; the work of a lost pod never ends, as a bug's does not here."""
+
+    def start(starts, key=planned.key, shard="2"):
+        context = StageContext("embed", made.store.uri, key, shard)
+        with reported(context):
+            context.begin_attempt(starts)
+
+    for _ in range(4):
+        start(4)
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stopped:
+            start(4)
+        assert stopped.value.code == 2
+    line = parse(capsys.readouterr().out.splitlines()[-1])["line"]
+    assert line.startswith("embed 2 was started 4 times in this run and did not end, and its retries allow 4: ")
+    assert attempts(made.store, 1) == {("embed", "2"): 4}
+    start(4, shard="20")
+    resumed, _ = planning.begin(made.store, holder("run-2"), noon.replace(day=3))
+    start(4, resumed.key)
+
+
+def test_without_the_platform_s_settings_a_shard_may_start_as_often_as_the_user_likes(monkeypatch):
+    monkeypatch.delenv("ALFAMIX_STAGE_RETRIES", raising=False)
+    assert patience().starts == math.inf
+    for retries, starts in (("0", 1), ("2", 9)):
+        monkeypatch.setenv("ALFAMIX_STAGE_RETRIES", retries)
+        assert patience().starts == starts

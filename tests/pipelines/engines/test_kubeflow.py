@@ -281,6 +281,72 @@ def test_one_shard_that_failed_is_the_stages_failure(kubeflow, either, settings)
     assert stage.line("embed").split() == ["embed", "failed", "1/3"]
 
 
+def test_a_stage_that_argo_repeated_is_shown_by_its_latest_attempt(kubeflow, either, settings):
+    """A DAG that is repeated at a higher level leaves the nodes of its first attempt under the same names."""
+    run_id = kubeflow.start(settings, URI)
+    train, embed = ["FAILED", "FAILED", "SUCCEEDED"], ["SUCCEEDED", "FAILED", "SUCCEEDED"]
+    either.move(run_id, "RUNNING", shards=3, train=train, embed=[*embed, "SUCCEEDED"])
+    lines = [stage.line(name).split() for name, stage in kubeflow.run(run_id).stages.items()]
+    assert lines == [["train", "succeeded"], ["embed", "succeeded", "3/3"]]
+    either.move(run_id, "RUNNING", shards=3, train=["SUCCEEDED", "FAILED"], embed=[*embed, "RUNNING"])
+    lines = [stage.line(name).split() for name, stage in kubeflow.run(run_id).stages.items()]
+    assert lines == [["train", "failed"], ["embed", "running", "2/3"]]
+    either.move(run_id, "FAILED", shards=3, embed=[*embed, "FAILED"])
+    lines = [stage.line(name).split() for name, stage in kubeflow.run(run_id).stages.items()]
+    assert lines == [["embed", "failed", "2/3"]]
+
+
+ODD = {
+    "state": [["X"], "X", 7, {}],
+    "created_at": [None, "", ["X"], "yesterday", 7, "9" * 5000],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in ODD.items() for value in values])
+def test_waiting_ends_with_one_line_when_the_answers_are_odd(kubeflow, server, settings, field, value):
+    run_id = kubeflow.start(settings, URI)
+    server.distort = lambda path, answer: answer | {field: value} if path.endswith(run_id) else answer
+    with pytest.raises(StorageError, match=r"could not be followed for 0\.1 s") as raised:
+        kubeflow.follow(run_id, 0.01, print, patience=0.1)
+    line = str(raised.value)
+    assert "the answer is not one of the Kubeflow API" in line
+    assert len(line) < 600
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("count", ["9" * 4000, "9" * 5000, "-1", "x", 10**9, 1.5, [3]])
+def test_a_loop_without_a_number_of_iterations_is_no_answer(kubeflow, server, settings, count):
+    server.release = "2.18.0"
+    run_id = kubeflow.start(settings, URI)
+    server.move(run_id, "RUNNING", shards=2, embed=["RUNNING"])
+    for task in server.runs[run_id]["tasks"]:
+        task["type_attributes"] = {"iteration_count": count}
+    with pytest.raises(StorageError, match="the answer is not one of the Kubeflow API") as raised:
+        kubeflow.run(run_id)
+    assert len(str(raised.value)) < 500
+
+
+def test_an_answer_that_is_nested_too_deeply_is_one_line(kubeflow, server, settings):
+    run_id = kubeflow.start(settings, URI)
+    server.distort = lambda path, answer: b"[" * 100_000
+    for ask in (
+        lambda: schedule.put(kubeflow, settings, URI, cron.parse("0 0 6 * * *")),
+        lambda: schedule.remove(kubeflow, settings, URI),
+        lambda: kubeflow.in_flight(settings, URI),
+        lambda: kubeflow.run(run_id),
+    ):
+        with pytest.raises(StorageError, match="the answer is not one of the Kubeflow API"):
+            ask()
+
+
+def test_what_another_thread_prints_while_the_client_asks_is_printed(kubeflow, server, settings, capsys):
+    server.before = lambda client: print("from the server's thread")
+    kubeflow.start(settings, URI)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    assert set(lines) == {"from the server's thread"}
+
+
 def test_waiting_survives_an_api_that_is_away_or_refuses_for_a_while(kubeflow, server, settings):
     """A token that rotates is refused, a proxy that restarts does not know the path."""
     run_id = kubeflow.start(settings, URI)

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -125,6 +126,35 @@ def test_renewing_makes_it_again_although_nothing_differs(kubeflow, server, sett
     assert list(server.recurring) == [change.schedule.recurring_run_id]
 
 
+@pytest.mark.parametrize("ago", [0, 5, 11])
+def test_a_recurring_run_is_not_deleted_while_a_run_that_is_not_listed_yet_may_have_begun(
+    kubeflow, server, settings, monkeypatch, ago
+):
+    """In release 2.17 the row of a scheduled run is written when its workflow is reported, later than it begins."""
+    monkeypatch.setattr(schedule, "GRACE", timedelta(minutes=10))
+    at = datetime.now(UTC) - timedelta(minutes=ago)
+    old = schedule.put(kubeflow, settings, URI, cron.parse(f"0 {at.minute} {at.hour} * * *")).schedule.recurring_run_id
+    later = at + timedelta(hours=5)
+    change = schedule.put(kubeflow, settings, URI, cron.parse(f"0 0 {later.hour} * * *"))
+    assert (change.deleted, change.left) == (((), (old,)) if ago < 10 else ((old,), ()))
+    if ago < 10:
+        server.recurring[old]["updated_at"] = (at - timedelta(minutes=11 - ago)).isoformat()
+        assert schedule.remove(kubeflow, settings, URI).deleted[0] == old
+
+
+@pytest.mark.parametrize("config", [{"parameters": {"project_uri": "s3://other"}}, {"parameters": {}}, {}])
+def test_a_run_in_flight_holds_its_recurring_run_whatever_its_parameters_and_its_age(
+    kubeflow, server, settings, config
+):
+    old = schedule.put(kubeflow, settings, URI, SIX).schedule.recurring_run_id
+    run = server.fire(old)
+    server.runs[run]["runtime_config"] = config
+    server.age(run, 1000)
+    for change in (schedule.put(kubeflow, settings, URI, SEVEN), schedule.put(kubeflow, settings, URI, SEVEN)):
+        assert (change.deleted, change.left) == ((), (old,))
+    assert server.runs[run]["state"] == "RUNNING"
+
+
 # what is there is compared whole
 
 
@@ -160,8 +190,13 @@ def test_a_recurring_run_that_somebody_edited_in_any_field_is_replaced(
     assert schedule.put(kubeflow, settings, URI, SIX).unchanged
     server.recurring[old][field] = value
     change = schedule.put(kubeflow, settings, URI, SIX)
-    assert (change.unchanged, change.deleted) == (False, (old,))
-    assert modes(server) == {change.schedule.recurring_run_id: "ENABLE"}
+    new = change.schedule.recurring_run_id
+    if field == "trigger" and "periodic_schedule" in value:
+        assert (change.unchanged, change.left) == (False, (old,)), "when it last began a run is not known"
+        del server.recurring[old]
+    else:
+        assert (change.unchanged, change.deleted) == (False, (old,))
+    assert modes(server) == {new: "ENABLE"}
     assert schedule.put(kubeflow, settings, URI, SIX).unchanged
 
 
