@@ -39,7 +39,7 @@ os.environ.update(WAITING | os.environ)  # before torch: both sides' threads wai
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import agglomerative, mixing, strategies
+from alfamix_core.acquisition import agglomerative, strategies
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import CUDA_BLOCK_ROWS
 from alfamix_core.acquisition.clustering import kmeans
@@ -56,6 +56,7 @@ from alfamix_core.acquisition.tunable_types import Effort
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead, Scores
 from alfamix_core.records.features import FeatureWriter, read_blocks
 from alfamix_core.records.scores import read_scores, write_scores
+from tests.alfamix_core.acquisition.paper_loop import first_caps_by_loop
 
 T = TypeVar("T")
 
@@ -254,7 +255,7 @@ def alfamix(bench: Bench) -> None:
         return critical_caps(embeddings_nD, linear_flips(task.labelled, task.head))
 
     def loop(embeddings_nD: Tensor) -> Tensor:
-        return mixing.first_caps_by_loop(embeddings_nD, anchors_CD, task.head)
+        return first_caps_by_loop(embeddings_nD, anchors_CD, task.head)
 
     def candidates(firsts_n: Tensor, *, of_loop: bool) -> list[Tensor]:
         return [firsts_n <= cap if of_loop else firsts_n < cap for cap in CAPS]

@@ -16,7 +16,6 @@ from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.points import Distributions, coarse_mean
-from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import Head, Labelled, LinearHead
 
 _EQUAL = 1e-13
@@ -97,6 +96,46 @@ def linear_flips(
     )
 
 
+def pulls(logits_nK: Tensor, predicted_n1: Tensor, same_KK: Tensor | None) -> Tensor:
+    """Return how strongly each class's weight enters the gradient of the others' loss over the predicted class.
+
+    r - e_y, not p - e_y = (1 - p_y)(r - e_y): it does not vanish however confident the prediction is.
+
+    Args:
+        logits_nK: (n, K) float64.
+        predicted_n1: (n, 1) int64, the predicted class y.
+        same_KK: (K, K) bool, classes with equal weights; None if no two have them.
+
+    Returns:
+        (n, K) q = r - e_y, r the softmax over the classes other than y.
+    """
+    others_nK = logits_nK.scatter(1, predicted_n1, -torch.inf)
+    if same_KK is None:
+        return others_nK.softmax(dim=1).scatter_(1, predicted_n1, -1.0)
+    # a class with the weights of y adds nothing to the gradient, but takes the digits of those that do
+    others_nK.masked_fill_(same_KK[predicted_n1[:, 0]], -torch.inf)
+    return others_nK.softmax(dim=1).nan_to_num_(nan=0.0).scatter_(1, predicted_n1, -1.0)
+
+
+def meetings(logits_nK: Tensor, slope_nK: Tensor, predicted_n1: Tensor, same_KK: Tensor | None) -> Tensor:
+    """Return where along a ray another class first reaches the predicted one.
+
+    Args:
+        logits_nK: (n, K) float64, logits at the start of the ray.
+        slope_nK: (n, K) float64, slopes of the logits along it.
+        predicted_n1: (n, 1) int64, the predicted class y.
+        same_KK: (K, K) bool, classes with equal weights; None if no two have them.
+
+    Returns:
+        (n,) float64 >= 0, in steps of the slope; inf where no class reaches it.
+    """
+    gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
+    rise_nK = slope_nK - slope_nK.gather(1, predicted_n1)
+    if same_KK is not None:
+        rise_nK = rise_nK.masked_fill(same_KK[predicted_n1[:, 0]], 0.0)
+    return (gap_nK / rise_nK).masked_fill_((rise_nK > 0).logical_not_(), torch.inf).amin(dim=1)
+
+
 def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
     """Return each sample's critical cap: it is a candidate at cap a exactly when its critical cap is below a.
 
@@ -170,15 +209,7 @@ def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tu
         farthest_n = (farthest_n + (beyond_nC.amin(dim=1) if flips.nearest else beyond_nC.amax(dim=1))).clamp(min=0)
 
         predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
-        # r - e_y, not p - e_y = (1 - p_y)(r - e_y): this one does not vanish with confidence
-        others_nK = logits_nK.scatter(1, predicted_n1, -torch.inf)
-        if flips.same_KK is None:
-            pull_nK = others_nK.softmax(dim=1)
-        else:
-            # a class with the weights of y adds nothing to the gradient, but takes the digits of those that do
-            others_nK.masked_fill_(flips.same_KK[predicted_n1[:, 0]], -torch.inf)
-            pull_nK = others_nK.softmax(dim=1).nan_to_num_(nan=0.0)
-        pull_nK.scatter_(1, predicted_n1, -1.0)
+        pull_nK = pulls(logits_nK, predicted_n1, flips.same_KK)
         slope_nK = products(pull_nK, flips.gram_KK)
         square_n = (pull_nK * slope_nK).sum(dim=1)
         return logits_nK, predicted_n1, slope_nK, square_n, farthest_n
@@ -192,11 +223,7 @@ def _block_caps(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], Te
 
     def block_caps(embeddings_nD: Tensor) -> Tensor:
         logits_nK, predicted_n1, slope_nK, square_n, farthest_n = rays(embeddings_nD)
-        gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
-        rise_nK = slope_nK - slope_nK.gather(1, predicted_n1)
-        if flips.same_KK is not None:
-            rise_nK = rise_nK.masked_fill(flips.same_KK[predicted_n1[:, 0]], 0.0)
-        meeting_n = (gap_nK / rise_nK).masked_fill_((rise_nK > 0).logical_not_(), torch.inf).amin(dim=1)
+        meeting_n = meetings(logits_nK, slope_nK, predicted_n1, flips.same_KK)
         caps_n = root * meeting_n * square_n.sqrt() / farthest_n.sqrt()
         return torch.where((square_n <= flips.smallest) | (farthest_n == 0), torch.inf, caps_n)
 
@@ -207,7 +234,7 @@ def first_flipping_caps(
     embeddings_nD: Tensor,
     anchors_CD: Tensor,
     head: Head,
-    caps: Sequence[float] = CAPS,
+    caps: Sequence[float],
     *,
     farthest_only: bool = False,
     nearest_only: bool = False,
@@ -231,34 +258,19 @@ def first_flipping_caps(
     Source:
         Parvaneh et al., CVPR 2022, algorithm 1 with the schedule of the released code.
     """
-    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
-    embeddings_nD = embeddings_nD.to(dtype)
+    rows_nD = embeddings_nD.to(torch.promote_types(embeddings_nD.dtype, torch.float32))
     mean_D = anchors_CD.to(torch.float64).mean(dim=0)
     centred_CD = anchors_CD.to(torch.float64) - mean_D
-
-    def predict(rows_nD: Tensor) -> Tensor:
-        with torch.no_grad():
-            return map_rows(lambda block_nD: head(block_nD).argmax(dim=1), rows_nD)
-
-    predicted_n = predict(embeddings_nD)
-    direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], embeddings_nD)
-    distances_nC = map_rows(
-        lambda block_nD: torch.cdist(block_nD.to(torch.float64) - mean_D, centred_CD), embeddings_nD
-    )
+    direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], rows_nD)
+    distances_nC = map_rows(lambda block_nD: torch.cdist(block_nD.to(torch.float64) - mean_D, centred_CD), rows_nD)
     tried = slice(0, 1) if farthest_only else slice(-1, None) if nearest_only else slice(None)
-    distances_nC = distances_nC.sort(dim=1, descending=True).values[:, tried].to(dtype)
+    distances_nC = distances_nC.sort(dim=1, descending=True).values[:, tried].to(rows_nD.dtype)
 
-    first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=embeddings_nD.device)
-    left_m = torch.arange(len(first_n), device=embeddings_nD.device)
-    for cap in caps:
-        for distance_n in distances_nC.unbind(dim=1):
-            if not len(left_m):
-                return first_n
-            step_m1 = cap / math.sqrt(embeddings_nD.shape[1]) * distance_n[left_m, None]
-            flipped_m = predict(embeddings_nD[left_m] + step_m1 * direction_nD[left_m]) != predicted_n[left_m]
-            first_n[left_m[flipped_m]] = cap
-            left_m = left_m[~flipped_m]
-    return first_n
+    def towards(distance_n: Tensor) -> Callable[[float, Tensor], Tensor]:
+        root = math.sqrt(rows_nD.shape[1])
+        return lambda cap, left_m: cap / root * distance_n[left_m, None] * direction_nD[left_m]
+
+    return mixing.first_caps(rows_nD, head, caps, [towards(distance_n) for distance_n in distances_nC.unbind(dim=1)])
 
 
 def grid_divergences(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps_n: Tensor) -> Tensor:

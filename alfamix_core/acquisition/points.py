@@ -319,6 +319,22 @@ class Gradients(Points):
         )
 
 
+def pair_squares(rows_aD: Tensor, rows_bD: Tensor, rounding: float = 0.0) -> Tensor:
+    """Return the squared distances of all pairs of rows, from products.
+
+    Args:
+        rows_aD: (a, D) float64 of length about 1, or 0.
+        rows_bD: (b, D) float64, likewise.
+        rounding: Largest square that counts as rounding of 0, >= 0.
+
+    Returns:
+        (a, b) float64 >= 0.
+    """
+    sums_ab = rows_aD.square().sum(dim=1)[:, None] + rows_bD.square().sum(dim=1)
+    squares_ab = torch.addmm(sums_ab, rows_aD, rows_bD.T, alpha=-2)
+    return torch.nn.functional.threshold_(squares_ab, rounding, 0.0)
+
+
 def no_less_than_rounding(squares_nm: Tensor, sums_nm: Tensor) -> Tensor:
     """Return squares that are differences of larger terms, 0 where they are only those terms' rounding."""
     return torch.where(squares_nm <= _EQUAL * sums_nm, 0.0, squares_nm)

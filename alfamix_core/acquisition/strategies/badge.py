@@ -11,7 +11,7 @@ It costs more than a ranking and needs all rows in one place.
 
 import torch
 
-from alfamix_core.acquisition import k_means_pp, noise
+from alfamix_core.acquisition import k_means_pp, noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.points import Gradients, lower
@@ -23,6 +23,8 @@ from alfamix_core.errors import InputError
 COLUMNS = frozenset({"embeddings", "logits"})
 NEEDS_LABELS = False
 USES_HEAD = False
+
+keep = subset.whole_pool
 
 
 def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> NoState:
@@ -53,11 +55,6 @@ def score(block: Features, state: NoState) -> Scores:
     )
     rows = {"embeddings": block.embeddings_nD, "logits": block.logits_nK, "squares": squares_n}
     return Scores(block.positions_n, squares_n.to(torch.float32), rows)
-
-
-def keep(scores: Scores, state: NoState, reach: int) -> Scores:
-    """Return all rows: any of them can be drawn."""
-    return scores
 
 
 def select(scores: Scores, state: NoState, batch: Batch, generator: torch.Generator) -> None:

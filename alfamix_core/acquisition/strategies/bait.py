@@ -35,13 +35,13 @@ class State:
         known_DD: (D, D) float64, the sum over labelled samples of p (1 - p) x x'.
         labels: L, their number; it may be 0.
         tunables: λ, the scaling of embeddings and of information, and the size of the subset.
-        key: key of the subset's random numbers.
+        noise_key: Key of the subset's random numbers.
     """
 
     known_DD: Tensor
     labels: int
     tunables: Tunables
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
@@ -95,7 +95,7 @@ def score(block: Features, state: State) -> Scores:
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
-    return subset.smallest(scores, state.key, max(state.tunables.subset, reach))
+    return subset.smallest(scores, state.noise_key, max(state.tunables.subset, reach))
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
@@ -111,14 +111,13 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     Source:
         Huseljic et al., ECML PKDD 2024, section 4, "binary"; Ash et al., NeurIPS 2021, algorithm 1.
     """
-    L, rest = state.labels, scores
+    L = state.labels
     published = state.tunables.scaling == "published"
     labels, picks = (L / (L + batch.need), batch.need / (L + batch.need)) if published and batch.need else (1.0, 1.0)
     known_DD = state.known_DD.to(scores.positions_n.device)
     inside_DD = known_DD * (labels / max(L, 1))
     inside_DD.diagonal().add_(state.tunables.ridge)
-    while batch.missing and len(rest):
-        kept = keep(rest, state, batch.missing)
+    for kept in subset.in_turns(scores, state, batch, keep):
         rows_mD = _scaled(kept.column("embeddings"), state.tunables.normalise)
         weights_m = kept.scores_n.to(torch.float64)
         pool_DD = (known_DD + information(rows_mD, weights_m)) / (L + len(kept))
@@ -126,4 +125,3 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         chosen = forward_backward(rows_mD, picks * weights_m, pool_DD, inside_DD, count)
         accepted = [row for row in chosen if batch.offer(int(kept.positions_n[row]))]
         inside_DD = inside_DD + information(rows_mD[accepted], picks * weights_m[accepted])
-        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

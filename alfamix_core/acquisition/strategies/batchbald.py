@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import noise, ranking
+from alfamix_core.acquisition import noise, ranking, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import NoState
 from alfamix_core.acquisition.strategies import bald
@@ -184,13 +184,11 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
             the next ones.
         generator: not read: what is drawn belongs to the seed of ``prepare``.
     """
-    rest, outcomes = scores, None
-    while batch.missing and len(rest):
-        kept = keep(rest, state, batch.missing)
+    outcomes = None
+    for kept in subset.in_turns(scores, state, batch, keep):
         logits_mTK = kept.column("mc_logits").to("cpu", torch.float64)
         if outcomes is None:
             random = noise.generator(noise.fold(state.seed, noise.JOINT_DRAW))
             outcomes = Outcomes(logits_mTK.shape[1], state.tunables.outcomes, random)
         count = min(batch.missing, len(kept))
         jointly(logits_mTK.softmax(dim=2), outcomes, count, batch.by_row(kept.positions_n))
-        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

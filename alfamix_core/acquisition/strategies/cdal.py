@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.k_centre import farthest_first
@@ -24,6 +24,8 @@ from alfamix_core.errors import InputError
 COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = False
 USES_HEAD = False
+
+keep = subset.whole_pool
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,6 @@ def score(block: Features, state: State) -> Scores:
     scores_n = nearest_n if len(state.labelled) else torch.zeros_like(nearest_n)
     scores_n = scores_n.clamp(max=torch.finfo(torch.float32).max).to(torch.float32)
     return Scores(block.positions_n, scores_n, {"logits": block.logits_nK, "nearest": nearest_n})
-
-
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can be the farthest once others are chosen."""
-    return scores
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:

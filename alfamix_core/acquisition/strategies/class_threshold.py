@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import ranking
+from alfamix_core.acquisition import ranking, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import log_probabilities, score_logits, without_top
 from alfamix_core.acquisition.rows import Column
@@ -26,6 +26,8 @@ from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = True
 USES_HEAD = False
+
+keep = subset.whole_pool
 
 _BLOCK_ROWS = 2048
 _CLASSES = 16
@@ -76,11 +78,6 @@ def score(block: Features, state: State) -> Scores:
     assert block.logits_nK is not None
     scores = score_logits(block, margins)
     return Scores(scores.positions_n, scores.scores_n, {"logits": block.logits_nK})
-
-
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can lie between two labels."""
-    return scores
 
 
 @dataclass(frozen=True)

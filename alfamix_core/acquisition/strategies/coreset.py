@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
@@ -26,6 +26,8 @@ from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
 USES_HEAD = False
+
+keep = subset.whole_pool
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,6 @@ def score(block: Features, state: State) -> Scores:
     scores_n = nearest_n.sqrt() if len(state.labelled) else torch.zeros_like(nearest_n)
     rows = {"embeddings": block.embeddings_nD, "nearest": nearest_n}
     return Scores(block.positions_n, scores_n.to(torch.float32), rows)
-
-
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can be the farthest once others are chosen."""
-    return scores
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:

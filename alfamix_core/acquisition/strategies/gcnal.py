@@ -16,16 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
 from alfamix_core.acquisition.tunables.gcnal import Tunables
-from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.acquisition.types import Head, Labelled, Scores
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = True
 USES_HEAD = False
+
+score = subset.unscored
 
 _HIDDEN = 128
 _DROPOUT = 0.3
@@ -40,12 +42,12 @@ class State:
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L >= 1.
         tunables: size of the subset, and what is compared.
-        key: key of the subset's random numbers.
+        noise_key: Key of the subset's random numbers.
     """
 
     embeddings_LD: Tensor
     tunables: Tunables
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
@@ -63,28 +65,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
     return State(labelled.embeddings_LD, tunables, noise.fold(seed, noise.GCN_SUBSET))
 
 
-def score(block: Features, state: State) -> Scores:
-    """Pass the embeddings on: what a sample is worth is only known in ``select``, where the network is fitted.
-
-    Args:
-        block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
-
-    Returns:
-        scores_n = 0 for every sample, with the row ``embeddings``.
-    """
-    assert block.embeddings_nD is not None
-    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
-    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
-
-
 def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return the max(m, reach) rows with the smallest random numbers, in position order."""
-    count = max(state.tunables.subset, reach)
-    if count >= len(scores):
-        return scores
-    numbers_n = noise.uniform(state.key, scores.positions_n)
-    return scores.take(numbers_n.sort(stable=True).indices[:count].sort().values)
+    """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
+    return subset.smallest(scores, state.noise_key, max(state.tunables.subset, reach))
 
 
 @dataclass(frozen=True)
@@ -167,10 +150,9 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         Caramalau, Bhattarai, Kim, "Sequential graph convolutional network for active learning", CVPR 2021: CoreGCN.
     """
     seed = noise.draw_seed(generator)
-    rest, labelled_LD = scores, state.embeddings_LD
+    labelled_LD = state.embeddings_LD
     training_seed = noise.fold(seed, noise.GCN_TRAINING) >> 1
-    while batch.missing and len(rest):
-        kept = keep(rest, state, batch.missing)
+    for kept in subset.in_turns(scores, state, batch, keep):
         rows_mD, m = kept.column("embeddings"), len(kept)
         seen_nX = graph_features(rows_mD, labelled_LD, training_seed)
         points = Euclidean(seen_nX[:, :_HIDDEN] if state.tunables.features == "hidden" else seen_nX)
@@ -179,4 +161,3 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         positions_m = kept.positions_n.cpu()
         picks = farthest_first(pool, nearest_m, positions_m, min(batch.missing, m), seed, batch.by_row(positions_m))
         labelled_LD = torch.cat([labelled_LD, rows_mD[picks.to(rows_mD.device)].to(labelled_LD)])
-        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

@@ -30,11 +30,11 @@ class State:
 
     Attributes:
         beta: exponent of the sampling weight.
-        key: of the Gumbel numbers.
+        noise_key: Key of the Gumbel numbers.
     """
 
     beta: float
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
@@ -76,5 +76,5 @@ def score(block: Features, state: State) -> Scores:
         section 4, power acquisition, with the margin's 1 - (p_(1) - p_(2)) as its score.
     """
     logs = score_logits(block, log_margins)
-    noise_n = noise.gumbel(state.key, block.positions_n)
+    noise_n = noise.gumbel(state.noise_key, block.positions_n)
     return Scores(block.positions_n, (state.beta * logs.scores_n.to(torch.float64) + noise_n).to(torch.float32))

@@ -27,7 +27,7 @@ select = ranking.select
 class State:
     """The key of the ranking's noise."""
 
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> State:
@@ -45,4 +45,4 @@ def score(block: Features, state: State) -> Scores:
     Returns:
         scores_n in [-1, 0): minus a uniform number of seed and position.
     """
-    return Scores(block.positions_n, -noise.uniform(state.key, block.positions_n).to(torch.float32))
+    return Scores(block.positions_n, -noise.uniform(state.noise_key, block.positions_n).to(torch.float32))

@@ -21,16 +21,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.rows import Column, Rows, unit
 from alfamix_core.acquisition.tunables.typiclust import Tunables
-from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.acquisition.types import Head, Labelled, Scores
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
 USES_HEAD = False
+
+score = subset.unscored
+keep = subset.whole_pool
 
 _BLOCK_ROWS = 1024
 
@@ -51,26 +54,6 @@ class State:
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
     """Keep the labelled embeddings, as clusters that hold few of them come first; nothing is random yet."""
     return State(labelled.embeddings_LD, tunables)
-
-
-def score(block: Features, state: State) -> Scores:
-    """Pass the embeddings on: a sample's worth depends on the whole pool and is only known in ``select``.
-
-    Args:
-        block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
-
-    Returns:
-        scores_n = 0 for every sample, with the row ``embeddings``.
-    """
-    assert block.embeddings_nD is not None
-    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
-    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
-
-
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can be the most typical of its cluster."""
-    return scores
 
 
 def typicalities(rows_uD: Column, neighbours: int) -> Tensor:

@@ -10,6 +10,7 @@ from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.flips import critical_caps, first_flipping_caps, linear_flips
 from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import Labelled, LinearHead
+from tests.alfamix_core.acquisition.paper_loop import first_caps_by_loop
 
 INF = math.inf
 
@@ -30,7 +31,7 @@ def by_loop(pool_nD, labelled, head):
     def logits(rows_nD):
         return (rows_nD[:, None] * weight_KD).sum(dim=2) + bias_K
 
-    return mixing.first_caps_by_loop(pool_nD.double(), class_means(labelled).means_CD, logits)
+    return first_caps_by_loop(pool_nD.double(), class_means(labelled).means_CD, logits)
 
 
 def assert_same_candidates(pool_nD, labelled, head):
@@ -169,9 +170,7 @@ def test_the_mean_of_all_labelled_samples_is_never_the_farthest_anchor():
     pool, labelled, head = random_case(300, 6, 5, 3, dtype=torch.float64)
     anchors = class_means(labelled)
     with_mean = torch.cat([anchors.means_CD, anchors.overall_D[None]])
-    assert torch.equal(
-        mixing.first_caps_by_loop(pool, anchors.means_CD, head), mixing.first_caps_by_loop(pool, with_mean, head)
-    )
+    assert torch.equal(first_caps_by_loop(pool, anchors.means_CD, head), first_caps_by_loop(pool, with_mean, head))
 
 
 @settings(max_examples=60, deadline=None)
@@ -219,15 +218,15 @@ def mlp(D, K, seed=0):
 def test_a_head_that_is_not_linear_flips_as_in_the_loop(D, K, C):
     pool, labelled, _ = random_case(300, D, K, C, dtype=torch.float64)
     anchors_CD, head = class_means(labelled).means_CD, mlp(D, K)
-    slow_n = mixing.first_caps_by_loop(pool, anchors_CD, head)
+    slow_n = first_caps_by_loop(pool, anchors_CD, head)
     assert len(slow_n.unique()) >= 4
-    assert torch.equal(first_flipping_caps(pool, anchors_CD, head), slow_n)
+    assert torch.equal(first_flipping_caps(pool, anchors_CD, head, CAPS), slow_n)
 
 
 def test_the_farthest_anchor_alone_decides_for_nearly_every_sample():
     pool, labelled, _ = random_case(300, 8, 5, 5, dtype=torch.float64)
     anchors_CD, head = class_means(labelled).means_CD, mlp(8, 5)
-    every, farthest = (first_flipping_caps(pool, anchors_CD, head, farthest_only=only) for only in (False, True))
+    every, farthest = (first_flipping_caps(pool, anchors_CD, head, CAPS, farthest_only=only) for only in (False, True))
     assert (every == farthest).float().mean() > 0.99
     assert (every <= farthest).all()
 
@@ -236,16 +235,18 @@ def test_a_linear_head_given_as_a_function_flips_at_the_next_cap_of_the_schedule
     pool, labelled, head = random_case(300, 8, 5, 5, dtype=torch.float64)
     exact_n = caps_of(pool, labelled, head)
     caps = torch.tensor([*CAPS, INF], dtype=torch.float64)
-    grid_n = first_flipping_caps(pool, class_means(labelled).means_CD, lambda rows_nD: head(rows_nD))
+    grid_n = first_flipping_caps(pool, class_means(labelled).means_CD, lambda rows_nD: head(rows_nD), CAPS)
     assert torch.equal(grid_n, caps[torch.searchsorted(caps, exact_n, right=True).clamp(max=5)])
 
 
 def test_flips_of_any_head_do_not_depend_on_where_the_pool_is_cut(device):
     pool, labelled, _ = random_case(400, 8, 5, 5)
     pool, anchors_CD, head = pool.to(device), class_means(labelled).means_CD.to(device), mlp(8, 5)
-    whole = first_flipping_caps(pool, anchors_CD, head)
-    assert torch.equal(whole, torch.cat([first_flipping_caps(part, anchors_CD, head) for part in pool.split(133)]))
-    assert len(first_flipping_caps(pool[:0], anchors_CD, head)) == 0
+    whole = first_flipping_caps(pool, anchors_CD, head, CAPS)
+    assert torch.equal(
+        whole, torch.cat([first_flipping_caps(part, anchors_CD, head, CAPS) for part in pool.split(133)])
+    )
+    assert len(first_flipping_caps(pool[:0], anchors_CD, head, CAPS)) == 0
 
 
 @pytest.mark.parametrize("gap", [1.0, 15.0, 16.0, 40.0, 300.0])
