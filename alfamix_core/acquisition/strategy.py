@@ -63,7 +63,8 @@ def first_bad_row(column_nX: Tensor, what: str) -> int | None:
         return None
     # one cheap pass; only where it finds something is it asked which row
     lowest, highest = torch.aminmax(column_nX)
-    largest = _LARGEST.get(what, torch.finfo(column_nX.dtype).max)
+    # in float16 a limit above its largest number would be inf, and inf would pass
+    largest = min(_LARGEST.get(what, torch.inf), torch.finfo(column_nX.dtype).max)
     if bool((lowest >= -largest) & (highest <= largest)):
         return None
     sizes_n = torch.linalg.vector_norm(column_nX.reshape(len(column_nX), -1), ord=torch.inf, dim=1)

@@ -434,3 +434,22 @@ def test_a_row_with_a_label_is_named_as_the_caller_numbers_it(table, strategy, c
     with pytest.raises(InputError) as refused:
         select(embeddings, labels, head, budget=3, strategy=strategy)
     assert str(refused.value) == line
+
+
+def as_dtype(embeddings, dtype):
+    """Rows as an array of numpy where it knows the type, else as a tensor."""
+    return embeddings.astype(dtype) if isinstance(dtype, str) else torch.tensor(embeddings).to(dtype)
+
+
+DTYPES = ["float16", "float32", "float64", torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", [name for name in strategies.names() if "embeddings" in strategies.load(name).columns])
+def test_a_value_that_is_not_finite_is_found_in_every_dtype(table, name, dtype):
+    """Row 20 is of the pool, row 66 has a label; a limit above the dtype's largest number would let inf through."""
+    embeddings, labels, head = table
+    for row, value in ((20, np.inf), (20, -np.inf), (66, np.inf), (66, np.nan)):
+        given = as_dtype(put(embeddings, (row, 3), value), dtype)
+        with pytest.raises(InputError, match=f"^embeddings: row {row} has a value that is not finite"):
+            select(given, labels, head, budget=3, strategy=name, columns=others(name))
