@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import policy, strategies
 from alfamix_core.acquisition.constraints import AtMost, Constraint
+from alfamix_core.acquisition.foreign_head import ForeignHead
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.strategy import Strategy, fault, first_bad_row
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead
@@ -168,6 +169,8 @@ class _Table:
         classes = None if logits is None else logits.shape[1]
         if function is not None and embeddings is not None:
             classes = _check_head(function, embeddings[:1], device, names)
+            if isinstance(function, ForeignHead):
+                function = ForeignHead(function.function, classes)
         labels_N = _numbered(labels_N, names, classes)
         others = {name: column(others[name], name, (N, *_COLUMNS[name])) for name in others}
         table = _Table(embeddings, logits, others, labels_N, function, classes, device, isinstance(wide, Tensor))
@@ -209,7 +212,7 @@ class _Table:
         """
         assert self.head is not None
         with torch.no_grad():
-            logits_nK = self.head(embeddings_nD.to(torch.float32, copy=True))
+            logits_nK = self.head(embeddings_nD.to(torch.float32))
         bad_n = (~logits_nK.isfinite().all(dim=1)).nonzero()
         if len(bad_n):
             raise InputError(f"head: row {int(rows_n[int(bad_n[0, 0])])} gets a logit that is not finite")
@@ -301,7 +304,7 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, 
             raise InputError(f"head: W must have one column per feature of the embeddings, {D}, not the shape {shape}")
         return LinearHead(weight_KD, bias_K), names
     if callable(head):
-        return head, None
+        return ForeignHead(head), None
     kind = type(head).__name__
     raise InputError(f"head: must be (W, b), a fitted linear classifier or a function, not {kind}")
 
@@ -316,7 +319,8 @@ def _check_head(head: Head, first: Array, device: torch.device, names_K: Tensor 
     """Return the number of classes, from the logits of one row.
 
     Raises:
-        InputError: the head cannot take the row, returns no logits, or has a value that is not finite or too large.
+        InputError: the head cannot take the row or returns no logits of two classes, or a weight is not finite or too
+            large.
     """
     if isinstance(head, LinearHead):
         rows_KX = torch.cat([head.weight_KD, head.bias_K[:, None]], dim=1)
@@ -324,21 +328,12 @@ def _check_head(head: Head, first: Array, device: torch.device, names_K: Tensor 
         if bad is not None:
             name = bad if names_K is None else int(names_K[bad])
             raise InputError(f"head: W or b of class {name} {_fault(rows_KX[bad])}")
-    row_1D = floats(first, device).to(torch.float32, copy=True)  # a head that works in place gets rows of its own
-    try:
-        with torch.no_grad():
-            logits = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"head: must take (n, {row_1D.shape[1]}) float32 embeddings, but raises {line}") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
-        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"head: must return a tensor (n, K) for (n, D) embeddings; for one row came {came}")
-    if not logits.is_floating_point():
-        raise InputError(f"head: must return floating-point logits, not {logits.dtype}")
-    if logits.shape[1] < 2:
-        raise InputError(f"head: two classes are needed to compare, it has {logits.shape[1]}")
-    return logits.shape[1]
+    row_1D = floats(first, device)
+    with torch.no_grad():
+        logits_1K = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
+    if logits_1K.shape[1] < 2:
+        raise InputError(f"head: two classes are needed to compare, it has {logits_1K.shape[1]}")
+    return logits_1K.shape[1]
 
 
 def _numbered(labels_N: Tensor, names_K: Tensor | None, classes: int | None) -> Tensor:

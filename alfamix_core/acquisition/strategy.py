@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.batch import Batch, OfferError
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -136,11 +136,13 @@ class Strategy:
         name: the name of its file.
         module: its arithmetic.
         tunables: the dataclass in ``tunables/`` that belongs to it.
+        outside: What errors call it if another package brings it; empty for a strategy of this package.
     """
 
     name: str
     module: StrategyModule
     tunables: Any
+    outside: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -205,7 +207,9 @@ class Strategy:
             if bad is not None:
                 position = int(block.positions_n[bad])
                 raise InputError(f"sample at position {position}: {_WORDS[name]} {fault(column_nX[bad])}")
-        scores = self.module.score(block, state)
+        scores = self._scores("score", self.module.score(block, state))
+        if not torch.equal(scores.positions_n, block.positions_n):
+            raise InputError(f"{self._words}: score must return the positions of the block, in their order")
         wrong_m = (~(scores.scores_n < torch.inf)).nonzero()[:, 0]
         if len(wrong_m):
             position, value = int(scores.positions_n[wrong_m[0]]), float(scores.scores_n[wrong_m[0]])
@@ -214,7 +218,27 @@ class Strategy:
 
     def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
         """Return what is needed of these rows to choose up to ``reach`` queries."""
-        return self.module.keep(scores, state, reach)
+        kept = self._scores("keep", self.module.keep(scores, state, reach))
+        if not bool(torch.isin(kept.positions_n, scores.positions_n).all()):
+            raise InputError(f"{self._words}: keep must return some of the rows that it received")
+        return kept
+
+    @property
+    def _words(self) -> str:
+        return self.outside or f'strategy "{self.name}"'
+
+    def _scores(self, function: str, scores: Any) -> Scores:
+        """Return what a function of the module returned, if it is one number for each position.
+
+        Raises:
+            InputError: It is something else.
+        """
+        if not isinstance(scores, Scores):
+            raise InputError(f"{self._words}: {function} must return Scores, not {type(scores).__name__}")
+        shapes = [tuple(values.shape) for values in (scores.positions_n, scores.scores_n)]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+            raise InputError(f"{self._words}: {function} must return a score for each position, not {shapes}")
+        return scores
 
     def fill(self, batch: Batch, scores: Scores, state: Any, generator: torch.Generator) -> None:
         """Offer samples, best first, until the batch is full or all were offered.
@@ -224,11 +248,18 @@ class Strategy:
             scores: the merge of what all shards sent.
             state: from ``prepare``.
             generator: all randomness of the choice.
+
+        Raises:
+            InputError: The strategy offers too few samples, one twice or one that is not there.
         """
-        self.module.select(scores, state, batch, generator)
-        assert not batch.missing or not bool(batch.untouched(scores.positions_n).any()), (
-            f'strategy "{self.name}" left a place free and samples without an offer'
-        )
+        try:
+            self.module.select(scores, state, batch, generator)
+        except OfferError as error:
+            if not self.outside:
+                raise
+            raise InputError(f"{self._words}: select offers {error}") from None
+        if batch.missing and bool(batch.untouched(scores.positions_n).any()):
+            raise InputError(f"{self._words}: select left {batch.missing} places free and samples without an offer")
 
     def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
         """Return min(need, n) distinct positions, best first, chosen without a rule."""

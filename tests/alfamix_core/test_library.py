@@ -207,9 +207,7 @@ WRONG = {
     },
     "head: must be (W, b), a fitted linear classifier or a function, not str": lambda e, y, h: {"head": "resnet"},
     "head: two classes are needed to compare, it has 1": lambda e, y, h: {"head": (h[0][:1], h[1][:1])},
-    "head: must return a tensor (n, K) for (n, D) embeddings; for one row came (8,)": lambda e, y, h: {
-        "head": lambda rows: rows[0]
-    },
+    "head: must return logits (1, K) for 1 embeddings, not (8,)": lambda e, y, h: {"head": lambda rows: rows[0]},
     'strategy "alfamix" needs a head: (W, b), a fitted linear classifier or a function': lambda e, y, h: {"head": None},
     'strategy "coreset" needs embeddings, and they are None': lambda e, y, h: {
         "embeddings": None,
@@ -453,3 +451,87 @@ def test_a_value_that_is_not_finite_is_found_in_every_dtype(table, name, dtype):
         given = as_dtype(put(embeddings, (row, 3), value), dtype)
         with pytest.raises(InputError, match=f"^embeddings: row {row} has a value that is not finite"):
             select(given, labels, head, budget=3, strategy=name, columns=others(name))
+
+
+def raising(kind, rows=0):
+    """A head that raises for more than some rows."""
+
+    def head(embeddings):
+        if len(embeddings) > rows:
+            raise kind("it broke\nhere")
+        return embeddings[:, :K]
+
+    return head
+
+
+def buffered():
+    buffer = torch.zeros(50_000, K)
+    return lambda rows: buffer[: len(rows)].copy_(rows.detach()[:, :K])
+
+
+def by_parameters():
+    layer = torch.nn.Linear(D, K)
+    return lambda rows: layer(rows.detach())
+
+
+ALPHAS = ("closed_form", "bounded", "learned", "random")
+NEVER = {
+    "raises ZeroDivisionError": raising(ZeroDivisionError),
+    "raises AssertionError": raising(AssertionError),
+    "raises OSError": raising(OSError),
+    "raises RuntimeError": raising(RuntimeError, 1),
+    "raises Exception": raising(Exception, 1),
+    "dense logits": lambda rows: rows[:, :K].to_sparse(),
+    "dense logits on cpu, not on meta": lambda rows: torch.empty(len(rows), K, device="meta"),
+    "must return logits": lambda rows: rows[:, : (K if len(rows) == 1 else K + 1)],
+    "floating-point logits": lambda rows: rows[:, :K].to(torch.complex64),
+}
+CUT_OFF = {
+    "no_grad": torch.no_grad()(lambda rows: rows[:, :K] * 2),
+    "inference": torch.inference_mode()(lambda rows: rows[:, :K] * 2),
+    "detach": lambda rows: rows[:, :K].detach(),
+    "constant": lambda rows: torch.zeros(len(rows), K),
+    "buffer": buffered(),
+    "parameters": by_parameters(),
+}
+TAKEN = {
+    "float64": lambda rows: rows.double()[:, :K] * 2,
+    "float16": lambda rows: rows[:, :K].half() * 2,
+    "bfloat16": lambda rows: rows[:, :K].bfloat16() * 2,
+    "in place": lambda rows: rows.mul_(2)[:, :K],
+}
+
+
+@pytest.mark.parametrize("words", NEVER)
+@pytest.mark.parametrize("strategy", ["alfamix", "margin", "dropquery", "badge"])
+def test_whatever_a_head_raises_or_returns_is_one_line(table, strategy, words):
+    with pytest.raises(InputError) as refused:
+        select(*table[:2], NEVER[words], budget=4, strategy=strategy)
+    line = str(refused.value)
+    assert line.startswith("head: ")
+    assert words in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+@pytest.mark.parametrize("alpha", ["closed_form", "bounded", "learned"])
+def test_a_head_that_cannot_be_differentiated_is_refused_where_a_gradient_is_needed(table, alpha, kind):
+    with pytest.raises(InputError, match=r"^head: this choice needs the gradient"):
+        select(*table[:2], CUT_OFF[kind], budget=4, alpha=alpha, last_cap=0.2)
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_a_head_that_cannot_be_differentiated_is_taken_where_none_is_needed(table, kind):
+    assert len(select(*table[:2], CUT_OFF[kind], budget=4, alpha="random", last_cap=0.0625)) == 4
+    assert len(select(*table[:2], CUT_OFF[kind], budget=4, strategy="margin")) == 4
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_a_head_of_another_dtype_or_that_works_in_place_is_taken(table, alpha, kind):
+    before = table[0].copy()
+    settings = {"budget": 4, "alpha": alpha, "last_cap": 0.25}
+    chosen = select(*table[:2], TAKEN[kind], **settings)
+    assert np.array_equal(table[0], before)
+    if "float16" not in kind:
+        assert chosen.indices.tolist() == select(*table[:2], lambda rows: rows[:, :K] * 2, **settings).indices.tolist()
