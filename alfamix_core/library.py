@@ -1,6 +1,6 @@
 """The library's one call: from arrays to the rows worth labelling, without a project, a store or a pipeline."""
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,8 @@ def select(
         seed: integer that all randomness comes from.
         exclude: rows that are never chosen, as (N,) bool or as row numbers. Strategies that cover the pool do not
             cover them either.
-        groups: (N,) values of any kind that can be a key, such as the video of a frame.
+        groups: (N,) values of any kind that can be a key, such as the video of a frame; none may be
+            missing (None, nan).
         per_group: largest number of chosen rows of a group, >= 1.
         probabilities: (N, K), rows that add up to 1, in place of a head.
         columns: further columns by name: "mc_logits" (N, T, K) for bald, "deepfool" (N,) for dfal.
@@ -396,7 +397,7 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
     if given.dtype in (torch.bool, np.bool_):
         if tuple(given.shape) != (N,):
             raise InputError(f"exclude: a mask must have one value per row, {N}, not the shape {tuple(given.shape)}")
-        return torch.as_tensor(given).cpu()
+        return given.cpu() if isinstance(given, Tensor) else torch.from_numpy(given.copy())
     rows_m = whole_numbers(given, "exclude")
     outside_m = (rows_m < 0) | (rows_m >= N)
     if bool(outside_m.any()):
@@ -405,23 +406,37 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
     return left_out_N
 
 
+def _is_missing(value: object) -> bool:
+    """Tell whether a value stands for none: None, and what is not equal to itself, as nan, NaT and pandas' NA are."""
+    if value is None:
+        return True
+    try:
+        return not isinstance(value, str | int) and not bool(value == value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
+
+
 def _codes(groups: Sequence[Hashable] | Array, N: int) -> Tensor:
     """Return a number for each row's group, (N,) int64.
 
     Raises:
-        InputError: another length, a value that is not equal to itself, or values that cannot be keys.
+        InputError: another length, no order, a missing value, or values that cannot be keys.
     """
     if isinstance(groups, Tensor):
         groups = dense(groups, "groups")
+    if isinstance(groups, Set | Mapping):
+        raise InputError(f"groups: must be in the order of the rows, not a {type(groups).__name__}")
+    if isinstance(groups, np.ndarray) and groups.dtype.kind in "mM":
+        groups = groups.astype(object)  # a missing time would become a number
     values = groups.tolist() if hasattr(groups, "tolist") else groups
     if not isinstance(values, Collection) or len(values) != N:
         came = len(values) if isinstance(values, Collection) else shown(groups)
         raise InputError(f"groups: must have one value per row, {N}, not {came}")
     # tensors of one number are equal by their number, not by their place in memory
     keys = [value.item() if isinstance(value, Tensor) and value.numel() == 1 else value for value in values]
-    unequal = next((row for row, value in enumerate(keys) if isinstance(value, float) and value != value), None)
-    if unequal is not None:
-        raise InputError(f"groups: row {unequal} has nan, which is equal to nothing")
+    missing = next((row for row, value in enumerate(keys) if _is_missing(value)), None)
+    if missing is not None:
+        raise InputError(f"groups: row {missing} has {shown(keys[missing])}; give it a group, such as one of its own")
     codes: dict[Hashable, int] = {}
     try:
         return torch.tensor([codes.setdefault(value, len(codes)) for value in keys], dtype=torch.int64)

@@ -95,7 +95,9 @@ def _check_labelled(labelled: Labelled, columns: frozenset[str]) -> None:
             raise InputError(f"labelled sample {bad}: {_WORDS[what]} {fault(rows[bad])}")
     largest = float(torch.linalg.vector_norm(labelled.embeddings_LD, ord=torch.inf)) if L else 0.0
     if 0 < largest < _SMALLEST:
-        raise InputError(f"labelled samples: one value at least must be {_SMALLEST:g}, the largest is {largest:.3g}")
+        raise InputError(
+            f"labelled samples: embeddings must have a value of {_SMALLEST:g} or more, the largest is {largest:.3g}"
+        )
     wrong_m = ((labelled.labels_L < 0) | (labelled.labels_L >= K)).nonzero()[:, 0]
     if len(wrong_m):
         row = int(wrong_m[0])

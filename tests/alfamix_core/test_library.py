@@ -230,8 +230,11 @@ WRONG = {
     "exclude: row 120 does not exist; rows are 0 … 119": lambda e, y, h: {"exclude": [3, 120]},
     "exclude: a mask must have one value per row, 120, not the shape (2,)": lambda e, y, h: {"exclude": [True, False]},
     "groups: must have one value per row, 120, not 2": lambda e, y, h: {"groups": ["a", "b"]},
-    "per_group: must be a whole number from 1 on, not 0": lambda e, y, h: {"groups": ["a"] * N, "per_group": 0},
-    "budget: must be a whole number from 0 on, not -1": lambda e, y, h: {"budget": -1},
+    "per_group: must be a whole number from 1 to 2^63 - 1, not 0": lambda e, y, h: {
+        "groups": ["a"] * N,
+        "per_group": 0,
+    },
+    "budget: must be a whole number from 0 to 2^63 - 1, not -1": lambda e, y, h: {"budget": -1},
     'strategy "alfamix" needs at least one labelled sample, and there is none': lambda e, y, h: {
         "labels": np.full(N, -1)
     },
@@ -362,7 +365,7 @@ def test_groups_of_tensors_are_equal_by_their_number(table):
 
 @pytest.mark.parametrize(("name", "value"), [("seed", True), ("seed", 1.5), ("budget", "3"), ("per_group", None)])
 def test_a_number_that_is_none_is_named(table, name, value):
-    with pytest.raises(InputError, match=rf"^{name}: must be a whole number from [01] on, not"):
+    with pytest.raises(InputError, match=rf"^{name}: must be a whole number from [01] to 2\^63 - 1, not"):
         select(*table, groups=[0] * len(table[1]), **{name: value})
 
 
@@ -535,3 +538,47 @@ def test_a_head_of_another_dtype_or_that_works_in_place_is_taken(table, alpha, k
     assert np.array_equal(table[0], before)
     if "float16" not in kind:
         assert chosen.indices.tolist() == select(*table[:2], lambda rows: rows[:, :K] * 2, **settings).indices.tolist()
+
+
+MISSING = [None, float("nan"), np.float64("nan"), np.datetime64("NaT"), "pandas.NA", "pandas.NaT"]
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+@pytest.mark.parametrize("kind", [list, lambda values: np.array(values, dtype=object)], ids=["list", "array"])
+def test_a_missing_group_is_refused_with_its_row(table, value, kind):
+    if isinstance(value, str):
+        value = getattr(pytest.importorskip("pandas"), value.removeprefix("pandas."))
+    groups = [f"video-{row}" for row in range(N)]
+    groups[7] = value
+    with pytest.raises(InputError, match=r"^groups: row 7 has .*; give it a group, such as one of its own"):
+        select(*table, budget=3, groups=kind(groups))
+
+
+def test_a_missing_time_is_no_group(table):
+    times = np.arange(N).astype("datetime64[ns]")
+    assert len(select(*table, budget=3, groups=times)) == 3
+    times[7] = "NaT"
+    with pytest.raises(InputError, match=r"^groups: row 7 has "):
+        select(*table, budget=3, groups=times)
+
+
+@pytest.mark.parametrize(
+    "groups", [set(range(N)), frozenset(range(N)), dict.fromkeys(range(N))], ids=["set", "frozenset", "dict"]
+)
+def test_groups_without_an_order_of_rows_are_refused(table, groups):
+    with pytest.raises(InputError, match=r"^groups: must be in the order of the rows, not a "):
+        select(*table, budget=3, groups=groups)
+
+
+def test_columns_of_pandas_are_taken(table):
+    pandas = pytest.importorskip("pandas")
+    embeddings, labels, head = table
+    mask = pandas.Series(np.arange(N) % 2 == 0)
+    expected = select(embeddings, labels, head, budget=3, exclude=mask.to_numpy()).indices.tolist()
+    frame = pandas.DataFrame(embeddings).astype("Float32")
+    assert select(frame, pandas.Series(labels), head, budget=3, exclude=mask).indices.tolist() == expected
+    frame.iloc[5, 2] = pandas.NA
+    with pytest.raises(InputError, match=r"^embeddings: row 5 has a value that is not finite"):
+        select(frame, labels, head, budget=3)
+    with pytest.raises(InputError, match=r"^embeddings: must hold values"):
+        select(torch.empty(N, D, device="meta"), labels, head, budget=3)

@@ -335,11 +335,6 @@ def test_simple_annotations_are_told_from_others():
             SELECT.format("batch.offer_all(scores.positions_n + 2)"),
             "position 3, which",
         ),
-        (
-            "select = ranking.select",
-            SELECT.format("[batch.offer(i) for i in range(5)]"),
-            "offers position 3 to a batch",
-        ),
     ],
 )
 def test_what_a_strategy_of_another_package_returns_is_checked(install, text, other, expected):
