@@ -21,7 +21,7 @@ Ray = Literal["bounded", "released"]
 
 
 def steps(rows_nD: Tensor, anchor_D: Tensor, direction_nD: Tensor, ray: Ray) -> Tensor:
-    """Return the step towards one anchor when the ratios' bound is 1.
+    """Return the step towards one anchor for ratios bounded by 1.
 
     With d = z* - z and the unit direction g of steepest growth, the maximiser of the first-order growth α ⊙ d · g under
     ‖α‖ <= 1 is α = d ⊙ g / ‖d ⊙ g‖. The released code computes α = ‖d‖ g / (d + 1e-8), so where a coordinate of d is
@@ -54,9 +54,9 @@ def critical_caps(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps: S
     Args:
         embeddings_nD: (n, D) float16, float32 or float64.
         anchors_CD: (C, D).
-        head: linear, or any that is differentiable.
-        caps: the schedule, ascending; read for a head that is not linear.
-        ray: how a sample moves towards an anchor.
+        head: Linear head, or any differentiable one.
+        caps: Schedule, ascending; read for a head that is not linear.
+        ray: Way in which a sample moves towards an anchor.
 
     Returns:
         (n,) float64. A linear head: exact in float64, inf where nothing flips. Any other: the first cap of the schedule
@@ -68,10 +68,10 @@ def critical_caps(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps: S
     direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], rows_nD)
 
     def towards(anchor_D: Tensor) -> Callable[[float, Tensor], Tensor]:
-        root = math.sqrt(rows_nD.shape[1])
-        return lambda cap, left_m: cap * (steps(rows_nD[left_m], anchor_D, direction_nD[left_m], ray) / root)
+        step_nD = steps(rows_nD, anchor_D, direction_nD, ray) / math.sqrt(rows_nD.shape[1])
+        return lambda cap, left_m: cap * step_nD[left_m]
 
-    return mixing.first_caps(rows_nD, head, caps, [towards(anchor_D) for anchor_D in anchors_CD.to(rows_nD.dtype)])
+    return mixing.first_caps(rows_nD, head, caps, map(towards, anchors_CD.to(rows_nD.dtype)))
 
 
 def _linear_caps(rows_nD: Tensor, anchors_CD: Tensor, head: LinearHead, ray: Ray) -> Tensor:

@@ -1,7 +1,7 @@
 """The batch of a round while it is chosen: a strategy offers samples, best first, and the rules accept or refuse them.
 
-Whatever a strategy chooses one by one depends on what was chosen before, so a rule must speak at the moment of each
-choice: a sample that is refused afterwards has already kept its neighbours away.
+Each choice of a strategy depends on the choices before it, so a rule must judge a sample when it is chosen: one that is
+refused afterwards has already kept its neighbours away.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,8 +20,8 @@ class Batch:
     """The queries so far, and which samples the rules have refused.
 
     Attributes:
-        need: number of queries wanted.
-        taken: positions of the queries so far, best first.
+        need: Number of queries wanted.
+        taken: Positions of the queries so far, best first.
     """
 
     def __init__(
@@ -30,10 +30,10 @@ class Batch:
         """Begin without a query.
 
         Args:
-            need: number of queries wanted, >= 0.
-            positions_n: (n,) int64, ascending: all that can be offered.
-            rules: fresh ones.
-            indices_n: (n,) int64, the index by which the rules know each sample; 0, 1, … if left out.
+            need: Number of queries wanted, >= 0.
+            positions_n: (n,) int64, ascending, all samples that can be offered.
+            rules: Rules that no sample joined yet.
+            indices_n: (n,) int64, the index by which the rules know each sample; None for 0, 1, ….
         """
         self.need = need
         self.taken: list[int] = []
@@ -55,14 +55,14 @@ class Batch:
         return len(self._refused)
 
     def refusals(self) -> list[str]:
-        """Return, for each sample that was refused, the words of the rule that refused it."""
+        """Return the words of the rule that refused it, for each refused sample."""
         return list(self._words)
 
     def offer(self, position: int) -> bool:
         """Offer a sample that was not offered before; it joins if every rule accepts it.
 
         Args:
-            position: one of the positions; the batch is not full.
+            position: One of the positions; the batch is not full.
 
         Returns:
             Whether it joined. If not, it stays refused.
@@ -99,7 +99,7 @@ class Batch:
         """Offer samples in their order until the batch is full.
 
         Args:
-            positions_m: (m,) int64, distinct; those offered before are passed over.
+            positions_m: (m,) int64, distinct; samples that were offered before are skipped.
         """
         unknown_m = positions_m[~torch.isin(positions_m.cpu(), self._positions_n)]
         if len(unknown_m):
@@ -120,7 +120,7 @@ class Batch:
         return next((position for position in positions if self.offer(position)), None)
 
     def by_row(self, positions_n: Tensor) -> Callable[[int], bool]:
-        """Return what offers a sample by its row: what greedy loops call at each choice.
+        """Return a function that offers a sample by its row, for greedy loops to call at each choice.
 
         Args:
             positions_n: (n,) int64, the positions of the loop's rows.
@@ -133,10 +133,10 @@ class Batch:
         return lambda row: self._offer(int(rows_n[row]), int(positions_n[row]))
 
     def untouched(self, positions_n: Tensor) -> Tensor:
-        """Return which samples were not offered yet: (n,) bool on the device of the positions."""
+        """Return a mask of the samples that were not offered yet: (n,) bool on the device of the positions."""
         rows_n = torch.searchsorted(self._positions_n, positions_n.cpu())
         return (~self._offered_n[rows_n]).to(positions_n.device)
 
     def open(self, positions_n: Tensor) -> Tensor:
-        """Return which samples were not refused, queries among them: (n,) bool on the device of the positions."""
+        """Return a mask of the samples that were not refused, queries included: (n,) bool on the positions' device."""
         return ~torch.isin(positions_n, torch.tensor(self._refused, dtype=torch.int64, device=positions_n.device))

@@ -8,7 +8,7 @@ d + 1e-8 and so drops the step in every coordinate where z*_c equals z (10-20 % 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ def direction(embeddings_nD: Tensor, head: Head) -> tuple[Tensor, Tensor]:
 
     Args:
         embeddings_nD: (n, D), floating point.
-        head: any differentiable head with K >= 2 classes; each row of its output depends on that row alone.
+        head: Any differentiable head with K >= 2 classes; each row of its output depends on that row alone.
 
     Returns:
         The predicted class (n,) int64, the first where logits are equal, and the direction (n, D) of norm 1, or 0
@@ -54,7 +54,7 @@ def step_lengths(embeddings_nD: Tensor, anchor_D: Tensor, cap: float) -> Tensor:
     Args:
         embeddings_nD: (n, D).
         anchor_D: (D,), the same dtype.
-        cap: of the schedule, >= 0.
+        cap: Cap of the schedule, >= 0.
 
     Returns:
         (n,) lengths in the unit of the embeddings.
@@ -64,11 +64,11 @@ def step_lengths(embeddings_nD: Tensor, anchor_D: Tensor, cap: float) -> Tensor:
 
 
 def first_caps(
-    rows_nD: Tensor, head: Head, caps: Sequence[float], steps: Sequence[Callable[[float, Tensor], Tensor]]
+    rows_nD: Tensor, head: Head, caps: Sequence[float], steps: Iterable[Callable[[float, Tensor], Tensor]]
 ) -> Tensor:
     """Return the first cap at which a step towards any anchor changes the prediction.
 
-    Samples that have flipped are skipped at larger caps and at the anchors that follow.
+    A sample that has flipped is tested at smaller caps alone.
 
     Args:
         rows_nD: (n, D), in the dtype that the head sees.
@@ -89,14 +89,13 @@ def first_caps(
 
     predicted_n = predict(rows_nD)
     first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=rows_nD.device)
-    left_m = torch.arange(len(rows_nD), device=rows_nD.device)
-    for cap in caps:
-        for step in steps:
+    for step in steps:
+        for cap in caps:
+            left_m = (first_n > cap).nonzero()[:, 0]
             if not len(left_m):
-                return first_n
+                break
             flipped_m = predict(rows_nD[left_m] + step(cap, left_m)) != predicted_n[left_m]
             first_n[left_m[flipped_m]] = cap
-            left_m = left_m[~flipped_m]
     return first_n
 
 
@@ -105,11 +104,12 @@ class Explanation:
     """Why one sample was a candidate.
 
     Attributes:
-        predicted: the class that the model predicts.
-        anchor: the class whose anchor was mixed in: the farthest one that flips; the farthest if none flips.
-        flips_to: the class predicted after mixing, or None where the prediction stays.
-        step: length of the step, in the unit of the embeddings.
-        distance: distance to that anchor, in the same unit.
+        predicted: Class that the model predicts.
+        anchor: Class whose anchor was mixed in: the farthest anchor that flips the sample, or the farthest if none
+            does.
+        flips_to: Class predicted after mixing; None if the prediction stays.
+        step: Length of the step, in the unit of the embeddings.
+        distance: Distance to that anchor, in the same unit.
     """
 
     predicted: int
@@ -120,13 +120,13 @@ class Explanation:
 
 
 def explain(embedding_D: Tensor, anchors: Anchors, head: Head, cap: float) -> Explanation:
-    """Tell into which class one sample flips at a cap, and towards which anchor it had to go.
+    """Tell into which class one sample flips at a cap, and towards which anchor.
 
     Args:
         embedding_D: (D,) one pool sample.
-        anchors: of the labelled samples.
-        head: the head that scored the sample.
-        cap: any cap above the sample's critical cap shows its flip.
+        anchors: Anchors of the labelled samples.
+        head: Head that scored the sample.
+        cap: Cap; any above the sample's critical cap shows its flip.
 
     Returns:
         The explanation; anchors are tried from the farthest to the nearest, equal distances by class.

@@ -1,7 +1,7 @@
 """Choices from a part of the pool: a random subset that no shard, block or order changes, and further parts after it.
 
 What a sample is worth to these strategies depends on the samples beside it, so there is nothing to score before
-``select``: ``unscored`` passes on what ``select`` reads.
+``select``: ``unscored`` passes the embeddings on.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ def unscored(block: Features, state: object) -> Scores:
 
     Args:
         block: n pool samples; only positions and embeddings (n, D) are read.
-        state: not read.
+        state: Not read.
 
     Returns:
         scores_n = 0 for every sample, with the row ``embeddings``.

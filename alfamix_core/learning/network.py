@@ -10,9 +10,9 @@ class Network(nn.Module):
     """An encoder from pixels to embeddings, and a linear head from embeddings to logits.
 
     Attributes:
-        encoder: module from normalised pixels (n, C, size, size) float32 to embeddings (n, D).
+        encoder: Module from normalised pixels (n, C, size, size) float32 to embeddings (n, D).
         head: nn.Linear from D to K.
-        pixels: numbers by which pixels are normalised.
+        pixels: Numbers by which pixels are normalised.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Network(nn.Module):
         """Add a new head to an encoder.
 
         Args:
-            encoder: encoder of pixels, as above.
-            embedding_size: size of an embedding, D.
-            classes: number of classes, K.
-            pixels: numbers by which pixels are normalised.
-            repeat_grey: whether the encoder needs three channels even for grey images.
-            dropout: share of the embedding that is dropped before the head, in training and in Monte-Carlo passes.
+            encoder: Encoder of pixels, as above.
+            embedding_size: Size of an embedding, D.
+            classes: Number of classes, K.
+            pixels: Numbers by which pixels are normalised.
+            repeat_grey: Whether the encoder needs three channels even for grey images.
+            dropout: Share of the embedding that is dropped before the head, in training and in Monte-Carlo passes.
         """
         super().__init__()
         self.encoder = encoder

@@ -93,7 +93,7 @@ def _objects(store: Store, record: Round, now: datetime, whole: bool) -> Iterato
 
 def _models(store: Store, records: list[Round], kept: set[int | None], now: datetime) -> Iterator[Entry]:
     """Yield the files of the models that may be deleted."""
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     kept = {serving.round, *serving.before[-1:], *kept}
     used = {serving.model, *(record.model for record in records if record.number in kept)}
     used |= {record.champion.model for record in records if record.state not in ("closed", "abandoned")}

@@ -1,9 +1,10 @@
-"""CoreGCN: query samples far from the labelled ones in the eyes of a graph network that tells labelled from not.
+"""CoreGCN: query samples far from the labelled ones in the features of a graph network that separates the two.
 
-Needs embeddings, of pool and labelled samples; a subset of m = 10,000 samples of the pool, drawn by position, and of
-more only if more are asked for. Fitting costs 200 steps of 12 (m + L) 128 D operations, about a minute at m = 10,000
-and D = 768 on two cores, the choice m B 129. A shard sends its m samples with the smallest random numbers, exactly;
-memory holds (m + L) (2 D + 512) numbers, and never the m x m adjacency: its products are taken by its factors.
+Needs embeddings, of pool and labelled samples; a random subset of m = 10,000 samples of the pool,
+larger only if more queries are asked for. Fitting costs 200 steps of 12 (m + L) 128 D operations, about a minute at m =
+10,000 and D = 768 on two cores, the choice m B 129. A shard sends its m samples with the smallest random numbers,
+exactly; memory holds (m + L) (2 D + 512) numbers, and never the m x m adjacency: its products are computed from its
+factors.
 
 Choose it where the labelled set is small and lopsided, and a minute of fitting does not matter; it seldom beats
 ``coreset`` by much.
@@ -37,11 +38,11 @@ _UNLABELLED_WEIGHT = 1.2
 
 @dataclass(frozen=True)
 class State:
-    """What the network learns beside the pool.
+    """The labelled samples, and how the network is used.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L >= 1.
-        tunables: size of the subset, and what is compared.
+        tunables: Size of the subset, and the features that are compared.
         noise_key: Key of the subset's random numbers.
     """
 
@@ -55,9 +56,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
     Args:
         labelled: L >= 1 labelled samples; only the embeddings are read.
-        head: not read.
-        tunables: size of the subset, and what is compared.
-        seed: seed of the subset.
+        head: Not read.
+        tunables: Size of the subset, and the features that are compared.
+        seed: Seed of the subset.
 
     Returns:
         The state.
@@ -98,12 +99,12 @@ class Adjacency:
 
 
 def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
-    """Fit a graph network of two layers to tell labelled from unlabelled rows, and return what its layers say.
+    """Fit a graph network of two layers to tell labelled from unlabelled rows, and return its layers' outputs.
 
     Args:
         rows_mD: (m, D) unlabelled, in position order.
         labelled_LD: (L, D), L >= 1.
-        seed: of weights and dropout.
+        seed: Seed of weights and dropout.
 
     Returns:
         (m + L, 129) float32 on the CPU, where the network is fitted: the hidden units, then the logit, both without
@@ -137,14 +138,14 @@ def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Choose one by one the sample farthest from the labelled and the chosen ones in what the network makes of them.
+    """Choose one by one the sample farthest from the labelled and the chosen ones in the network's features.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries, best first; ties by position. Where all of the subset was offered, the choice
-            continues on the next one, with the queries among the labelled samples.
-        generator: gives the seed of weights and dropout.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries, best first; ties by position. Where all of the subset was offered, the
+            choice continues on the next one, with the queries among the labelled samples.
+        generator: Source of the seed of weights and dropout.
 
     Source:
         Caramalau, Bhattarai, Kim, "Sequential graph convolutional network for active learning", CVPR 2021: CoreGCN.

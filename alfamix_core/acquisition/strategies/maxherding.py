@@ -1,4 +1,4 @@
-"""MaxHerding: query what covers most of the pool, weighted by nearness to it.
+"""MaxHerding: query the samples that cover most of the pool, weighted by nearness.
 
 Needs the embeddings of pool and labelled samples, no head. Scoring costs nothing; the choice works on a random subset
 of m samples, m = 35,000, as ``uherding`` does, and costs the same. Exact under sharding: the subset are the m smallest
@@ -29,11 +29,11 @@ score = subset.unscored
 
 @dataclass(frozen=True)
 class State:
-    """What covers already, and how far.
+    """The labelled samples, which cover from the start, and how far a sample covers.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        tunables: width of the kernel and size of the subset.
+        tunables: Width of the kernel and size of the subset.
         noise_key: Key of the subset's random numbers.
     """
 
@@ -47,9 +47,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
-        head: not read.
-        tunables: width of the kernel and size of the subset.
-        seed: seed of the subset.
+        head: Not read.
+        tunables: Width of the kernel and size of the subset.
+        seed: Seed of the subset.
 
     Returns:
         The state.
@@ -67,10 +67,10 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the picks; ties by position. Where all of the subset was offered, the
-            choice continues on the next one.
-        generator: not read: the subset belongs to the seed of ``prepare``.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the picks; ties by position. Where all of the subset was
+            offered, the choice continues on the next one.
+        generator: Not read: the subset belongs to the seed of ``prepare``.
 
     Source:
         Bae, Noh, Sutherland, "Generalized coverage for more robust low-budget active learning", ECCV 2024,

@@ -1,12 +1,12 @@
-"""ProbCover: query what has most of the pool within a radius that balls of one class seldom exceed.
+"""ProbCover: query the samples that cover most of the pool within a radius at which balls are nearly pure.
 
 Needs the embeddings of pool and labelled samples, no head. Scoring costs nothing; the choice works on a random subset
 of m samples, m = 20,000: a k-means for the radius, and up to 3 m² D for the neighbours, in memory m (2 D + a block).
 Exact under sharding: the subset are the m smallest random numbers of seed and position, so each shard sends its own m
 smallest.
 
-Choose it for the first tens of labels on good self-supervised features. Later, when all is covered, it has no opinion;
-``maxherding`` covers by nearness instead and needs no radius.
+Choose it for the first tens of labels on good self-supervised features. Later, when all is covered, it does not prefer
+any sample; ``maxherding`` covers by nearness instead and needs no radius.
 """
 
 import math
@@ -37,13 +37,13 @@ _SLACK = 1e-9
 
 @dataclass(frozen=True)
 class State:
-    """What covers already, and how far.
+    """The labelled samples, which cover from the start, and how far a sample covers.
 
     Attributes:
         embeddings_LD: (L, D) float64 of the labelled samples, of length 1; L may be 0.
-        clusters: number of clusters that stand for classes.
-        tunables: radius or purity, and size of the subset.
-        seed: seed of the subset and of the clusters.
+        clusters: Number of clusters that stand for classes.
+        tunables: Radius or purity, and size of the subset.
+        seed: Seed of the subset and of the clusters.
     """
 
     embeddings_LD: Tensor
@@ -57,9 +57,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
     Args:
         labelled: L >= 0 labelled samples; of labels and logits only the number of classes is read.
-        head: not read.
-        tunables: radius or purity, number of clusters and size of the subset.
-        seed: seed of the subset and of the clusters.
+        head: Not read.
+        tunables: Radius or purity, number of clusters and size of the subset.
+        seed: Seed of the subset and of the clusters.
 
     Returns:
         The state.
@@ -86,7 +86,7 @@ def pure_radius(rows_mD: Tensor, owner_m: Tensor, purity: float) -> float:
     Args:
         rows_mD: (m, D) float64 of length 1.
         owner_m: (m,) int64, the cluster of each row.
-        purity: share of the balls, in (0, 1].
+        purity: Share of the balls, in (0, 1].
 
     Returns:
         The radius, inf if there is one cluster.
@@ -108,10 +108,10 @@ def cover(
 
     Args:
         rows_mD: (m, D) float64 of length 1.
-        covered_m: (m,) bool: what is covered from the start; not changed.
-        radius: of the open balls; a row covers itself.
-        count: number of picks, at most.
-        accept: asked once for each row that is to be picked; a row that is not accepted covers nothing.
+        covered_m: (m,) bool, rows that are covered from the start; not changed.
+        radius: Radius of the open balls; a row covers itself.
+        count: Largest number of picks.
+        accept: Answer for each row that is to be picked, asked once; a row that is not accepted covers nothing.
 
     Returns:
         At most ``count`` rows in the order of the picks, ties to the lowest; fewer once all is covered.
@@ -120,7 +120,7 @@ def cover(
     covered_m = covered_m.clone()
 
     def counts(others_cD: Tensor) -> Tensor:
-        """Return how many of the others lie in the ball of each row."""
+        """Return the number of the others in the ball of each row."""
         blocks = [
             (pair_squares(rows_bD, others_cD) < limit).sum(dim=1) for rows_bD in torch.split(rows_mD, _BLOCK_ROWS)
         ]
@@ -148,9 +148,10 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the picks, and once all is covered any others, by position.
-        generator: not read: subset and clusters belong to the seed of ``prepare``.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the picks, and once all is covered the other samples, by
+            position.
+        generator: Not read: subset and clusters belong to the seed of ``prepare``.
 
     Source:
         Yehuda, Dekel, Hacohen, Weinshall, "Active learning through a covering lens", NeurIPS 2022, algorithm 1 and
@@ -161,8 +162,8 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         rows_mD = _unit(kept.column("embeddings"))
         radius = state.tunables.radius
         if radius is None:
-            clusters, key = min(state.clusters, len(kept)), noise.fold(state.seed, noise.COVER_CLUSTERS)
-            owner_m = kmeans(rows_mD.to(torch.float32), kept.positions_n, clusters, key).owner_n
+            clusters, noise_key = min(state.clusters, len(kept)), noise.fold(state.seed, noise.COVER_CLUSTERS)
+            owner_m = kmeans(rows_mD.to(torch.float32), kept.positions_n, clusters, noise_key).owner_n
             # longer than any distance where there is one cluster
             radius = min(pure_radius(rows_mD, owner_m, state.tunables.purity), 3.0)
         covered_m = torch.zeros(len(kept), dtype=torch.bool, device=rows_mD.device)

@@ -3,11 +3,11 @@
 Needs embeddings, of pool and labelled samples, and no head. The choice costs a k-means of the N + L rows into L + B
 clusters, and u² D for each visit of a cluster of u rows, u at most 8,192. Every shard sends its embeddings, so it is
 exact for any number of shards. A k-means goes over its rows again and again, so unlike the mapped rows that it comes
-from, one matrix of 4 (N + L) D bytes is in memory; beside it blocks, some numbers a sample and, where D is above 128, a
-sketch of 256 bytes a sample, twice that while it is made.
+from, one matrix of 4 (N + L) D bytes is in memory; beside it blocks, some numbers per sample and, where D is above 128,
+a sketch of 256 bytes per sample, twice that while it is made.
 
-Choose it for the first rounds, before a model can be trusted to know what it does not know. Later it keeps asking for
-the typical where the errors are elsewhere. It does not look at predictions.
+Choose it for the first rounds, before a model's uncertainty can be trusted. Later it keeps asking for typical samples
+while the errors are elsewhere. It does not look at predictions.
 
 scikit-activeml's ``TypiClust`` visits each cluster without a label once, the largest first. So does this, but then it
 continues with the clusters that hold the fewest labels and begins again, where scikit-activeml's draws at random from
@@ -40,11 +40,11 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class State:
-    """What is clustered beside the pool, and how.
+    """The labelled samples, which are clustered with the pool, and how.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        tunables: sizes and number of clusters, neighbours, and effort of the k-means.
+        tunables: Sizes and number of clusters, neighbours, and effort of the k-means.
     """
 
     embeddings_LD: Tensor
@@ -57,14 +57,14 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
 
 def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
-    """Return how close each row is to its nearest others.
+    """Return the typicality of each row, its closeness to its nearest others.
 
     The distance is Euclidean, as in the paper; the reference code averages squared distances. A block of rows is
     compared with a block of others at a time, so memory does not grow with D u or u².
 
     Args:
         rows_uD: (u, D), u >= 2.
-        neighbours: number of nearest others, 1 <= neighbours < u.
+        neighbours: Number of nearest others, 1 <= neighbours < u.
 
     Returns:
         (u,) float64: 1 / (mean distance to the nearest others + 1e-5).
@@ -90,19 +90,20 @@ def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Visit the clusters with the fewest labelled members first, the largest first among these, and take of each the
-    most typical sample, cyclically.
+    """Take the most typical sample of each cluster in turn, cyclically.
+
+    The clusters with the fewest labelled members come first, and among these the largest.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the visits; where a sample is refused, the next most typical of its
-            cluster. Rows of clusters too small to be visited come last, by position.
-        generator: gives the seed of the k-means.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the visits; where a sample is refused, the next most
+            typical of its cluster. Rows of clusters too small to be visited come last, by position.
+        generator: Source of the seed of the k-means.
 
     Source:
         Hacohen, Dekel, Weinshall, ICML 2022, algorithm 1.
-    """  # noqa: D205
+    """
     seed = noise.draw_seed(generator)
     n, need, accept = len(scores), min(batch.missing, len(scores)), batch.by_row(scores.positions_n)
     if not need:

@@ -1,4 +1,4 @@
-"""Uncertainty herding: query what covers most of the pool's uncertainty, weighted by nearness to it.
+"""Uncertainty herding: query the samples that cover most of the pool's uncertainty, weighted by nearness.
 
 Needs embeddings, logits and the labelled embeddings. Scoring costs N K; the choice works on a random subset of m
 samples, m = 35,000: m L D for the labelled samples, m² D for the first gains, then between B m D and some m² D ln B for
@@ -7,7 +7,7 @@ position, so each shard sends its own m smallest. Rows whose embeddings are equa
 position first, and nothing once one of them is chosen.
 
 Choose it where the budget grows from a handful to many over the rounds: with few labels it covers like
-``typiclust``, with many it asks the uncertain like ``margin``, without a switch to be set.
+``typiclust``, with many it asks the uncertain like ``margin``, without a switch to set.
 """
 
 import math
@@ -39,11 +39,11 @@ _UNCERTAINTIES = {"margin": margins, "entropy": entropies, "least_confidence": w
 
 @dataclass(frozen=True)
 class State:
-    """What covers already, and how uncertainty is read.
+    """The labelled samples, which cover from the start, and how uncertainty is measured.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        tunables: temperature, kind of uncertainty and size of the subset.
+        tunables: Temperature, kind of uncertainty and size of the subset.
         noise_key: Key of the subset's random numbers.
     """
 
@@ -57,9 +57,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
-        head: not read.
-        tunables: temperature, kind of uncertainty and size of the subset.
-        seed: seed of the subset.
+        head: Not read.
+        tunables: Temperature, kind of uncertainty and size of the subset.
+        seed: Seed of the subset.
 
     Returns:
         The state.
@@ -72,13 +72,13 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
-        scores_n >= 0, the uncertainty; the choice weighs it. The row ``embeddings`` is what is covered.
+        scores_n >= 0, the uncertainty; the choice weighs it. ``select`` reads the row ``embeddings``.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.embeddings_nD is not None
     measure, divisor = _UNCERTAINTIES[state.tunables.uncertainty], state.tunables.temperature
@@ -109,7 +109,7 @@ def bandwidth(rows_LD: Tensor) -> float:
 
 
 class _Coverage:
-    """How much of the pool is covered, and what each further row would add.
+    """The coverage of the pool, and the gain of each further row.
 
     Attributes:
         bounds_m: (m,) float64, upper bounds of what each row adds; -inf for a row that is out of the choice.
@@ -139,7 +139,7 @@ class _Coverage:
         return (self._kernel(index_a, self._rows_mD) - self._covered_m).clamp_(min=0) @ self._weights_m
 
     def _losses(self) -> Tensor:
-        """Return what the picks since the base took from each row's gain: only what they cover can have changed."""
+        """Return the loss of each row's gain since the base, from the rows whose coverage changed."""
         changed_c = (self._covered_m > self._base_m).nonzero()[:, 0]
         others_cD, weights_c = self._rows_mD[changed_c], self._weights_m[changed_c]
         before_c, after_c = self._base_m[changed_c], self._covered_m[changed_c]
@@ -238,14 +238,14 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
     """Pick, one by one, the sample of the subset that adds most coverage of uncertainty.
 
     Embeddings are scaled to norm 1; the width of the kernel is the smallest distance between labelled samples that
-    differ. Near-copies among them make it tiny, and the choice one by uncertainty alone.
+    differ. Near-copies among them make it tiny, and the choice is then by uncertainty alone.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the picks; ties by position. Where all of the subset was offered, the
-            choice continues on the next one.
-        generator: not read: the subset belongs to the seed of ``prepare``.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the picks; ties by position. Where all of the subset was
+            offered, the choice continues on the next one.
+        generator: Not read: the subset belongs to the seed of ``prepare``.
 
     Source:
         Bae, Noh, Sutherland, ICLR 2025, algorithm 1 and section 4, with the subset of the released code.

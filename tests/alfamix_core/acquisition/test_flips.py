@@ -68,8 +68,8 @@ def test_four_samples_by_hand(device):
     labelled = labelled_at([[3.0, 0.0], [0.0, 3.0]], [0, 1])
     labelled = Labelled(labelled.embeddings_LD.to(device), labelled.logits_LK.to(device), labelled.labels_L.to(device))
     pool = torch.tensor([[2.0, 1.0], [1.0, 1.0], [3.0, 0.0], [0.0, 0.5]], device=device)
-    found = caps_of(pool, labelled, LinearHead(torch.eye(2, device=device), torch.zeros(2, device=device)))
-    assert found.tolist() == pytest.approx([0.353553, 0.0, 0.707107, 0.164399], abs=1e-6)
+    result = caps_of(pool, labelled, LinearHead(torch.eye(2, device=device), torch.zeros(2, device=device)))
+    assert result.tolist() == pytest.approx([0.353553, 0.0, 0.707107, 0.164399], abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -130,8 +130,8 @@ def test_duplicate_samples_have_bitwise_equal_caps(device, dtype):
     pool, labelled, head = random_case(50, 16, 10, 10, dtype=dtype)
     labelled = Labelled(labelled.embeddings_LD.to(device), labelled.logits_LK.to(device), labelled.labels_L.to(device))
     head = LinearHead(head.weight_KD.to(device), head.bias_K.to(device))
-    found = caps_of(pool.repeat(61, 1).to(device), labelled, head).reshape(61, 50)
-    assert torch.equal(found, found[:1].expand(61, 50))
+    result = caps_of(pool.repeat(61, 1).to(device), labelled, head).reshape(61, 50)
+    assert torch.equal(result, result[:1].expand(61, 50))
 
 
 def test_half_precision_is_computed_as_the_float32_of_the_same_numbers(device):
@@ -152,17 +152,17 @@ def test_zero_gradient_cannot_flip():
 def test_a_sample_on_the_only_anchor_cannot_flip():
     labelled = labelled_at([[0.3, 0.1]], [1])
     pool = torch.tensor([[0.3, 0.1], [0.3, 0.2]])
-    found = caps_of(pool, labelled, LinearHead(torch.eye(2), torch.zeros(2)))
-    assert found[0] == INF
-    assert found[1] < INF
+    result = caps_of(pool, labelled, LinearHead(torch.eye(2), torch.zeros(2)))
+    assert result[0] == INF
+    assert result[1] < INF
 
 
 def test_logits_that_are_exactly_equal_have_cap_zero():
     """A dead ReLU row under a head without bias; the labelled mean is no round number and must not be subtracted."""
     pool, labelled, head = random_case(50, 16, 10, 10, relu=True)
     pool[7] = 0
-    found = caps_of(pool, labelled, LinearHead(head.weight_KD, torch.zeros(10)))
-    assert found[7] == 0
+    result = caps_of(pool, labelled, LinearHead(head.weight_KD, torch.zeros(10)))
+    assert result[7] == 0
 
 
 def test_the_mean_of_all_labelled_samples_is_never_the_farthest_anchor():
@@ -261,8 +261,8 @@ def test_a_third_class_is_reached_however_close_two_equal_classes_are_by_hand(de
         torch.zeros(2, 3, device=device),
         torch.tensor([0, 1], device=device),
     )
-    found = critical_caps(torch.tensor([[gap / 2, 0.0]], device=device), linear_flips(labelled, head))
-    assert found.item() == pytest.approx(math.sqrt(2) * (gap / 2) / (gap / 2 + 1))
+    result = critical_caps(torch.tensor([[gap / 2, 0.0]], device=device), linear_flips(labelled, head))
+    assert result.item() == pytest.approx(math.sqrt(2) * (gap / 2) / (gap / 2 + 1))
 
 
 def test_with_all_rows_equal_nothing_flips(device):

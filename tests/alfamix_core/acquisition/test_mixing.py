@@ -62,12 +62,12 @@ def test_direction_of_a_head_without_slope_is_zero(device):
 
 
 def test_explain_names_the_class_and_the_farthest_anchor(pool, anchors, head):
-    found = mixing.explain(pool[0].float(), anchors, head, 0.4)
-    assert (found.predicted, found.flips_to, found.anchor) == (0, 1, 1)
-    assert found.step == pytest.approx(0.8)
-    assert found.distance == pytest.approx(2 * math.sqrt(2))
+    result = mixing.explain(pool[0].float(), anchors, head, 0.4)
+    assert (result.predicted, result.flips_to, result.anchor) == (0, 1, 1)
+    assert result.step == pytest.approx(0.8)
+    assert result.distance == pytest.approx(2 * math.sqrt(2))
 
 
 def test_explain_of_a_sample_that_does_not_flip_says_so(pool, anchors, head):
-    found = mixing.explain(pool[2], anchors, head, 0.2)
-    assert (found.predicted, found.flips_to, found.anchor) == (0, None, 1)
+    result = mixing.explain(pool[2], anchors, head, 0.2)
+    assert (result.predicted, result.flips_to, result.anchor) == (0, None, 1)

@@ -46,11 +46,11 @@ def test_two_passes_by_hand():
     """Each sure of one of two classes: the first sample says which pass it is, ln 2; after it, nothing says more."""
     sure, level = torch.eye(2, dtype=torch.float64), torch.full((2, 2), 0.5, dtype=torch.float64)
     probs = torch.stack([level, sure, sure.flip(0)])
-    told = outcomes(2)
-    assert told.gains(probs).tolist() == pytest.approx([0, math.log(2), math.log(2)])
-    told.add(probs[1])
-    assert told.gains(probs).tolist() == pytest.approx([0, 0, 0])
-    assert told.chances_C.tolist() == [0.5, 0.5]
+    text = outcomes(2)
+    assert text.gains(probs).tolist() == pytest.approx([0, math.log(2), math.log(2)])
+    text.add(probs[1])
+    assert text.gains(probs).tolist() == pytest.approx([0, 0, 0])
+    assert text.chances_C.tolist() == [0.5, 0.5]
     assert jointly(probs, outcomes(2), 3) == [1, 0, 2]
 
 
