@@ -35,7 +35,7 @@ def whole(value: Any, what: str, least: int) -> int:
     except TypeError:
         number = least - 1
     if isinstance(value, bool | np.bool_) or not least <= number < _LARGEST:
-        raise InputError(f"{what}: must be a whole number from {least} on, not {shown(value)}")
+        raise InputError(f"{what}: must be a whole number from {least} to 2^63 - 1, not {shown(value)}")
     return number
 
 
@@ -46,6 +46,8 @@ def dense(values: Array, what: str) -> Array:
         InputError: It is neither, and numpy cannot make an array of it.
     """
     if isinstance(values, Tensor):
+        if values.device.type == "meta":
+            raise InputError(f"{what}: must hold values, and a tensor on the device meta holds none")
         if values.layout != torch.strided:
             raise InputError(f"{what}: must be dense, not {values.layout}")
         return values.detach()
@@ -64,6 +66,12 @@ def numbers(values: Array, what: str) -> Array:
         InputError: It holds anything else.
     """
     array = dense(values, what)
+    if array.dtype == object and hasattr(values, "to_numpy"):
+        # pandas' own number types, in which a value may be missing
+        try:
+            array = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):
+            raise InputError(f"{what}: must be numbers, not {array.dtype}") from None
     if isinstance(array, Tensor):
         is_real = not (array.dtype == torch.bool or array.dtype.is_complex or array.is_quantized)
     else:

@@ -1,6 +1,6 @@
 """The library's one call: from arrays to the rows worth labelling, without a project, a store or a pipeline."""
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import policy, strategies
 from alfamix_core.acquisition.constraints import AtMost, Constraint
+from alfamix_core.acquisition.foreign_head import ForeignHead
 from alfamix_core.acquisition.scoring import score_shard
 from alfamix_core.acquisition.strategy import Strategy, fault, first_bad_row
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead
@@ -73,7 +74,8 @@ def select(
         seed: Source of all randomness, an integer >= 0.
         exclude: Rows that are never chosen, as (N,) bool or as row numbers. Strategies that cover the pool do not
             cover them either.
-        groups: (N,) values of any kind that can be a key, such as the video of a frame.
+        groups: (N,) values of any kind that can be a key, such as the video of a frame; none may be
+            missing (None, nan).
         per_group: Largest number of chosen rows of a group, >= 1.
         probabilities: (N, K), rows that add up to 1, in place of a head.
         columns: Further columns by name: "mc_logits" (N, T, K) for bald, "deepfool" (N,) for dfal.
@@ -168,6 +170,8 @@ class _Table:
         classes = None if logits is None else logits.shape[1]
         if function is not None and embeddings is not None:
             classes = _check_head(function, embeddings[:1], device, names)
+            if isinstance(function, ForeignHead):
+                function = ForeignHead(function.function, classes)
         labels_N = _numbered(labels_N, names, classes)
         others = {name: column(others[name], name, (N, *_COLUMNS[name])) for name in others}
         table = _Table(embeddings, logits, others, labels_N, function, classes, device, isinstance(wide, Tensor))
@@ -209,7 +213,7 @@ class _Table:
         """
         assert self.head is not None
         with torch.no_grad():
-            logits_nK = self.head(embeddings_nD.to(torch.float32, copy=True))
+            logits_nK = self.head(embeddings_nD.to(torch.float32))
         bad_n = (~logits_nK.isfinite().all(dim=1)).nonzero()
         if len(bad_n):
             raise InputError(f"head: row {int(rows_n[int(bad_n[0, 0])])} gets a logit that is not finite")
@@ -301,7 +305,7 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, 
             raise InputError(f"head: W must have one column per feature of the embeddings, {D}, not the shape {shape}")
         return LinearHead(weight_KD, bias_K), names
     if callable(head):
-        return head, None
+        return ForeignHead(head), None
     kind = type(head).__name__
     raise InputError(f"head: must be (W, b), a fitted linear classifier or a function, not {kind}")
 
@@ -316,7 +320,8 @@ def _check_head(head: Head, first: Array, device: torch.device, names_K: Tensor 
     """Return the number of classes, from the logits of one row.
 
     Raises:
-        InputError: The head cannot take the row, returns no logits, or has a value that is not finite or too large.
+        InputError: The head cannot take the row or returns no logits of two classes, or a weight is not finite or too
+            large.
     """
     if isinstance(head, LinearHead):
         rows_KX = torch.cat([head.weight_KD, head.bias_K[:, None]], dim=1)
@@ -324,21 +329,12 @@ def _check_head(head: Head, first: Array, device: torch.device, names_K: Tensor 
         if bad is not None:
             name = bad if names_K is None else int(names_K[bad])
             raise InputError(f"head: W or b of class {name} {_fault(rows_KX[bad])}")
-    row_1D = floats(first, device).to(torch.float32, copy=True)  # a head that works in place gets a copy
-    try:
-        with torch.no_grad():
-            logits = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
-        line = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"head: must take (n, {row_1D.shape[1]}) float32 embeddings, but raises {line}") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != 1:
-        came = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"head: must return a tensor (n, K) for (n, D) embeddings; for one row came {came}")
-    if not logits.is_floating_point():
-        raise InputError(f"head: must return floating-point logits, not {logits.dtype}")
-    if logits.shape[1] < 2:
-        raise InputError(f"head: two classes are needed to compare, it has {logits.shape[1]}")
-    return logits.shape[1]
+    row_1D = floats(first, device)
+    with torch.no_grad():
+        logits_1K = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
+    if logits_1K.shape[1] < 2:
+        raise InputError(f"head: two classes are needed to compare, it has {logits_1K.shape[1]}")
+    return logits_1K.shape[1]
 
 
 def _numbered(labels_N: Tensor, names_K: Tensor | None, classes: int | None) -> Tensor:
@@ -401,7 +397,7 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
     if given.dtype in (torch.bool, np.bool_):
         if tuple(given.shape) != (N,):
             raise InputError(f"exclude: a mask must have one value per row, {N}, not the shape {tuple(given.shape)}")
-        return torch.as_tensor(given).cpu()
+        return given.cpu() if isinstance(given, Tensor) else torch.from_numpy(given.copy())
     rows_m = whole_numbers(given, "exclude")
     outside_m = (rows_m < 0) | (rows_m >= N)
     if bool(outside_m.any()):
@@ -410,23 +406,37 @@ def _excluded(exclude: Array | None, N: int) -> Tensor:
     return left_out_N
 
 
+def _is_missing(value: object) -> bool:
+    """Tell whether a value stands for none: None, and what is not equal to itself, as nan, NaT and pandas' NA are."""
+    if value is None:
+        return True
+    try:
+        return not isinstance(value, str | int) and not bool(value == value)
+    except (TypeError, ValueError):
+        return type(value).__name__ == "NAType"
+
+
 def _codes(groups: Sequence[Hashable] | Array, N: int) -> Tensor:
     """Return a number for each row's group, (N,) int64.
 
     Raises:
-        InputError: Another length, a value that is not equal to itself, or values that cannot be keys.
+        InputError: Another length, no order, a missing value, or values that cannot be keys.
     """
     if isinstance(groups, Tensor):
         groups = dense(groups, "groups")
+    if isinstance(groups, Set | Mapping):
+        raise InputError(f"groups: must be in the order of the rows, not a {type(groups).__name__}")
+    if isinstance(groups, np.ndarray) and groups.dtype.kind in "mM":
+        groups = groups.astype(object)  # a missing time would become a number
     values = groups.tolist() if hasattr(groups, "tolist") else groups
     if not isinstance(values, Collection) or len(values) != N:
         came = len(values) if isinstance(values, Collection) else shown(groups)
         raise InputError(f"groups: must have one value per row, {N}, not {came}")
     # tensors of one number compare by that number, not by identity
     keys = [value.item() if isinstance(value, Tensor) and value.numel() == 1 else value for value in values]
-    unequal = next((row for row, value in enumerate(keys) if isinstance(value, float) and value != value), None)
-    if unequal is not None:
-        raise InputError(f"groups: row {unequal} has nan, which is equal to nothing")
+    missing = next((row for row, value in enumerate(keys) if _is_missing(value)), None)
+    if missing is not None:
+        raise InputError(f"groups: row {missing} has {shown(keys[missing])}; give it a group, such as one of its own")
     codes: dict[Hashable, int] = {}
     try:
         return torch.tensor([codes.setdefault(value, len(codes)) for value in keys], dtype=torch.int64)

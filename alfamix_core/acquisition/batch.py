@@ -12,6 +12,10 @@ from torch import Tensor
 from alfamix_core.acquisition.constraints import Constraint
 
 
+class OfferError(Exception):
+    """A strategy offers what it must not; the message says which sample and why."""
+
+
 class Batch:
     """The queries so far, and which samples the rules have refused.
 
@@ -62,12 +66,20 @@ class Batch:
 
         Returns:
             Whether it joined. If not, it stays refused.
+
+        Raises:
+            OfferError: The position is unknown, it was offered before, or the batch is full.
         """
-        return self._offer(int(torch.searchsorted(self._positions_n, position)), position)
+        row = int(torch.searchsorted(self._positions_n, position))
+        if row == len(self._positions_n) or int(self._positions_n[row]) != position:
+            raise OfferError(f"position {position}, which is not among those that it received")
+        return self._offer(row, position)
 
     def _offer(self, row: int, position: int) -> bool:
-        assert self.missing > 0, "the batch is full"
-        assert not self._offered_n[row], f"position {position} is offered for the second time"
+        if self.missing <= 0:
+            raise OfferError(f"position {position} to a batch that is full")
+        if self._offered_n[row]:
+            raise OfferError(f"position {position} for the second time")
         self._offered_n[row] = True
         if not self._rules:
             self.taken.append(position)
@@ -89,6 +101,9 @@ class Batch:
         Args:
             positions_m: (m,) int64, distinct; samples that were offered before are skipped.
         """
+        unknown_m = positions_m[~torch.isin(positions_m.cpu(), self._positions_n)]
+        if len(unknown_m):
+            raise OfferError(f"position {int(unknown_m[0])}, which is not among those that it received")
         positions_m = positions_m[self.untouched(positions_m)]
         if not self._rules:
             positions_m = positions_m[: self.missing].cpu()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition import noise
 from alfamix_core.acquisition.blocks import map_rows, products
+from alfamix_core.acquisition.foreign_head import gradient
 from alfamix_core.acquisition.points import Distributions
 from alfamix_core.acquisition.types import Head, LinearHead
 
@@ -71,7 +72,7 @@ def _slopes(head: Head, rows_nD: Tensor, predicted_n: Tensor) -> tuple[Tensor, T
         leaf_nD = rows_nD.detach().clone().requires_grad_(True)
         logits_nK = head(leaf_nD)
         loss = torch.nn.functional.cross_entropy(logits_nK, predicted_n, reduction="sum")
-        (gradient_nD,) = torch.autograd.grad(loss, leaf_nD)
+        gradient_nD = gradient(loss, leaf_nD)
     return logits_nK.detach(), gradient_nD
 
 

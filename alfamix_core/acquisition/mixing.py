@@ -16,6 +16,7 @@ from torch import Tensor
 
 from alfamix_core.acquisition.anchors import Anchors
 from alfamix_core.acquisition.blocks import map_rows
+from alfamix_core.acquisition.foreign_head import gradient
 from alfamix_core.acquisition.types import Head, LinearHead
 
 
@@ -42,7 +43,7 @@ def direction(embeddings_nD: Tensor, head: Head) -> tuple[Tensor, Tensor]:
         predicted_n = logits_nK.detach().argmax(dim=1)
         others_nK = logits_nK.scatter(1, predicted_n[:, None], -torch.inf)
         growth_n = others_nK.logsumexp(dim=1) - logits_nK.gather(1, predicted_n[:, None])[:, 0]
-        (gradient_nD,) = torch.autograd.grad(growth_n.sum(), leaf_nD)
+        gradient_nD = gradient(growth_n.sum(), leaf_nD)
     norm_n1: Tensor = gradient_nD.norm(dim=1, keepdim=True)
     return predicted_n, torch.where(norm_n1 > 0, gradient_nD / norm_n1, 0.0)
 

@@ -13,9 +13,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from alfamix_core.acquisition.blocks import BLOCK_ROWS, map_rows, products
+from alfamix_core.errors import InputError
 
 _TILE = 48
 """Among this many rows none falls into an odd tile of a matrix product, see ``blocks``."""
+_FLAT = 0.3
+"""Up to this largest w x'Ax, picks change the numbers of a row little: products in float32 keep the order of gains."""
+_LOST = 1e-4
+"""Share of the largest number since the last fresh start below which rounding of that number shows."""
 
 
 def information(rows_nD: Tensor, weights_n: Tensor) -> Tensor:
@@ -33,8 +38,19 @@ def information(rows_nD: Tensor, weights_n: Tensor) -> Tensor:
 
 
 def inverse(information_DD: Tensor) -> Tensor:
-    """Return the inverse, (D, D) float64, of a symmetric matrix with positive eigenvalues."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(information_DD))
+    """Return the inverse, (D, D) float64, of a symmetric matrix with positive eigenvalues.
+
+    Raises:
+        InputError: Rounding hides the smallest eigenvalue.
+    """
+    factor_DD, failed = torch.linalg.cholesky_ex(information_DD)
+    if int(failed):
+        largest = float(information_DD.diagonal().max())
+        raise InputError(
+            "ridge: must be at least 1e-12 times the information of the embeddings, which is up to "
+            f"{largest:.3g} in one feature; scale the embeddings to length 1, or raise it"
+        )
+    return torch.cholesky_inverse(factor_DD)
 
 
 def _by_row(compute: Callable[[Tensor], Tensor], rows_nD: Tensor) -> Tensor:
@@ -48,25 +64,39 @@ def _by_row(compute: Callable[[Tensor], Tensor], rows_nD: Tensor) -> Tensor:
 class Design:
     """The state of a greedy search: the inverse, and two numbers per row that follow from it.
 
+    A small ridge makes the numbers large until the picks span the space, and then small: what is left of them is
+    rounding, so they are computed again from the information matrix.
+
     Attributes:
         rows_nD: (n, D) float32, or float64.
         weights_n: (n,) float64 >= 0.
         pool_DD: (D, D) float64, F.
+        known_DD: (D, D) float64, M.
         inverse_DD: (D, D) float64, A.
         spans_n: (n,) float64, x'Ax.
         reaches_n: (n,) float64, x'AFAx.
+        largest: Largest of ``reaches_n`` when they were last computed from M.
+        dtype: dtype of the products with the rows.
     """
 
     rows_nD: Tensor
     weights_n: Tensor
     pool_DD: Tensor
+    known_DD: Tensor
     inverse_DD: Tensor
     spans_n: Tensor
     reaches_n: Tensor
+    largest: float
+    dtype: torch.dtype
 
     @staticmethod
-    def of(rows_nD: Tensor, weights_n: Tensor, pool_DD: Tensor, inverse_DD: Tensor) -> "Design":
-        """Return the design of some rows; 4 n D² operations, in blocks."""
+    def of(rows_nD: Tensor, weights_n: Tensor, pool_DD: Tensor, known_DD: Tensor) -> "Design":
+        """Return the design of some rows; 4 n D² operations, in blocks.
+
+        Raises:
+            InputError: The ridge in M is too small beside the rows.
+        """
+        inverse_DD = inverse(known_DD)
 
         def numbers(rows_bD: Tensor) -> Tensor:
             exact_bD = rows_bD.to(torch.float64)
@@ -74,8 +104,17 @@ class Design:
             span_b = (solved_bD * exact_bD).sum(dim=1)
             return torch.stack([span_b, (products(solved_bD, pool_DD) * solved_bD).sum(dim=1)], dim=1)
 
-        spans_n, reaches_n = _by_row(numbers, rows_nD).unbind(dim=1)
-        return Design(rows_nD, weights_n, pool_DD, inverse_DD.clone(), spans_n.clone(), reaches_n.clone())
+        spans_n, reaches_n = (numbers_n.clone() for numbers_n in _by_row(numbers, rows_nD).unbind(dim=1))
+        flat = not len(rows_nD) or bool((weights_n * spans_n).max() <= _FLAT)
+        largest = float(reaches_n.max()) if len(reaches_n) else 0.0
+        return Design(
+            *(rows_nD, weights_n, pool_DD, known_DD.clone(), inverse_DD, spans_n, reaches_n, largest),
+            dtype=rows_nD.dtype if flat else torch.float64,
+        )
+
+    def renewed(self) -> "Design":
+        """Return the design computed from M again, in which no earlier rounding is left."""
+        return Design.of(self.rows_nD, self.weights_n, self.pool_DD, self.known_DD)
 
     def gains(self) -> Tensor:
         """Return the fall of tr(F A) that each row would cause: (n,) float64."""
@@ -94,12 +133,13 @@ class Design:
         share = weight / (1 + weight * float(row_D @ solved_D))
         pulled_D = self.pool_DD @ solved_D
         reached_D = self.inverse_DD @ pulled_D
-        kernel_D2 = torch.stack([solved_D, reached_D], dim=1).to(self.rows_nD.dtype)
-        both_n2 = _by_row(lambda rows_bD: products(rows_bD, kernel_D2), self.rows_nD).to(torch.float64)
+        kernel_D2 = torch.stack([solved_D, reached_D], dim=1).to(self.dtype)
+        both_n2 = _by_row(lambda rows_bD: products(rows_bD.to(self.dtype), kernel_D2), self.rows_nD).to(torch.float64)
         span_n, reach_n = both_n2.unbind(dim=1)
         self.spans_n -= share * span_n.square()
         self.reaches_n += share * span_n * (share * (solved_D @ pulled_D) * span_n - 2 * reach_n)
         self.inverse_DD.addr_(solved_D, solved_D, alpha=-share)
+        self.known_DD.addr_(row_D, row_D, alpha=weight)
 
 
 def forward_backward(
@@ -123,7 +163,7 @@ def forward_backward(
         algorithm 1; with one row per sample: Huseljic et al., "Fast Fishing: approximating BAIT for efficient and
         scalable deep active image classification", ECML PKDD 2024.
     """
-    design = Design.of(rows_nD, weights_n, pool_DD, inverse(known_DD))
+    design = Design.of(rows_nD, weights_n, pool_DD, known_DD)
     open_n = torch.ones(len(rows_nD), dtype=torch.bool, device=rows_nD.device)
     picks: list[int] = []
     for _ in range(min(len(rows_nD), max(count, int(ahead * count)))):
@@ -132,14 +172,20 @@ def forward_backward(
         open_n[best] = False
         if len(picks) < len(rows_nD):
             design.change(best, 1)
+            if float(design.reaches_n[open_n].max()) < _LOST * design.largest:
+                design = design.renewed()
     if len(picks) <= count:
         return picks
     picked = torch.tensor(picks, device=rows_nD.device)
     rows_mD, weights_m = rows_nD[picked].to(torch.float64), weights_n[picked]
-    back = Design.of(rows_mD, weights_m, pool_DD, inverse(known_DD + information(rows_mD, weights_m)))
+    back = Design.of(rows_mD, weights_m, pool_DD, known_DD + information(rows_mD, weights_m))
     stays_m = torch.ones(len(picks), dtype=torch.bool, device=rows_nD.device)
     for _ in range(len(picks) - count):
         least = int(back.losses().masked_fill_(~stays_m, torch.inf).argmin())
         stays_m[least] = False
+        is_alone = float(weights_m[least] * back.spans_n[least]) > 1 - _LOST
         back.change(least, -1)
+        if is_alone:
+            # nothing else says what this row said: its share of the inverse was a difference of almost equal numbers
+            back = back.renewed()
     return picked[stays_m].tolist()

@@ -54,6 +54,25 @@ def repeats(scores: Scores) -> Tensor:
     return repeated_n
 
 
+def next_copies(rows_mD: Tensor) -> tuple[Tensor, list[int]]:
+    """Return which rows are the first of their copies, and for each row the next copy of it.
+
+    Args:
+        rows_mD: (m, D) of any floating dtype; copies are equal to the bit.
+
+    Returns:
+        (m,) bool, and for each row the index of the next row equal to it, -1 if there is none.
+    """
+    marks_m = torch.cat([_marks(block) for block in torch.split(rows_mD, _MARKED_ROWS)])
+    order_m = marks_m.sort(stable=True).indices
+    same_m = marks_m[order_m[1:]] == marks_m[order_m[:-1]]
+    first_m = torch.ones(len(rows_mD), dtype=torch.bool, device=rows_mD.device)
+    first_m[order_m[1:][same_m]] = False
+    next_m = torch.full_like(order_m, -1)
+    next_m[order_m[:-1][same_m]] = order_m[1:][same_m]
+    return first_m, next_m.tolist()
+
+
 def _marks(rows_mD: Tensor) -> Tensor:
     """Return 64 bits per row: equal for equal rows, different for others but for one chance in 2^64: (m,) int64."""
     whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[rows_mD.element_size()]

@@ -84,8 +84,10 @@ def imported(point: EntryPoint) -> Any:
     """
     try:
         return point.load()
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InputError(f"{described(point)} cannot be imported: {error}") from None
+    except (Exception, SystemExit) as error:
+        line = " ".join(str(error).split())[:200]
+        kind = "" if isinstance(error, ImportError | AttributeError | SyntaxError) else f"{type(error).__name__}: "
+        raise InputError(f"{described(point)} cannot be imported: {kind}{line}") from None
 
 
 def tunables(name: str) -> type:
@@ -127,8 +129,9 @@ def _check_class(kind: Any, where: str) -> None:
         raise InputError(f"{where}: tunables must be a frozen dataclass")
     try:
         annotations = get_type_hints(kind, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise InputError(f"{where}: the annotations of the tunables cannot be read: {error}") from None
+    except Exception as error:
+        line = " ".join(str(error).split())[:200]
+        raise InputError(f"{where}: the annotations of the tunables cannot be read: {line}") from None
     for field in dataclasses.fields(kind):
         if field.default is dataclasses.MISSING:
             raise InputError(f'{where}: tunable "{field.name}" must have a default')
@@ -137,9 +140,19 @@ def _check_class(kind: Any, where: str) -> None:
                 f'{where}: tunable "{field.name}" must be a bool, int, float, str, Literal, or a union of these, '
                 f"not {annotations[field.name]}"
             )
+        for rule in _rules(annotations[field.name]):
+            for bound in _BOUNDS.keys() & set(dir(rule)):
+                if type(getattr(rule, bound)) not in (int, float):
+                    raise InputError(f'{where}: tunable "{field.name}" must have numbers as bounds, not {rule}')
         if not fits(field.default, annotations[field.name]):
             wanted = words(annotations[field.name])
             raise InputError(f'{where}: tunable "{field.name}" has the default {_shown(field.default)}, not {wanted}')
+
+
+def _rules(annotation: Any) -> list[Any]:
+    """Return what stands beside the types of an annotation: bounds, and the meaning."""
+    inner = [rule for part in get_args(annotation) if get_origin(part) is not None for rule in _rules(part)]
+    return [*getattr(annotation, "__metadata__", ()), *inner]
 
 
 def _is_simple(annotation: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.batch import Batch, OfferError
 from alfamix_core.acquisition.types import Features, Head, Labelled, LinearHead, Scores
 from alfamix_core.errors import InputError
 
@@ -63,7 +63,8 @@ def first_bad_row(column_nX: Tensor, what: str) -> int | None:
         return None
     # one cheap pass; only if it finds a bad value is the row looked up
     lowest, highest = torch.aminmax(column_nX)
-    largest = _LARGEST.get(what, torch.finfo(column_nX.dtype).max)
+    # in float16 a limit above its largest number would be inf, and inf would pass
+    largest = min(_LARGEST.get(what, torch.inf), torch.finfo(column_nX.dtype).max)
     if bool((lowest >= -largest) & (highest <= largest)):
         return None
     sizes_n = torch.linalg.vector_norm(column_nX.reshape(len(column_nX), -1), ord=torch.inf, dim=1)
@@ -94,7 +95,9 @@ def _check_labelled(labelled: Labelled, columns: frozenset[str]) -> None:
             raise InputError(f"labelled sample {bad}: {_WORDS[what]} {fault(rows[bad])}")
     largest = float(torch.linalg.vector_norm(labelled.embeddings_LD, ord=torch.inf)) if L else 0.0
     if 0 < largest < _SMALLEST:
-        raise InputError(f"labelled samples: one value at least must be {_SMALLEST:g}, the largest is {largest:.3g}")
+        raise InputError(
+            f"labelled samples: embeddings must have a value of {_SMALLEST:g} or more, the largest is {largest:.3g}"
+        )
     wrong_m = ((labelled.labels_L < 0) | (labelled.labels_L >= K)).nonzero()[:, 0]
     if len(wrong_m):
         row = int(wrong_m[0])
@@ -135,11 +138,13 @@ class Strategy:
         name: Name of its file.
         module: Module that holds its arithmetic.
         tunables: Instance of its dataclass in ``tunables/``.
+        outside: What errors call it if another package brings it; empty for a strategy of this package.
     """
 
     name: str
     module: StrategyModule
     tunables: Any
+    outside: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -204,7 +209,9 @@ class Strategy:
             if bad is not None:
                 position = int(block.positions_n[bad])
                 raise InputError(f"sample at position {position}: {_WORDS[name]} {fault(column_nX[bad])}")
-        scores = self.module.score(block, state)
+        scores = self._scores("score", self.module.score(block, state))
+        if not torch.equal(scores.positions_n, block.positions_n):
+            raise InputError(f"{self._words}: score must return the positions of the block, in their order")
         wrong_m = (~(scores.scores_n < torch.inf)).nonzero()[:, 0]
         if len(wrong_m):
             position, value = int(scores.positions_n[wrong_m[0]]), float(scores.scores_n[wrong_m[0]])
@@ -213,7 +220,27 @@ class Strategy:
 
     def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
         """Return the rows that are needed to choose up to ``reach`` queries."""
-        return self.module.keep(scores, state, reach)
+        kept = self._scores("keep", self.module.keep(scores, state, reach))
+        if not bool(torch.isin(kept.positions_n, scores.positions_n).all()):
+            raise InputError(f"{self._words}: keep must return some of the rows that it received")
+        return kept
+
+    @property
+    def _words(self) -> str:
+        return self.outside or f'strategy "{self.name}"'
+
+    def _scores(self, function: str, scores: Any) -> Scores:
+        """Return what a function of the module returned, if it is one number for each position.
+
+        Raises:
+            InputError: It is something else.
+        """
+        if not isinstance(scores, Scores):
+            raise InputError(f"{self._words}: {function} must return Scores, not {type(scores).__name__}")
+        shapes = [tuple(values.shape) for values in (scores.positions_n, scores.scores_n)]
+        if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+            raise InputError(f"{self._words}: {function} must return a score for each position, not {shapes}")
+        return scores
 
     def fill(self, batch: Batch, scores: Scores, state: Any, generator: torch.Generator) -> None:
         """Offer samples, best first, until the batch is full or all were offered.
@@ -223,11 +250,18 @@ class Strategy:
             scores: Merge of the rows that all shards sent.
             state: Result of ``prepare``.
             generator: Source of all randomness of the choice.
+
+        Raises:
+            InputError: The strategy offers too few samples, one twice or one that is not there.
         """
-        self.module.select(scores, state, batch, generator)
-        assert not batch.missing or not bool(batch.untouched(scores.positions_n).any()), (
-            f'strategy "{self.name}" left queries missing and samples without an offer'
-        )
+        try:
+            self.module.select(scores, state, batch, generator)
+        except OfferError as error:
+            if not self.outside:
+                raise
+            raise InputError(f"{self._words}: select offers {error}") from None
+        if batch.missing and bool(batch.untouched(scores.positions_n).any()):
+            raise InputError(f"{self._words}: select left {batch.missing} places free and samples without an offer")
 
     def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
         """Return min(need, n) distinct positions, best first, chosen without a rule."""

@@ -213,9 +213,7 @@ WRONG = {
     },
     "head: must be (W, b), a fitted linear classifier or a function, not str": lambda e, y, h: {"head": "resnet"},
     "head: two classes are needed to compare, it has 1": lambda e, y, h: {"head": (h[0][:1], h[1][:1])},
-    "head: must return a tensor (n, K) for (n, D) embeddings; for one row came (8,)": lambda e, y, h: {
-        "head": lambda rows: rows[0]
-    },
+    "head: must return logits (1, K) for 1 embeddings, not (8,)": lambda e, y, h: {"head": lambda rows: rows[0]},
     'strategy "alfamix" needs a head: (W, b), a fitted linear classifier or a function': lambda e, y, h: {"head": None},
     'strategy "coreset" needs embeddings, and they are None': lambda e, y, h: {
         "embeddings": None,
@@ -238,8 +236,11 @@ WRONG = {
     "exclude: row 120 does not exist; rows are 0 … 119": lambda e, y, h: {"exclude": [3, 120]},
     "exclude: a mask must have one value per row, 120, not the shape (2,)": lambda e, y, h: {"exclude": [True, False]},
     "groups: must have one value per row, 120, not 2": lambda e, y, h: {"groups": ["a", "b"]},
-    "per_group: must be a whole number from 1 on, not 0": lambda e, y, h: {"groups": ["a"] * N, "per_group": 0},
-    "budget: must be a whole number from 0 on, not -1": lambda e, y, h: {"budget": -1},
+    "per_group: must be a whole number from 1 to 2^63 - 1, not 0": lambda e, y, h: {
+        "groups": ["a"] * N,
+        "per_group": 0,
+    },
+    "budget: must be a whole number from 0 to 2^63 - 1, not -1": lambda e, y, h: {"budget": -1},
     'strategy "alfamix" needs at least one labelled sample, and there is none': lambda e, y, h: {
         "labels": np.full(N, -1)
     },
@@ -370,7 +371,7 @@ def test_groups_of_tensors_are_equal_by_their_number(table):
 
 @pytest.mark.parametrize(("name", "value"), [("seed", True), ("seed", 1.5), ("budget", "3"), ("per_group", None)])
 def test_a_number_that_is_none_is_named(table, name, value):
-    with pytest.raises(InputError, match=rf"^{name}: must be a whole number from [01] on, not"):
+    with pytest.raises(InputError, match=rf"^{name}: must be a whole number from [01] to 2\^63 - 1, not"):
         select(*table, groups=[0] * len(table[1]), **{name: value})
 
 
@@ -440,3 +441,150 @@ def test_a_row_with_a_label_is_named_as_the_caller_numbers_it(table, strategy, c
     with pytest.raises(InputError) as refused:
         select(embeddings, labels, head, budget=3, strategy=strategy)
     assert str(refused.value) == line
+
+
+def as_dtype(embeddings, dtype):
+    """Rows as an array of numpy where it knows the type, else as a tensor."""
+    return embeddings.astype(dtype) if isinstance(dtype, str) else torch.tensor(embeddings).to(dtype)
+
+
+DTYPES = ["float16", "float32", "float64", torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", [name for name in strategies.names() if "embeddings" in strategies.load(name).columns])
+def test_a_value_that_is_not_finite_is_found_in_every_dtype(table, name, dtype):
+    """Row 20 is of the pool, row 66 has a label; a limit above the dtype's largest number would let inf through."""
+    embeddings, labels, head = table
+    for row, value in ((20, np.inf), (20, -np.inf), (66, np.inf), (66, np.nan)):
+        given = as_dtype(put(embeddings, (row, 3), value), dtype)
+        with pytest.raises(InputError, match=f"^embeddings: row {row} has a value that is not finite"):
+            select(given, labels, head, budget=3, strategy=name, columns=others(name))
+
+
+def raising(kind, rows=0):
+    """A head that raises for more than some rows."""
+
+    def head(embeddings):
+        if len(embeddings) > rows:
+            raise kind("it broke\nhere")
+        return embeddings[:, :K]
+
+    return head
+
+
+def buffered():
+    buffer = torch.zeros(50_000, K)
+    return lambda rows: buffer[: len(rows)].copy_(rows.detach()[:, :K])
+
+
+def by_parameters():
+    layer = torch.nn.Linear(D, K)
+    return lambda rows: layer(rows.detach())
+
+
+ALPHAS = ("closed_form", "bounded", "learned", "random")
+NEVER = {
+    "raises ZeroDivisionError": raising(ZeroDivisionError),
+    "raises AssertionError": raising(AssertionError),
+    "raises OSError": raising(OSError),
+    "raises RuntimeError": raising(RuntimeError, 1),
+    "raises Exception": raising(Exception, 1),
+    "dense logits": lambda rows: rows[:, :K].to_sparse(),
+    "dense logits on cpu, not on meta": lambda rows: torch.empty(len(rows), K, device="meta"),
+    "must return logits": lambda rows: rows[:, : (K if len(rows) == 1 else K + 1)],
+    "floating-point logits": lambda rows: rows[:, :K].to(torch.complex64),
+}
+CUT_OFF = {
+    "no_grad": torch.no_grad()(lambda rows: rows[:, :K] * 2),
+    "inference": torch.inference_mode()(lambda rows: rows[:, :K] * 2),
+    "detach": lambda rows: rows[:, :K].detach(),
+    "constant": lambda rows: torch.zeros(len(rows), K),
+    "buffer": buffered(),
+    "parameters": by_parameters(),
+}
+TAKEN = {
+    "float64": lambda rows: rows.double()[:, :K] * 2,
+    "float16": lambda rows: rows[:, :K].half() * 2,
+    "bfloat16": lambda rows: rows[:, :K].bfloat16() * 2,
+    "in place": lambda rows: rows.mul_(2)[:, :K],
+}
+
+
+@pytest.mark.parametrize("words", NEVER)
+@pytest.mark.parametrize("strategy", ["alfamix", "margin", "dropquery", "badge"])
+def test_whatever_a_head_raises_or_returns_is_one_line(table, strategy, words):
+    with pytest.raises(InputError) as refused:
+        select(*table[:2], NEVER[words], budget=4, strategy=strategy)
+    line = str(refused.value)
+    assert line.startswith("head: ")
+    assert words in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+@pytest.mark.parametrize("alpha", ["closed_form", "bounded", "learned"])
+def test_a_head_that_cannot_be_differentiated_is_refused_where_a_gradient_is_needed(table, alpha, kind):
+    with pytest.raises(InputError, match=r"^head: this choice needs the gradient"):
+        select(*table[:2], CUT_OFF[kind], budget=4, alpha=alpha, last_cap=0.2)
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_a_head_that_cannot_be_differentiated_is_taken_where_none_is_needed(table, kind):
+    assert len(select(*table[:2], CUT_OFF[kind], budget=4, alpha="random", last_cap=0.0625)) == 4
+    assert len(select(*table[:2], CUT_OFF[kind], budget=4, strategy="margin")) == 4
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_a_head_of_another_dtype_or_that_works_in_place_is_taken(table, alpha, kind):
+    before = table[0].copy()
+    settings = {"budget": 4, "alpha": alpha, "last_cap": 0.25}
+    chosen = select(*table[:2], TAKEN[kind], **settings)
+    assert np.array_equal(table[0], before)
+    if "float16" not in kind:
+        assert chosen.indices.tolist() == select(*table[:2], lambda rows: rows[:, :K] * 2, **settings).indices.tolist()
+
+
+MISSING = [None, float("nan"), np.float64("nan"), np.datetime64("NaT"), "pandas.NA", "pandas.NaT"]
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+@pytest.mark.parametrize("kind", [list, lambda values: np.array(values, dtype=object)], ids=["list", "array"])
+def test_a_missing_group_is_refused_with_its_row(table, value, kind):
+    if isinstance(value, str):
+        value = getattr(pytest.importorskip("pandas"), value.removeprefix("pandas."))
+    groups = [f"video-{row}" for row in range(N)]
+    groups[7] = value
+    with pytest.raises(InputError, match=r"^groups: row 7 has .*; give it a group, such as one of its own"):
+        select(*table, budget=3, groups=kind(groups))
+
+
+def test_a_missing_time_is_no_group(table):
+    times = np.arange(N).astype("datetime64[ns]")
+    assert len(select(*table, budget=3, groups=times)) == 3
+    times[7] = "NaT"
+    with pytest.raises(InputError, match=r"^groups: row 7 has "):
+        select(*table, budget=3, groups=times)
+
+
+@pytest.mark.parametrize(
+    "groups", [set(range(N)), frozenset(range(N)), dict.fromkeys(range(N))], ids=["set", "frozenset", "dict"]
+)
+def test_groups_without_an_order_of_rows_are_refused(table, groups):
+    with pytest.raises(InputError, match=r"^groups: must be in the order of the rows, not a "):
+        select(*table, budget=3, groups=groups)
+
+
+def test_columns_of_pandas_are_taken(table):
+    pandas = pytest.importorskip("pandas")
+    embeddings, labels, head = table
+    mask = pandas.Series(np.arange(N) % 2 == 0)
+    expected = select(embeddings, labels, head, budget=3, exclude=mask.to_numpy()).indices.tolist()
+    frame = pandas.DataFrame(embeddings).astype("Float32")
+    assert select(frame, pandas.Series(labels), head, budget=3, exclude=mask).indices.tolist() == expected
+    frame.iloc[5, 2] = pandas.NA
+    with pytest.raises(InputError, match=r"^embeddings: row 5 has a value that is not finite"):
+        select(frame, labels, head, budget=3)
+    with pytest.raises(InputError, match=r"^embeddings: must hold values"):
+        select(torch.empty(N, D, device="meta"), labels, head, budget=3)

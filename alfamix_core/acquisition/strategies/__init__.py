@@ -42,7 +42,8 @@ def load(name: str, parameters: Mapping[str, object] | None = None) -> Strategy:
     point = registry.outside(registry.GROUP, name)
     if point is None:
         return Strategy(name, importlib.import_module(f"{__name__}.{name}"), tunables)
-    return Strategy(name, _checked(registry.imported(point), registry.described(point)), tunables)
+    words = registry.described(point)
+    return Strategy(name, _checked(registry.imported(point), words), tunables, words)
 
 
 def _checked(module: Any, where: str) -> StrategyModule:

@@ -2,7 +2,8 @@
 
 Needs the embeddings of pool and labelled samples, no head. Scoring costs nothing; the choice works on a random subset
 of m samples, m = 35,000, as ``uherding`` does, and costs the same. Exact under sharding: the subset are the m smallest
-random numbers of seed and position, so each shard sends its own m smallest.
+random numbers of seed and position, so each shard sends its own m smallest. Rows whose embeddings are equal to the bit
+add the same, the lower position first, and nothing once one of them is chosen.
 
 Choose it while labels are few: it is ``uherding`` without uncertainty, so what the model believes cannot mislead it.
 """

@@ -96,7 +96,7 @@ def pure_radius(rows_mD: Tensor, owner_m: Tensor, purity: float) -> float:
         others_bm = pair_squares(rows_bD, rows_mD).masked_fill_(owner_b[:, None] == owner_m, torch.inf)
         nearest.append(others_bm.amin(dim=1))
     nearest_m = torch.cat(nearest).sort().values
-    return math.sqrt(float(nearest_m[math.floor((1 - purity) * len(nearest_m) + 1e-9)]))
+    return math.sqrt(float(nearest_m[min(math.floor((1 - purity) * len(nearest_m) + 1e-9), len(nearest_m) - 1)]))
 
 
 def cover(

@@ -3,7 +3,8 @@
 Needs embeddings, logits and the labelled embeddings. Scoring costs N K; the choice works on a random subset of m
 samples, m = 35,000: m L D for the labelled samples, m² D for the first gains, then between B m D and some m² D ln B for
 the picks, in memory m (D + a block). Exact under sharding: the subset are the m smallest random numbers of seed and
-position, so each shard sends its own m smallest.
+position, so each shard sends its own m smallest. Rows whose embeddings are equal to the bit add the same, the lower
+position first, and nothing once one of them is chosen.
 
 Choose it where the budget grows from a handful to many over the rounds: with few labels it covers like
 ``typiclust``, with many it asks the uncertain like ``margin``, without a switch to set.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import noise, subset
+from alfamix_core.acquisition import noise, ranking, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.points import pair_squares
 from alfamix_core.acquisition.probabilities import score_logits, without_top
@@ -127,6 +128,9 @@ class _Coverage:
         self._base_m, self._base_gains_m = self._covered_m, torch.cat([self._gains(part) for part in self._blocks])
         self.bounds_m, self.fresh_m = self._base_gains_m.clone(), torch.ones_like(weights_m, dtype=torch.bool)
         self._evaluated = 0
+        # copies add the same, which rounding may hide: only the first of those that are left is in the choice
+        first_m, self._next_copies = ranking.next_copies(rows_mD)
+        self.bounds_m[~first_m] = -torch.inf
 
     def _kernel(self, index_a: Tensor | slice, others_mD: Tensor) -> Tensor:
         return pair_squares(self._rows_mD[index_a], others_mD, _EQUAL).div_(-(self._width**2)).exp_()
@@ -154,7 +158,7 @@ class _Coverage:
                 # bringing all rows up to date costs no more than what was spent on single ones
                 self._base_gains_m = (self._base_gains_m - self._losses()).clamp_(min=0)
                 self._base_m, self._evaluated = self._covered_m, 0
-                self.bounds_m = torch.where(self.bounds_m == -torch.inf, -torch.inf, self._base_gains_m)
+                self.bounds_m = torch.minimum(self.bounds_m, self._base_gains_m)
                 self.fresh_m.fill_(True)
             else:
                 stale_m = torch.where(self.fresh_m, -torch.inf, self.bounds_m)
@@ -166,15 +170,19 @@ class _Coverage:
             best = int(self.bounds_m.argmax())
         return best
 
-    def leave_out(self, row: int) -> None:
-        """Take a row out of the choice."""
+    def leave_out(self, row: int, *, copy_adds: bool = True) -> None:
+        """Take a row out of the choice, and put its next copy in, which adds what the row did or nothing."""
+        copy = self._next_copies[row]
+        if copy >= 0:
+            self.bounds_m[copy] = self.bounds_m[row] if copy_adds else 0.0
+            self.fresh_m[copy] = True
         self.bounds_m[row], self.fresh_m[row] = -torch.inf, True
 
     def add(self, row: int) -> None:
         """Cover what a row covers, and take it out of the choice."""
         kernel_m = self._kernel(slice(row, row + 1), self._rows_mD)[0]
         self._covered_m = torch.maximum(self._covered_m, kernel_m)
-        self.leave_out(row)
+        self.leave_out(row, copy_adds=False)
         # a row that adds nothing now never will: nothing is computed for it any more
         self.fresh_m = self.bounds_m <= 0
 
@@ -204,8 +212,9 @@ def herd(
         accept: Answer for each row that is to be picked, asked once; a row that is not accepted covers nothing.
 
     Returns:
-        (need,) int64 indices of rows in the order of the picks; exact ties to the lowest row, as far as rounding shows
-        them as such. Fewer if too few are accepted.
+        (need,) int64 indices of rows in the order of the picks; exact copies tie and go by their row, and a copy of
+        a pick adds nothing; other ties go to the lowest row as far as rounding shows them as such. Fewer if too few are
+        accepted.
 
     Source:
         Bae, Noh, Sutherland, "Uncertainty herding: one active learning method for all label budgets", ICLR 2025,

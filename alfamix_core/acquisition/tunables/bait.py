@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from alfamix_core.acquisition.tunable_types import Count, Positive
+from alfamix_core.acquisition.tunable_types import Count, Ge, Le
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,9 @@ class Tunables:
     """Scaling of the information, and size of the subset."""
 
     ridge: Annotated[
-        Positive,
+        float,
+        Ge(1e-8),
+        Le(1e8),
         "Ridge λ of the information matrix; best 1/C where the head is a logistic regression with that C.",
     ] = 1.0
     normalise: Annotated[

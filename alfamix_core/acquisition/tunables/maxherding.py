@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from alfamix_core.acquisition.tunable_types import Count, Positive
+from alfamix_core.acquisition.tunable_types import Count, Ge, Le
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Tunables:
     """Reach of a sample's coverage, and size of the subset."""
 
     width: Annotated[
-        Positive | None,
+        Annotated[float, Ge(1e-6), Le(1_000)] | None,
         "Width of the kernel exp(-(distance / width)²) between embeddings of length 1; null for the smallest distance "
         "between labelled samples that differ, and 1 without two of these.",
     ] = None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from alfamix_core.acquisition.tunable_types import NotNegative
+from alfamix_core.acquisition.tunable_types import Ge, Le
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,9 @@ class Tunables:
     """Sharpness of the draw."""
 
     beta: Annotated[
-        NotNegative,
+        float,
+        Ge(0),
+        Le(1_000),
         "Exponent of the weight (1 - margin) with which samples are drawn: 0 is `random`, larger values come nearer to "
         "`margin`.",
     ] = 1.0

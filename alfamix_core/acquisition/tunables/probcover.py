@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from alfamix_core.acquisition.tunable_types import Count, Ge, Gt, Le, Positive
+from alfamix_core.acquisition.tunable_types import Count, Ge, Gt, Le
 
 
 @dataclass(frozen=True)
@@ -11,8 +11,9 @@ class Tunables:
     """Reach of a sample's coverage, and size of the subset."""
 
     radius: Annotated[
-        Positive | None,
-        "Radius of the balls around embeddings of length 1; null for the largest at which `purity` holds.",
+        Annotated[float, Ge(1e-6), Le(3)] | None,
+        "Radius of the balls around embeddings of length 1, which are at most 2 apart; null for the largest at which "
+        "`purity` holds.",
     ] = None
     purity: Annotated[float, Gt(0), Le(1), "Share of the balls that must hold samples of a single cluster."] = 0.95
     clusters: Annotated[

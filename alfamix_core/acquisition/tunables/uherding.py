@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from alfamix_core.acquisition.tunable_types import Count, Positive
+from alfamix_core.acquisition.tunable_types import Count, Ge, Le
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,9 @@ class Tunables:
     """Measure of uncertainty, and size of the subset."""
 
     temperature: Annotated[
-        Positive,
+        float,
+        Ge(1e-3),
+        Le(1_000),
         "Divisor of the logits. If none is given, a round takes the one that `evaluate` fitted for the champion.",
     ] = 1.0
     uncertainty: Annotated[

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from alfamix_core.acquisition.batch import Batch
+from alfamix_core.acquisition.batch import Batch, OfferError
 from alfamix_core.acquisition.constraints import AtMost
 
 
@@ -42,10 +42,10 @@ def test_the_first_that_is_accepted_joins_and_those_behind_it_are_not_offered():
 def test_a_sample_is_offered_once_and_never_to_a_full_batch():
     result = batch(2)
     result.offer(0)
-    with pytest.raises(AssertionError, match="position 0 is offered for the second time"):
+    with pytest.raises(OfferError, match="position 0 for the second time"):
         result.offer(0)
     result.offer(10)
-    with pytest.raises(AssertionError, match="the batch is full"):
+    with pytest.raises(OfferError, match="to a batch that is full"):
         result.offer(20)
 
 

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alfamix_core.acquisition.optimal_design import Design, forward_backward, information, inverse
+from alfamix_core.acquisition.optimal_design import Design, forward_backward, information
+from alfamix_core.errors import InputError
 
 
 def problem(seed, n, D, ridge=1.0, dtype=torch.float64):
@@ -65,7 +66,7 @@ def test_one_dimension_by_hand():
     assert design.gains().tolist() == pytest.approx([1 / 5, 1 / 2, 1 / 2])
     design.change(1, 1)
     assert design.gains().tolist()[2] == pytest.approx(1 / 2 - 1 / 3)
-    both = Design.of(rows[1:], weights[1:], one, inverse(3 * one))
+    both = Design.of(rows[1:], weights[1:], one, 3 * one)
     assert both.losses().tolist() == pytest.approx([1 / 2 - 1 / 3] * 2)
     assert forward_backward(rows, weights, one, one, 1) == [2]
     assert forward_backward(rows, weights, one, one, 3) == [1, 2, 0]
@@ -73,11 +74,11 @@ def test_one_dimension_by_hand():
 
 def test_what_changes_keep_is_what_a_new_start_finds(device):
     rows, weights, pool, known = (x.to(device) for x in problem(0, 300, 12))
-    design = Design.of(rows, weights, pool, inverse(known))
+    design = Design.of(rows, weights, pool, known)
     for row, sign in ((5, 1), (200, 1), (7, 1), (5, -1), (8, 1)):
         design.change(row, sign)
         known = known + sign * weights[row] * torch.outer(rows[row], rows[row])
-    fresh = Design.of(rows, weights, pool, inverse(known))
+    fresh = Design.of(rows, weights, pool, known)
     for name in ("inverse_DD", "spans_n", "reaches_n"):
         torch.testing.assert_close(getattr(design, name), getattr(fresh, name), rtol=1e-12, atol=1e-14)
 
@@ -103,3 +104,48 @@ def test_no_weight_no_gain_and_still_as_many_rows(device):
     rows, weights, pool, known = (x.to(device) for x in problem(0, 6, 3))
     assert forward_backward(rows, 0 * weights, pool, known, 6) == list(range(6))
     assert len(set(forward_backward(rows, 0 * weights, pool, known, 2))) == 2
+
+
+def left(pool, known, rows, weights, chosen):
+    """tr(F M⁻¹) with the chosen rows in M: no formula of a gain, no update."""
+    chosen = list(chosen)
+    total = known + (rows[chosen] * weights[chosen, None]).T @ rows[chosen]
+    return float(torch.trace(torch.linalg.solve(total, pool)))
+
+
+def by_brute_force(rows, weights, pool, known, count):
+    picks = []
+    for _ in range(2 * count):
+        others = [row for row in range(len(rows)) if row not in picks]
+        picks.append(min(others, key=lambda row: left(pool, known, rows, weights, [*picks, row])))
+    while len(picks) > count:
+        picks.remove(
+            min(picks, key=lambda row: left(pool, known, rows, weights, [other for other in picks if other != row]))
+        )
+    return picks
+
+
+@pytest.mark.parametrize("ridge", [1e8, 1.0, 0.3, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8])
+@pytest.mark.parametrize(("D", "count"), [(8, 6), (16, 4)])
+def test_float32_rows_give_the_picks_of_brute_force_whatever_the_ridge(ridge, D, count):
+    """Four labels span no space of 8 or 16 features: what the ridge alone holds is large, and is gone when spanned."""
+    random = torch.Generator().manual_seed(D)
+    rows = torch.nn.functional.normalize(torch.randn(36, D, generator=random), dim=1)
+    weights = torch.rand(36, generator=random, dtype=torch.float64) / 4
+    known = information(rows[:4], weights[:4]) / 4 + ridge * torch.eye(D, dtype=torch.float64)
+    pool = information(rows, weights) / 36
+    picks = forward_backward(rows, weights, pool, known, count)
+    expected = by_brute_force(rows.double(), weights, pool, known, count)
+    if ridge > 1e6:  # all rows are as good as each other to the last digits
+        picks, expected = (left(pool, known, rows.double(), weights, chosen) for chosen in (picks, expected))
+        assert picks == pytest.approx(expected, rel=1e-12)
+    else:
+        assert picks == expected
+
+
+def test_a_ridge_that_rounding_hides_is_refused():
+    rows = 1e12 * torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    weights = torch.full((20,), 0.25, dtype=torch.float64)
+    known = information(rows[:2], weights[:2]) + 1e-6 * torch.eye(6, dtype=torch.float64)
+    with pytest.raises(InputError, match=r"^ridge: must be at least 1e-12 times the information"):
+        forward_backward(rows, weights, information(rows, weights), known, 3)

@@ -7,10 +7,12 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alfamix_core import select
 from alfamix_core.acquisition import registry, strategies
 from alfamix_core.acquisition.schedule import CAPS, schedule
 from alfamix_core.acquisition.tunable_types import Ge, Gt, Le, Lt
@@ -80,12 +82,14 @@ def test_tunables_are_frozen_with_defaults_that_fit_and_a_meaning_each(name):
         ("batchbald", {"outcomes": 0}, "outcomes must be a whole number from 1 on, not 0"),
         ("typiclust", {"max_compared": 1}, "max_compared must be a whole number from 2 on, not 1"),
         ("dfal", {"classes": 1}, "classes must be a whole number from 2 on, not 1"),
-        ("maxherding", {"width": 0.0}, "width must be a number above 0 or null, not 0.0"),
-        ("power_margin", {"beta": -1.0}, "beta must be a number from 0 on, not -1.0"),
-        ("power_margin", {"beta": float("inf")}, "beta must be a number from 0 on, not Infinity"),
-        ("power_margin", {"beta": float("nan")}, "beta must be a number from 0 on, not NaN"),
-        ("power_margin", {"beta": 10**400}, f"beta must be a number from 0 on, not 1{'0' * 56}..."),
-        ("bait", {"ridge": "x" * 99}, f'ridge must be a number above 0, not "{"x" * 56}...'),
+        ("maxherding", {"width": 0.0}, "width must be a number from 1e-06 on and up to 1000 or null, not 0.0"),
+        ("maxherding", {"width": 1e200}, "width must be a number from 1e-06 on and up to 1000 or null, not 1e+200"),
+        ("probcover", {"radius": 1e200}, "radius must be a number from 1e-06 on and up to 3 or null, not 1e+200"),
+        ("power_margin", {"beta": -1.0}, "beta must be a number from 0 on and up to 1000, not -1.0"),
+        ("power_margin", {"beta": float("inf")}, "beta must be a number from 0 on and up to 1000, not Infinity"),
+        ("power_margin", {"beta": float("nan")}, "beta must be a number from 0 on and up to 1000, not NaN"),
+        ("power_margin", {"beta": 10**400}, f"beta must be a number from 0 on and up to 1000, not 1{'0' * 56}..."),
+        ("bait", {"ridge": "x" * 99}, f'ridge must be a number from 1e-08 on and up to 1e+08, not "{"x" * 56}...'),
         ("random", {"x": 1}, 'unknown parameter "x"; it has none'),
         ("bald", {"passs": 3}, 'unknown parameter "passs"; known: passes'),
     ],
@@ -170,6 +174,7 @@ def prepare(labelled, head, tunables, *, seed):
 def score(block, state):
     return Scores(block.positions_n, -block.positions_n.float())
 '''
+SELECT = "def select(scores, state, batch, generator):\n    {}"
 TUNABLE = """
 from dataclasses import dataclass
 from typing import Annotated
@@ -243,6 +248,8 @@ def test_without_tunables_it_has_none(install):
         ("*, seed", "*, key", "prepare must take labelled, head, tunables, seed: missing a required argument: 'key'"),
         ("import ranking", "import rankings", "cannot be imported: cannot import name 'rankings'"),
         ("def prepare", "def prepare prepare", "cannot be imported: expected '('"),
+        ("NEEDS_LABELS = False", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("NEEDS_LABELS = False", "raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
     ],
 )
 def test_a_module_that_is_no_strategy_is_refused_in_one_line(install, text, other, expected):
@@ -264,6 +271,13 @@ def test_a_module_that_is_no_strategy_is_refused_in_one_line(install, text, othe
         ('Annotated[int, Ge(2), "Depth."] = 3', '"Nothing" = 3', "cannot be read: name 'Nothing' is not defined"),
         ('Annotated[int, Ge(2), "Depth."] = 3', "int | bytes = 3", "or a union of these, not int | bytes"),
         ("class Tunables", "class Tunable", "has no attribute 'Tunables'"),
+        ("Ge(2)", "Ge('a')", "must have numbers as bounds, not Ge(ge='a')"),
+        (
+            "Annotated[int, Ge(2), ",
+            "Annotated[Annotated[int, Ge(None)] | None, ",
+            "must have numbers as bounds, not Ge(",
+        ),
+        ('Annotated[int, Ge(2), "Depth."]', "'1 / 0'", "cannot be read: division by zero"),
     ],
 )
 def test_odd_tunables_are_refused_in_one_line(install, text, other, expected):
@@ -292,3 +306,40 @@ def test_a_name_that_two_packages_bring_is_refused(install):
 def test_simple_annotations_are_told_from_others():
     assert registry._is_simple(Annotated[Literal["a"] | None, Ge(1)])
     assert not registry._is_simple(dict[str, int])
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "expected"),
+    [
+        ("return Scores(", "return None and Scores(", "score must return Scores, not NoneType"),
+        (
+            "return Scores(block.positions_n",
+            "return Scores(block.positions_n.flip(0)",
+            "must return the positions",
+        ),
+        (
+            "-block.positions_n.float())",
+            "block.positions_n.float()[:1])",
+            "score must return a score for each position, not [(5,), (1,)]",
+        ),
+        ("keep = ranking.keep", "keep = lambda scores, state, reach: None", "keep must return Scores, not NoneType"),
+        ("select = ranking.select", SELECT.format("pass"), "select left 3 places free and samples without an offer"),
+        (
+            "select = ranking.select",
+            SELECT.format("[batch.offer(1) for _ in 'ab']"),
+            "position 1 for the second time",
+        ),
+        ("select = ranking.select", SELECT.format("batch.offer(9)"), "offers position 9, which is not among those"),
+        (
+            "select = ranking.select",
+            SELECT.format("batch.offer_all(scores.positions_n + 2)"),
+            "position 3, which",
+        ),
+    ],
+)
+def test_what_a_strategy_of_another_package_returns_is_checked(install, text, other, expected):
+    assert text in STRATEGY
+    install({"oldest": "acme_oldest"}, acme_oldest=STRATEGY.replace(text, other))
+    refused = line(lambda: select(np.zeros((5, 2)), [-1] * 5, budget=3, strategy="oldest"))
+    assert refused.startswith('strategy "oldest" (acme_oldest of acme-oldest): ')
+    assert expected in refused

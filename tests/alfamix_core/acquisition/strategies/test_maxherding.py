@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from alfamix_core.acquisition import strategies
+from alfamix_core.acquisition.strategies.uherding import herd
 from alfamix_core.acquisition.types import Features, Labelled
 
 
@@ -48,3 +49,24 @@ def test_the_picks_are_those_of_scikit_activeml(make_task, labelled):
         task.labelled.embeddings_LD[:labelled], task.labelled.logits_LK[:labelled], task.labelled.labels_L[:labelled]
     )
     assert chosen(task.pool, known, 15, width=0.6) == expected.tolist()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_of_exact_copies_the_lowest_comes_first_and_the_others_add_nothing(seed):
+    """Rounding differs from block to block, so copies must tie by rule and not by their sums."""
+    random = torch.Generator().manual_seed(seed)
+    kinds = torch.nn.functional.normalize(torch.randn(30, 7, generator=random, dtype=torch.float64), dim=1)
+    owner = torch.randint(30, (300,), generator=random)
+    picks = herd(kinds[owner], torch.rand(300, generator=random, dtype=torch.float64), kinds[:2], 0.5, 60).tolist()
+    first = {int(kind): (owner == kind).nonzero()[0, 0].item() for kind in owner.unique()}
+    chosen = [int(owner[pick]) for pick in picks]
+    seen = list(dict.fromkeys(chosen))
+    assert [picks[chosen.index(kind)] for kind in seen] == [first[kind] for kind in seen]
+    assert len(set(picks)) == 60
+    assert set(chosen[: len(first) - 2]) >= set(first) - {0, 1}
+
+
+def test_a_copy_of_a_refused_row_takes_its_place():
+    rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0], [0, 1], [1, 0], [1, 0]], dtype=torch.float64), dim=1)
+    picks = herd(rows, torch.ones(4, dtype=torch.float64), rows[:0], 1.0, 3, lambda row: row != 0)
+    assert picks.tolist() == [2, 1, 3]
