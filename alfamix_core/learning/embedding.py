@@ -17,6 +17,7 @@ from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.deepfool import deepfool_norms
 from alfamix_core.learning.dropout_passes import dropout_layers, dropout_passes
 from alfamix_core.learning.network import Network
+from alfamix_core.learning.scaling import scaled
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _ROWS = 32
@@ -93,8 +94,12 @@ def embed(
     for batch in images.batches(math.ceil(batch_size / _ROWS) * _ROWS):
         images_bCSS = batch.images_bCSS.to(device)
         with torch.inference_mode():
-            exact_bD = network.embed(images_bCSS).float()
+            exact_bD = network.encode(images_bCSS).float()
             stored_bD = exact_bD.to(_DTYPES[dtype])
+            if network.features is not None:
+                # a frozen encoder's output is kept as it is, and the kept numbers are scaled
+                exact_bD = scaled(stored_bD.float(), network.features)
+                stored_bD = exact_bD.to(_DTYPES[dtype])
             logits_bK = network.head(stored_bD.float())
         rows_m = batch.readable_n.nonzero()[:, 0]
         if not len(rows_m):
