@@ -14,6 +14,7 @@ from alfamix_core.learning.backbones import initial
 from alfamix_core.learning.checkpoints import Checkpoint, Checkpoints, digest_of
 from alfamix_core.learning.distributed import Team
 from alfamix_core.learning.embedding import EmbeddedBlock, embed
+from alfamix_core.learning.kept_features import kept_features
 from alfamix_core.learning.logistic import fit_head
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.samples import images
@@ -27,7 +28,7 @@ from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Round
 from alfamix_core.records.snapshot import LABELLED_FILE, read_labelled, read_roots, read_round, take
-from alfamix_core.storage import SampleReader, open_store
+from alfamix_core.storage import SampleReader, Store, open_store
 from alfamix_core.telemetry.events import Progress, emit
 
 _CHAMPION = "champion.json"
@@ -103,7 +104,7 @@ def _train(
         network.pixels = pixels.of_images(train.examples.images, team)
     result = _UNTRAINED
     if is_frozen:
-        result = _fit_head(network, train.examples, record.settings)
+        result = _fit_head(network, train, record.settings)
     elif is_trainable:
         result = _fit(network, train.examples, val.examples, record, team, checkpoints, begin)
     read = torch.tensor(train.examples.images.bytes_read + val.examples.images.bytes_read)
@@ -119,10 +120,11 @@ def _train(
 
 @dataclass(frozen=True)
 class _Split:
-    """The labelled samples of one split, with their rows in labelled.parquet (n,) int64."""
+    """The labelled samples of one split, with their rows in labelled.parquet (n,) int64, and the project's store."""
 
     examples: Examples
     rows_n: torch.Tensor
+    store: Store
 
     @staticmethod
     def read(snapshot: Path, name: str, settings: Project) -> "_Split":
@@ -131,8 +133,9 @@ class _Split:
         rows = [row for row, split in enumerate(table["split"].to_pylist()) if split == name]
         samples = take(table, rows)
         labels_n = torch.tensor(samples["label"].to_pylist(), dtype=torch.int64)
-        pictures = images(samples, settings, read_roots(snapshot, settings), keep=True)
-        return _Split(Examples(pictures, labels_n), torch.tensor(rows, dtype=torch.int64))
+        roots = read_roots(snapshot, settings)
+        pictures = images(samples, settings, roots, keep=True)
+        return _Split(Examples(pictures, labels_n), torch.tensor(rows, dtype=torch.int64), open_store(roots[0]))
 
 
 def _initial_network(settings: Project, champion: Path) -> tuple[Network, bool]:
@@ -208,7 +211,7 @@ def _fit(
     )
 
 
-def _fit_head(network: Network, train: Examples, settings: Project) -> FitResult:
+def _fit_head(network: Network, train: _Split, settings: Project) -> FitResult:
     """Scale the encoder's output, and fit the head to it; both come from the training samples that can be read."""
     network.features = None
     output_nD, _ = _embeddings(network, train, settings)
@@ -230,21 +233,22 @@ def _fit_head(network: Network, train: Examples, settings: Project) -> FitResult
     return FitResult(head.passes, (), (), (), f"the head {end} within {head.passes} passes over the frozen features")
 
 
-def _embeddings(network: Network, train: Examples, settings: Project) -> tuple[torch.Tensor, torch.Tensor]:
+def _embeddings(network: Network, train: _Split, settings: Project) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the embeddings (n, D), as they are stored, and the labels (n,) of the samples that can be read."""
     blocks = list(_embedded(network, train, settings))
     index_n = torch.cat([torch.zeros(0, dtype=torch.int64), *(block.index_n for block in blocks)])
     rows = [torch.zeros(0, network.embedding_size), *(block.embeddings_nD for block in blocks)]
-    return torch.cat(rows), train.labels_n[index_n]
+    return torch.cat(rows), train.examples.labels_n[index_n]
 
 
-def _embedded(network: Network, train: Examples, settings: Project) -> Iterator[EmbeddedBlock]:
+def _embedded(network: Network, train: _Split, settings: Project) -> Iterator[EmbeddedBlock]:
     return embed(
         network,
-        train.images,
+        train.examples.images,
         batch_size=settings.model.embedding_batch,
         dtype=settings.model.embedding_dtype,
         device=device.choose(),
+        kept=kept_features(train.store, layout.FEATURES, network, settings.model, settings.image),
     )
 
 
@@ -267,7 +271,7 @@ def _write_model(folder: Path, network: Network, record: Round, result: FitResul
 def _write_features(folder: Path, network: Network, train: _Split, settings: Project) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     writer = FeatureWriter(folder)
-    for block in _embedded(network, train.examples, settings):
+    for block in _embedded(network, train, settings):
         columns = {"embeddings": block.embeddings_nD, "logits": block.logits_nK}
         index_n = block.index_n
         writer.add(columns | {"labels": train.examples.labels_n[index_n], "rows": train.rows_n[index_n]})
