@@ -89,6 +89,11 @@ def model(digest: str) -> str:
     return f"{MODELS}{digest}/"
 
 
+def features(encoder: str) -> str:
+    """Return the folder of an encoder's kept features, with its slash."""
+    return f"{FEATURES}{encoder}/"
+
+
 def round_folder(number: int) -> str:
     """Return the folder of a round, with its slash."""
     return f"{ROUNDS}{folder(number)}/"

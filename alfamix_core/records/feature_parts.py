@@ -42,7 +42,7 @@ class Part:
 
     def may_hold(self, least: str, greatest: str) -> bool:
         """Return whether samples from one id to another may be in the part."""
-        return self.first <= _beginning(greatest) and _beginning(least) <= self.last
+        return self.first <= beginning(greatest) and beginning(least) <= self.last
 
 
 def list_parts(store: Store, folder: str) -> list[Part]:
@@ -92,7 +92,7 @@ def write_part(store: Store, folder: str, sample_ids: Sequence[str], output: byt
     width = len(output) // len(sample_ids)
     outputs = pa.Array.from_buffers(pa.binary(width), len(sample_ids), [None, pa.py_buffer(output)])
     table = pa.table([pa.array(sample_ids, pa.string()), outputs], schema=_schema(width))
-    ends = f"{_beginning(min(sample_ids, key=str.encode))}-{_beginning(max(sample_ids, key=str.encode))}"
+    ends = f"{beginning(min(sample_ids, key=str.encode))}-{beginning(max(sample_ids, key=str.encode))}"
     for attempt in count():
         stream = io.BytesIO()
         metadata = {"attempt": str(attempt)} if attempt else None
@@ -114,5 +114,6 @@ def _schema(width: int) -> pa.Schema:
     )
 
 
-def _beginning(sample_id: str) -> str:
+def beginning(sample_id: str) -> str:
+    """Return the beginning of an id in hex, as names of parts have it; ids and their beginnings have the same order."""
     return sample_id.encode()[:_ID_BYTES].hex()
