@@ -85,7 +85,7 @@ def _judge(
     promoted = gain >= settings.min_gain
     reason = (
         f"{settings.metric} {value:.4f} against {champion_value:.4f} of round {record.champion.round}: a gain of "
-        f"{gain:+.4f}, {'at least' if promoted else 'less than'} the {settings.min_gain:g} that is asked"
+        f"{gain:+.4f}, {'at least' if promoted else 'less than'} the required {settings.min_gain:g}"
     )
     falls = {label: champion_recalls[label] - recalls[label] for label in recalls if label in champion_recalls}
     worst = max(falls, key=lambda label: (falls[label], label), default=None)

@@ -48,32 +48,32 @@ def round_with(serving=None, **settings):
         (
             *(3, {"metric": "expected_calibration_error", "min_gain": 0.05}, {"expected_calibration_error": 0.1}),
             *({"expected_calibration_error": 0.2}, True, True),
-            "expected_calibration_error 0.1000 against 0.2000 of round 3: a gain of +0.1000, at least the 0.05 that is "
-            "asked",
+            "expected_calibration_error 0.1000 against 0.2000 of round 3: a gain of +0.1000, at least the required "
+            "0.05",
         ),
         (
             *(3, {}, BETTER, GOOD, True, True),
-            "accuracy 0.6000 against 0.5000 of round 3: a gain of +0.1000, at least the 0 that is asked",
+            "accuracy 0.6000 against 0.5000 of round 3: a gain of +0.1000, at least the required 0",
         ),
         (
             *(3, {}, GOOD, BETTER, True, False),
-            "accuracy 0.5000 against 0.6000 of round 3: a gain of -0.1000, less than the 0 that is asked",
+            "accuracy 0.5000 against 0.6000 of round 3: a gain of -0.1000, less than the required 0",
         ),
         (
             *(3, {}, GOOD, GOOD, True, True),
-            "accuracy 0.5000 against 0.5000 of round 3: a gain of +0.0000, at least the 0 that is asked",
+            "accuracy 0.5000 against 0.5000 of round 3: a gain of +0.0000, at least the required 0",
         ),
         (
             *(3, {"min_gain": 0.2}, BETTER, GOOD, True, False),
-            "accuracy 0.6000 against 0.5000 of round 3: a gain of +0.1000, less than the 0.2 that is asked",
+            "accuracy 0.6000 against 0.5000 of round 3: a gain of +0.1000, less than the required 0.2",
         ),
         (
             *(3, {"min_gain": -0.5}, GOOD, BETTER, True, True),
-            "accuracy 0.5000 against 0.6000 of round 3: a gain of -0.1000, at least the -0.5 that is asked",
+            "accuracy 0.5000 against 0.6000 of round 3: a gain of -0.1000, at least the required -0.5",
         ),
         (
             *(3, {"metric": "macro_f1"}, BETTER, GOOD, True, False),
-            "macro_f1 0.8000 against 0.9000 of round 3: a gain of -0.1000, less than the 0 that is asked",
+            "macro_f1 0.8000 against 0.9000 of round 3: a gain of -0.1000, less than the required 0",
         ),
     ],
 )
@@ -93,7 +93,7 @@ def test_the_decision_by_hand(serving, settings, ours, theirs, trained, promoted
 @pytest.mark.parametrize(
     ("limit", "metric", "promoted", "words"),
     [
-        (0.1, "accuracy", True, "at least the 0 that is asked"),
+        (0.1, "accuracy", True, "at least the required 0"),
         (0.05, "accuracy", False, "the recall of dog falls by 0.1000, from 0.9000 to 0.8000, more than the 0.05"),
         (1.0, "recall.dog", False, "recall.dog 0.8000 against 0.9000 of round 3: a gain of -0.1000, less than"),
         (0.05, "recall.cat", False, "recall.cat 0.6000 against 0.5000 of round 3"),

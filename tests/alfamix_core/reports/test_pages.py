@@ -390,4 +390,4 @@ def test_settings_that_are_not_the_default_are_told_apart():
     page = Page(project_report.render(ProjectReport(settings=settings)))
     rows = re.findall(r"strategy\.name (\S+) (default)?", page.text)
     assert rows == [("margin", "")]
-    assert "budget 100 default queries in a round" in page.text
+    assert "budget 100 default queries per round" in page.text

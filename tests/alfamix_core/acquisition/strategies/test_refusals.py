@@ -94,7 +94,7 @@ def test_queries_that_must_be_apart_are_and_as_many_as_can_be(name, make_task):
 
 ONE_BY_ONE = [
     *("random", "least_confidence", "margin", "entropy", "power_margin", "bald", "dfal"),
-    *("coreset", "cdal", "badge", "batchbald"),
+    *("coreset", "cdal", "badge"),
 ]
 """Rankings, and greedy choices by what was taken alone: the others cluster or cover what is refused later."""
 
