@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,9 +17,12 @@ from alfamix_core.errors import InputError
 from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.deepfool import deepfool_norms
 from alfamix_core.learning.dropout_passes import dropout_layers, dropout_passes
-from alfamix_core.learning.kept_features import KeptFeatures
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.scaling import scaled
+
+if TYPE_CHECKING:
+    # it imports pyarrow, which costs time and belongs to frozen encoders alone
+    from alfamix_core.learning.kept_features import KeptFeatures
 
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 _OF_PIXELS = frozenset({"mc_logits", "deepfool"})
@@ -64,7 +67,7 @@ def embed(
     columns: Set[str] = frozenset(),
     seed: int = 0,
     parameters: Mapping[str, Any] = MappingProxyType({}),
-    kept: KeptFeatures | None = None,
+    kept: "KeptFeatures | None" = None,
 ) -> Iterator[EmbeddedBlock]:
     """Compute the embeddings, the logits and the other requested columns of all readable samples, in their order.
 
@@ -162,7 +165,7 @@ def _computed(
 
 
 def _kept_or_computed(
-    network: Network, images: SampleImages, kept: KeptFeatures, rows: int, dtype: torch.dtype, device: torch.device
+    network: Network, images: SampleImages, kept: "KeptFeatures", rows: int, dtype: torch.dtype, device: torch.device
 ) -> Iterator[_Outputs]:
     """Read the kept outputs, run the encoder over the other samples, and yield each batch when it is complete.
 

@@ -64,7 +64,9 @@ class ImageSettings(Record):
 class ModelSettings(Record):
     """The network: an encoder, which computes the embedding, and a linear head, which classifies it."""
 
-    backbone: str = Field("resnet18", description="small_cnn, mlp, or the name of a torchvision classification model")
+    backbone: str = Field(
+        "resnet18", description="small_cnn, mlp, efficientnet_lite0, or the name of a torchvision model"
+    )
     weights: str = Field(
         "none",
         description="initial weights: none, default (torchvision's, which the stage downloads), the name of weights of "
