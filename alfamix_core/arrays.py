@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 
 Array = Any
 """A numpy array, a torch tensor, or what numpy makes an array of."""
@@ -20,7 +20,7 @@ def shown(value: object) -> str:
     """Return a value as one short line."""
     if getattr(value, "shape", ()):
         return f"a {type(value).__name__} of the shape {tuple(value.shape)}"  # type: ignore[attr-defined]
-    text = " ".join(repr(value).split())
+    text = one_line(repr(value))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

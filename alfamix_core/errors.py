@@ -65,3 +65,8 @@ class ObjectExistsError(StorageError):
 
 class ObjectChangedError(StorageError):
     """A swap found another object than the one that it was to replace."""
+
+
+def one_line(text: object) -> str:
+    """Return a text, or the message of an error, without line breaks and repeated spaces."""
+    return " ".join(str(text).split())

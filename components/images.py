@@ -1,13 +1,15 @@
-"""The images that the components run in: one a component, all with one tag. A release changes ``TAG``.
+"""The images that the components run in: one for each, all with one tag. A release changes ``TAG``.
 
     python -m components.images
 
 prints every image that is built: a name of a build target in Dockerfiles/ and the image's name.
 """
 
+from components.stages import STAGES
+
 REGISTRY = "ghcr.io/alfamix"
 TAG = "0.1.0"
-COMPONENTS = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
+COMPONENTS = tuple(STAGES)
 TRIGGER = "trigger"
 """No component: the `alfamix` command for a cluster, which watches a project and starts runs."""
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from kfp.dsl.structures import ComponentSpec, InputSpec, OutputSpec
 
 from components import images
+from components.stages import STAGES
 
 _FOLDER = Path(__file__).parent.parent / "components"
 _BEGIN, _END = "<!-- made by `make docs` -->", "<!-- end -->"
-_LIGHT = ("ingest", "snapshot", "export", "finish")
-_CACHED = ("snapshot", "train", "embed", "score", "select")
 
 
 def metadata(stage: str) -> str:
@@ -30,8 +29,8 @@ def metadata(stage: str) -> str:
         "    - name: Pipelines",
         '      version: ">=2.17,<2.19"',
         f"image: {images.image(stage)}",
-        f"runtime: {'small' if stage in _LIGHT else 'gpu'}",
-        f"cached: {str(stage in _CACHED).lower()}",
+        f"runtime: {STAGES[stage].runtime}",
+        f"cached: {str(STAGES[stage].cached).lower()}",
         "owners:",
         "  - alfamix",
         "tags:",
@@ -69,7 +68,7 @@ def _table(title: str, fields: dict[str, InputSpec] | dict[str, OutputSpec]) -> 
 
 def main() -> None:
     """Write the files of all components."""
-    for stage in images.COMPONENTS:
+    for stage in STAGES:
         page = _FOLDER / stage / "README.md"
         page.write_text(readme(page.read_text("utf-8"), stage), "utf-8")
         (_FOLDER / stage / "metadata.yaml").write_text(metadata(stage), "utf-8")

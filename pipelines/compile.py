@@ -29,7 +29,7 @@ def compile_round(path: Path, settings: PlatformSettings) -> None:
     """Write the pipeline; the same code, settings and SDK give the same bytes.
 
     Raises:
-        InputError: the file's name does not end in .yaml.
+        InputError: The file's name does not end in .yaml.
     """
     if path.suffix != ".yaml":
         raise InputError(f"{path}: the file's name must end in .yaml")
@@ -41,11 +41,11 @@ def write_component(folder: Path, digests: Path) -> None:
     """Write a kustomize component that pins the trigger's image, for the ``components`` of an overlay of deploy/.
 
     Args:
-        folder: folder to write kustomization.yaml to.
-        digests: see ``platform_settings.read_digests``.
+        folder: Folder to write kustomization.yaml to.
+        digests: See ``platform_settings.read_digests``.
 
     Raises:
-        InputError: no line for the trigger, or one without a digest.
+        InputError: No line for the trigger, or one without a digest.
     """
     image = platform_settings.read_digests(digests).get(images.TRIGGER, "")
     name, _, digest = image.partition("@")

@@ -60,16 +60,16 @@ def write_digits(folder: Path) -> None:
     writer = csv.writer(answers, lineterminator="\n")
     writer.writerow(("sample_id", "label"))
     manifests: dict[str, list[str]] = {"first": [], "second": [], "third": []}
-    for place, index in enumerate(order):
+    for rank, index in enumerate(order):
         sample_id, label = f"digit-{index:04d}", str(digits.target[index])
         writer.writerow((sample_id, label))
         line: dict[str, str] = {"uri": f"{sample_id}.png", "id": sample_id}
-        if place < _TEST:
+        if rank < _TEST:
             drop, line = "first", line | {"label": label, "split": "test"}
-        elif place < _TEST + _START:
+        elif rank < _TEST + _START:
             drop, line = "first", line | {"label": label}
         else:
-            drop = "second" if place % 2 else "third"
+            drop = "second" if rank % 2 else "third"
         (folder / drop).mkdir(parents=True, exist_ok=True)
         pixels = (digits.images[index] * (255 / 16)).round().astype("uint8")
         Image.fromarray(pixels).save(folder / drop / f"{sample_id}.png")

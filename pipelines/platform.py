@@ -27,9 +27,9 @@ def configure(task: dsl.PipelineTask, settings: PlatformSettings | None, *, cach
     """Return the task with its settings for the platform.
 
     Args:
-        task: a step of the round, made of a component whose name is the stage's.
-        settings: settings of the cluster; None locally.
-        cached: whether an earlier output of the same step on the same inputs may stand in for it; never for a step
+        task: A step of the round, made of a component whose name is the stage's.
+        settings: Settings of the cluster; None locally.
+        cached: Whether an earlier output of the same step on the same inputs may stand in for it; never for a step
             that touches the project.
     """
     task.set_caching_options(cached)

@@ -1,4 +1,4 @@
-"""What a Kubernetes cluster gives the round: sizes, nodes, secrets, time limits, retries.
+"""Resources that a cluster provides for a round: sizes, nodes, secrets, time limits, retries.
 
 The defaults fit a cluster with one GPU. A TOML file changes what differs; what it does not name keeps its default.
 """
@@ -21,12 +21,10 @@ from alfamix_core.records import settings_table
 from alfamix_core.records.record import Record
 from alfamix_core.storage import access
 from components import images
+from components.stages import STAGES
 
 ENVIRONMENT = "ALFAMIX_PLATFORM_SETTINGS"
 """Variable with the path of the file, for the trigger, `alfamix schedule` and `alfamix round`."""
-
-LOADING = ("train", "evaluate", "embed")
-"""The stages that read images with worker processes, which pass them on in /dev/shm."""
 
 # The variables that `environment` may not set, by the beginning of their names, and why.
 _NOT_OURS_TO_SET = {
@@ -316,8 +314,8 @@ class PlatformSettings(Record):
 
     def stage(self, name: str) -> StageSettings:
         """Return the settings of a stage."""
-        found: StageSettings = getattr(self.stages, name)
-        return found
+        settings: StageSettings = getattr(self.stages, name)
+        return settings
 
     def resources_of(self, name: str) -> Resources:
         """Return the size of a stage's pod."""
@@ -345,7 +343,7 @@ class PlatformSettings(Record):
         """
         size = 0
         gpus = self.resources_of(name).gpus
-        if name in LOADING:
+        if STAGES[name].loads_images:
             batch = self.loader.batch * _CHANNELS * self.loader.image_size**2
             workers = self.loader.workers * (max(gpus, 1) if name == "train" else 1)
             size = math.ceil(workers * (_PREFETCHED + 1) * batch / _MIB / _SHM_STEP) * _SHM_STEP
@@ -365,7 +363,7 @@ class PlatformSettings(Record):
 
     @model_validator(mode="after")
     def _shared_memory_fits(self) -> Self:
-        for name in LOADING:
+        for name in images.COMPONENTS:
             limit = self.resources_of(name).memory_limit
             if self.shared_memory(name) * _MIB > quantity_bytes(limit) // 2:
                 raise ValueError(
@@ -425,7 +423,7 @@ def read(path: Path) -> PlatformSettings:
     """Read a settings file.
 
     Raises:
-        InputError: no such file, not TOML, an unknown setting, a wrong value; one line that names the file.
+        InputError: No such file, not TOML, an unknown setting, a wrong value; one line that names the file.
     """
     try:
         fields = tomllib.loads(_text_of(path))
@@ -467,11 +465,11 @@ def with_digests(settings: PlatformSettings, path: Path) -> PlatformSettings:
     """Return the settings with every image by digest.
 
     Args:
-        settings: all other settings.
-        path: file, see ``read_digests``; a line for the trigger is not needed.
+        settings: All other settings.
+        path: File, see ``read_digests``; a line for the trigger is not needed.
 
     Raises:
-        InputError: a line of another form, a component that is named twice or not at all.
+        InputError: A line of another form, a component that is named twice or not at all.
     """
     digests = read_digests(path)
     missing = [name for name in images.COMPONENTS if name not in digests]
@@ -487,11 +485,11 @@ def read_digests(path: Path) -> dict[str, str]:
     """Return the images by digest that a file lists, by component.
 
     Args:
-        path: file with lines ``component image@sha256:…``, one for each component or the trigger; blank lines and
+        path: File with lines ``component image@sha256:…``, one for each component or the trigger; blank lines and
             lines that begin with # are ignored.
 
     Raises:
-        InputError: the file cannot be read, or a line has another form or names a component for the second time.
+        InputError: The file cannot be read, or a line has another form or names a component for the second time.
     """
     digests: dict[str, str] = {}
     for number, line in enumerate(_text_of(path).splitlines(), start=1):
@@ -513,9 +511,10 @@ def markdown() -> str:
     lines = [
         "# Platform settings",
         "",
-        "A TOML file says what a cluster gives the round; a setting that it does not name keeps its default. `alfamix",
-        f"compile round.yaml --settings FILE` uses the file, and `${ENVIRONMENT}` names it to `alfamix round`,",
-        "`alfamix trigger` and `alfamix schedule`. A name with a dot belongs to a section:",
+        "A TOML file describes the resources that a cluster provides for a round; a setting that it does not name",
+        f"keeps its default. `alfamix compile round.yaml --settings FILE` uses the file, and `${ENVIRONMENT}`",
+        "names it to `alfamix round`, `alfamix trigger` and `alfamix schedule`. A name with a dot belongs to a",
+        "section:",
         "",
         "```toml",
         "run_hours = 48",

@@ -27,7 +27,7 @@ def build(settings: PlatformSettings | None):
     """Return the pipeline.
 
     Args:
-        settings: settings of the cluster on which it runs; None for this machine.
+        settings: Settings of the cluster on which it runs; None for this machine.
     """
     reused = partial(platform.configure, settings=settings, cached=True)
     always = partial(platform.configure, settings=settings, cached=False)

@@ -1,6 +1,7 @@
 """A description is read alone: in a table, in Kubeflow's form, above a panel. So it has to stand on its own."""
 
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from alfamix_core import records
 from alfamix_core.acquisition import registry
 from alfamix_core.records.project import Project
 from alfamix_core.records.record import Record
@@ -44,6 +46,16 @@ def of_settings(record: type[Record]) -> Iterator[tuple[str, str]]:
         yield f"{record.__name__}.{setting.name}", setting.meaning
 
 
+def of_records() -> Iterator[tuple[str, str]]:
+    """Yield name and description of each field of each record, without the sections of settings."""
+    for module in pkgutil.iter_modules(records.__path__, f"{records.__name__}."):
+        for kind in vars(import_module(module.name)).values():
+            if isinstance(kind, type) and issubclass(kind, Record) and kind.__module__ == module.name:
+                for name, field in kind.model_fields.items():
+                    if not (kind is Project and isinstance(field.annotation, type(Record))):
+                        yield f"{kind.__name__}.{name}", field.description or ""
+
+
 def of_strategies() -> Iterator[tuple[str, str]]:
     """Yield name and meaning of each strategy's parameters."""
     for strategy in registry.own_names():
@@ -71,8 +83,11 @@ def of_components() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "described",
-    [of_settings(Project), of_settings(PlatformSettings), of_strategies(), of_metrics(), of_components()],
-    ids=["settings", "platform settings", "strategies", "metrics", "components"],
+    [
+        *(of_settings(Project), of_settings(PlatformSettings), of_records()),
+        *(of_strategies(), of_metrics(), of_components()),
+    ],
+    ids=["settings", "platform settings", "records", "strategies", "metrics", "components"],
 )
 def test_every_description_stands_on_its_own(described: Iterator[tuple[str, str]]):
     pairs = list(described)

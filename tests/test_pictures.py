@@ -47,6 +47,11 @@ def test_the_readme_shows_a_page_and_a_terminal_each_described_and_below_150_kb(
         assert page.size == draw._SIZE
 
 
+def test_the_pictures_show_the_code_as_it_is():
+    digest = (ROOT / "docs" / "pictures" / "drawn-from.sha256").read_text("utf-8").strip()
+    assert digest == draw._digest(), "run `make docs` where a browser is installed"
+
+
 def test_the_numbers_in_the_alternative_text_are_those_of_the_terminal():
     svg = (ROOT / "docs" / "pictures" / "terminal.svg").read_text("utf-8")
     numbers = re.findall(r"\d\.\d{4}", pictures()["docs/pictures/terminal.svg"])

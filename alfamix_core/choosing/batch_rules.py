@@ -19,7 +19,7 @@ def allowed(groups: pa.ChunkedArray, settings: Project) -> Tensor:
 
     Args:
         groups: (n,) names of the samples' groups, null for a sample without a group.
-        settings: settings of the project. A sample without a group is refused only if the policy names allowed groups.
+        settings: Settings of the project. A sample without a group is refused only if the policy names allowed groups.
 
     Returns:
         (n,) bool.
@@ -45,8 +45,8 @@ def constraints(scores: Scores, groups: pa.ChunkedArray, settings: Project, labe
         scores: n rows with the columns that the rules read: ``predicted`` for shares by class, ``embeddings`` for a
             distance.
         groups: (n,) names of the rows' groups, null for a row without a group.
-        settings: settings of the project.
-        labelled: labelled samples, from which queries keep their distance.
+        settings: Settings of the project.
+        labelled: Labelled samples, from which queries keep their distance.
     """
     rules: list[Constraint] = []
     policy_settings = settings.policy

@@ -27,12 +27,12 @@ class Decision:
     """A prepared strategy.
 
     Attributes:
-        strategy: the project's strategy, or its cold start.
-        state: state that the strategy prepared.
-        labelled: features of the training samples, on the device.
+        strategy: The project's strategy, or its cold start.
+        state: State that the strategy prepared.
+        labelled: Features of the training samples, on the device.
         labelled_rows_L: (L,) int64 row numbers of the training samples in labelled.parquet.
-        head: head of the round's model, on the device.
-        device: device on which scores are computed.
+        head: Head of the round's model, on the device.
+        device: Device on which scores are computed.
         trained: False while the model has its initial weights, whose predictions mean nothing.
     """
 
@@ -92,12 +92,12 @@ def strategy_of_round(settings: Project, card: ModelCard, temperature: float | N
     """Return the project's strategy, or its cold start while the model is untrained.
 
     Args:
-        settings: settings of the project.
-        card: card of the round's model.
-        temperature: temperature that calibrates the champion, for a strategy that takes one and was given none.
+        settings: Settings of the project.
+        card: Card of the round's model.
+        temperature: Temperature that calibrates the champion, for a strategy that takes one and was given none.
 
     Raises:
-        InputError: the strategy or one of its parameters is unknown.
+        InputError: The strategy or one of its parameters is unknown.
     """
     if not card.trained:
         return strategies.load(settings.strategy.cold_start)
@@ -118,13 +118,13 @@ def load_decision(record: Round, model: Path, labelled: Path, device: torch.devi
     """Prepare a round's strategy.
 
     Args:
-        record: record of the round.
-        model: folder of the round's model.
-        labelled: folder of the training samples' features.
-        device: device on which to compute.
+        record: Record of the round.
+        model: Folder of the round's model.
+        labelled: Folder of the training samples' features.
+        device: Device on which to compute.
 
     Raises:
-        InputError: the strategy or one of its parameters is unknown, or the model has another architecture or other
+        InputError: The strategy or one of its parameters is unknown, or the model has another architecture or other
             classes.
     """
     settings = record.settings

@@ -11,8 +11,8 @@ class LearningCurve:
     """The accuracy after each round of one campaign.
 
     Attributes:
-        labels: numbers of labelled samples that the models were trained on, strictly ascending, at least one.
-        accuracies: accuracies of these models, in [0, 1].
+        labels: Numbers of labelled samples that the models were trained on, strictly ascending, at least one.
+        accuracies: Accuracies of these models, in [0, 1].
     """
 
     labels: tuple[int, ...]

@@ -20,9 +20,9 @@ class Moments:
     """Sums over embeddings.
 
     Attributes:
-        count: number of embeddings.
+        count: Number of embeddings.
         sum_D: (D,) float64, sum of the embeddings.
-        squares: sum of their squared lengths.
+        squares: Sum of their squared lengths.
     """
 
     count: int
@@ -49,7 +49,7 @@ class ShardSums:
     """Sums over the samples of a shard.
 
     Attributes:
-        new: moments of the embeddings of the new samples.
+        new: Moments of the embeddings of the new samples.
         predicted_K: (K,) int64, number of all samples by predicted class.
     """
 
@@ -94,8 +94,8 @@ def distance(new: Moments, labelled: Moments) -> float | None:
     """Return the distance between new and labelled samples, in units of the labelled samples' spread.
 
     Args:
-        new: moments of the new samples.
-        labelled: moments of the labelled samples.
+        new: Moments of the new samples.
+        labelled: Moments of the labelled samples.
 
     Returns:
         sqrt(max(0, unbiased squared distance of the means) / variance of the labelled samples), to six decimals; None

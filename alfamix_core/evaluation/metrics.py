@@ -5,24 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from alfamix_core.evaluation.class_metrics import ClassMetrics, class_metrics
+
 _BINS = 15
-
-
-@dataclass(frozen=True)
-class ClassMetrics:
-    """The metrics of one class. A ratio with the denominator 0 is 0, so a class never predicted has precision 0.
-
-    Attributes:
-        precision: share of the class's predictions that are correct.
-        recall: share of the class's samples that are predicted correctly.
-        f1: harmonic mean of precision and recall.
-        support: number of samples with this label.
-    """
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
 
 
 @dataclass(frozen=True)
@@ -30,12 +15,12 @@ class Metrics:
     """The metrics of one model on one set of samples.
 
     Attributes:
-        samples: number of samples, at least one.
-        accuracy: share of samples whose predicted class is their label.
-        macro_f1: mean F1 of the classes that have a sample in the set; classes without one are left out.
-        expected_calibration_error: mean distance between confidence and accuracy over 15 bins of equal width in
+        samples: Number of samples, at least one.
+        accuracy: Share of samples whose predicted class is their label.
+        macro_f1: Mean F1 of the classes that have a sample in the set; classes without one are left out.
+        expected_calibration_error: Mean distance between confidence and accuracy over 15 bins of equal width in
             confidence, weighted by their numbers of samples; 0 is perfect.
-        per_class: metrics by class, in the order of the classes.
+        per_class: Metrics by class, in the order of the classes.
         confusion: (K, K) counts; the row is the label, the column the prediction.
     """
 
@@ -75,7 +60,8 @@ def measure(logits_nK: Tensor, labels_n: Tensor) -> Metrics | None:
         return None
     predicted_n = logits_nK.argmax(dim=1)
     confusion_KK = torch.bincount(labels_n * classes + predicted_n, minlength=classes**2).reshape(classes, classes)
-    per_class = tuple(_class_metrics(confusion_KK, index) for index in range(classes))
+    confusion = tuple(tuple(row) for row in confusion_KK.tolist())
+    per_class = class_metrics(confusion)
     f1_scores = [metrics.f1 for metrics in per_class if metrics.support]
     return Metrics(
         samples=total,
@@ -85,19 +71,7 @@ def measure(logits_nK: Tensor, labels_n: Tensor) -> Metrics | None:
             logits_nK.double().softmax(dim=1).amax(dim=1), predicted_n == labels_n
         ),
         per_class=per_class,
-        confusion=tuple(tuple(row) for row in confusion_KK.tolist()),
-    )
-
-
-def _class_metrics(confusion_KK: Tensor, index: int) -> ClassMetrics:
-    correct = int(confusion_KK[index, index])
-    support = int(confusion_KK[index].sum())
-    predictions = int(confusion_KK[:, index].sum())
-    return ClassMetrics(
-        precision=correct / predictions if predictions else 0.0,
-        recall=correct / support if support else 0.0,
-        f1=2 * correct / (support + predictions) if support + predictions else 0.0,
-        support=support,
+        confusion=confusion,
     )
 
 

@@ -24,13 +24,13 @@ def initial(model: ModelSettings, image: ImageSettings, classes: int, seed: int)
     The same seed gives the same weights, and the global random state does not change.
 
     Args:
-        model: settings of the model; only the backbone's name and the dropout are read.
-        image: settings of the model's input.
-        classes: number of classes, K.
-        seed: seed for the initial weights.
+        model: Settings of the model; only the backbone's name and the dropout are read.
+        image: Settings of the model's input.
+        classes: Number of classes, K.
+        seed: Seed for the initial weights.
 
     Raises:
-        InputError: the backbone is unknown, or cannot take images of this size.
+        InputError: The backbone is unknown, or cannot take images of this size.
     """
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed the GPUs too
@@ -42,7 +42,7 @@ def skeleton(model: ModelSettings, image: ImageSettings, classes: int) -> Networ
     """Return a network with weights drawn from the global random state; on the meta device none are drawn.
 
     Raises:
-        InputError: the backbone is unknown, or cannot take images of this size.
+        InputError: The backbone is unknown, or cannot take images of this size.
     """
     channel_count = channels(image) if model.backbone in OWN else 3
     if model.backbone == "small_cnn":

@@ -22,8 +22,8 @@ class Reader(Protocol):
         """Return the content of a sample's file.
 
         Raises:
-            SampleError: this sample cannot be read.
-            StorageError: the store does not answer.
+            SampleError: This sample cannot be read.
+            StorageError: The store does not answer.
         """
         ...
 
@@ -65,14 +65,14 @@ class SampleImages:
         """Prepare to read; nothing is read yet.
 
         Args:
-            reader: source of the files.
+            reader: Source of the files.
             sample_ids: n sample ids, for the quarantine.
             uris: n URIs; indices of samples refer to this list.
-            image: size and colour to which every image is converted.
-            max_pixels: greatest number of pixels of one image, see ``decode``.
-            max_scans: greatest number of scans of one JPEG, see ``decode``.
-            workers: number of processes that read and decode; with 0, this process does.
-            cache_bytes: memory for decoded images, in bytes; with 0, none are kept.
+            image: Size and colour to which every image is converted.
+            max_pixels: Greatest number of pixels of one image, see ``decode``.
+            max_scans: Greatest number of scans of one JPEG, see ``decode``.
+            workers: Number of processes that read and decode; with 0, this process does.
+            cache_bytes: Memory for decoded images, in bytes; with 0, none are kept.
         """
         self._ids = sample_ids
         self._files = _Files(reader, uris, image, max_pixels, max_scans)
@@ -132,13 +132,13 @@ class SampleImages:
         The composition of a batch depends only on the order and the size, never on which samples can be read.
 
         Args:
-            batch_size: number of images in a batch.
+            batch_size: Number of images in a batch.
             order_n: (m,) int64 indices of the samples in the order to read them; None reads all, in the order of the
                 list.
-            part: function that returns which of a batch's indices (n,) to read, possibly none; None reads all.
+            part: Function that returns which of a batch's indices (n,) to read, possibly none; None reads all.
 
         Raises:
-            StorageError: the store does not answer.
+            StorageError: The store does not answer.
         """
         order_n = torch.arange(len(self)) if order_n is None else order_n
         parts = [part(index_n) if part else index_n for index_n in pieces(order_n, batch_size)]

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from alfamix_core.errors import AlfamixError, MissingObjectError, StorageError
+from alfamix_core.errors import AlfamixError, MissingObjectError, StorageError, one_line
 from alfamix_core.learning.distributed import Team
 from alfamix_core.records.checkpoint import Commit, Course
-from alfamix_core.storage import Store
+from alfamix_core.storage import Store, file_sha256
 from alfamix_core.telemetry.events import emit
 
 _COMMIT = "checkpoint.json"
@@ -30,8 +30,8 @@ class Checkpoint:
     """The state of a training at the end of an epoch.
 
     Attributes:
-        tensors: weights, optimiser state, weights of the best epoch and random states, by name.
-        course: measurements so far.
+        tensors: Weights, optimiser state, weights of the best epoch and random states, by name.
+        course: Measurements so far.
     """
 
     tensors: dict[str, Tensor]
@@ -49,12 +49,12 @@ class Checkpoints:
         """Prepare to write and read; nothing is read yet.
 
         Args:
-            store: store of the project.
-            folder: prefix of the keys, ending in a slash, reserved for these files.
-            digest: digest of everything that decides the training's result.
-            every_seconds: least time between two checkpoints, in seconds. A slow store lengthens it, so that writing
+            store: Store of the project.
+            folder: Prefix of the keys, ending in a slash, reserved for these files.
+            digest: Digest of everything that decides the training's result.
+            every_seconds: Least time between two checkpoints, in seconds. A slow store lengthens it, so that writing
                 takes at most a twentieth of the time. 0 writes after every epoch, whatever it costs.
-            scratch: local folder for the file of tensors while it is copied.
+            scratch: Local folder for the file of tensors while it is copied.
         """
         self._store = store
         self._folder = folder
@@ -89,7 +89,7 @@ class Checkpoints:
         """Replace the checkpoint; if the store fails, warn and leave the previous one.
 
         Args:
-            checkpoint: new checkpoint, with its tensors on the CPU.
+            checkpoint: New checkpoint, with its tensors on the CPU.
         """
         start = time.monotonic()
         try:
@@ -112,8 +112,7 @@ class Checkpoints:
         path = self._scratch / _FETCHED
         try:
             self._store.fetch(self._folder + commit.file, path)
-            with path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = file_sha256(path)
             if sha256 != commit.sha256:
                 raise StorageError(f"{commit.file} must have SHA-256 {commit.sha256}, as {key} says, not {sha256}")
             return Checkpoint(load_file(path), commit.course)
@@ -155,4 +154,4 @@ def digest_of(*parts: bytes) -> str:
 
 
 def _warn(text: str) -> None:
-    emit("warning", stage="train", text=" ".join(text.split()))
+    emit("warning", stage="train", text=one_line(text))

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec
 import torch
 from torch import Tensor, nn
 
-from alfamix_core.errors import AlfamixError, InputError, StorageError
+from alfamix_core.errors import AlfamixError, InputError, StorageError, one_line
 from alfamix_core.learning.network import Network
 
 PROCESSES = "ALFAMIX_TRAIN_PROCESSES"
@@ -33,8 +33,8 @@ class Team:
     All processes call the same methods in the same order.
 
     Attributes:
-        rank: rank of this process, from 0; only rank 0 writes.
-        size: number of processes.
+        rank: Rank of this process, from 0; only rank 0 writes.
+        size: Number of processes.
     """
 
     rank: int = 0
@@ -89,7 +89,7 @@ def processes() -> int:
     The environment variable ALFAMIX_TRAIN_PROCESSES overrides it, up to the number of GPUs if there are any.
 
     Raises:
-        InputError: the variable is not a number in that range.
+        InputError: The variable is not a number in that range.
     """
     gpus = torch.cuda.device_count()
     text = os.environ.get(PROCESSES, "")
@@ -106,15 +106,15 @@ def launch(count: int, work: Callable[Concatenate[Team, P], None], *args: P.args
     If one process dies, the others end within seconds. Nothing is retried here, because Kubeflow retries the stage.
 
     Args:
-        count: number of processes.
-        work: module-level function, which gets the team as its first argument; it and its arguments are picklable.
-        args: further positional arguments of the function.
-        kwargs: keyword arguments of the function.
+        count: Number of processes.
+        work: Module-level function, which gets the team as its first argument; it and its arguments are picklable.
+        args: Further positional arguments of the function.
+        kwargs: Keyword arguments of the function.
 
     Raises:
-        InputError: a process raised it; if several processes fail, the earliest error counts.
-        StorageError: a process raised it, as above.
-        RuntimeError: a process died for any other reason.
+        InputError: A process raised it; if several processes fail, the earliest error counts.
+        StorageError: A process raised it, as above.
+        RuntimeError: A process died for any other reason.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -193,7 +193,7 @@ class _Stop:
 
 
 def _record_stop(folder: str, rank: int, status: int, text: str) -> None:
-    stop = _Stop(time.monotonic(), rank, status, " ".join(text.split()))
+    stop = _Stop(time.monotonic(), rank, status, one_line(text))
     Path(folder, f"{rank}.json").write_text(json.dumps(asdict(stop)), encoding="utf-8")
 
 

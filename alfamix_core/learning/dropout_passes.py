@@ -25,7 +25,7 @@ def dropout_layers(network: nn.Module) -> list[nn.Module]:
     """Return the network's dropout layers.
 
     Raises:
-        InputError: the network has no dropout layer that drops anything.
+        InputError: The network has no dropout layer that drops anything.
     """
     layers: list[nn.Module] = [
         module
@@ -72,16 +72,16 @@ def dropout_passes(network: Network, images_bCSS: Tensor, *, passes: int, seed: 
     The cost is that of ``passes`` plain passes.
 
     Args:
-        network: network in evaluation mode, on the device of the images.
+        network: Network in evaluation mode, on the device of the images.
         images_bCSS: (b, C, size, size) uint8; b is the same for all batches of a pool.
-        passes: number of passes, T >= 1.
-        seed: seed for the masks.
+        passes: Number of passes, T >= 1.
+        seed: Seed for the masks.
 
     Returns:
         (b, T, K) float32, computed from the embeddings before rounding.
 
     Raises:
-        InputError: the network has no dropout layer, or ``passes`` is less than 1.
+        InputError: The network has no dropout layer, or ``passes`` is less than 1.
 
     Source:
         Gal, Ghahramani, "Dropout as a Bayesian approximation", ICML 2016; one mask for all samples as in Kirsch, van

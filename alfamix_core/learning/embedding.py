@@ -77,16 +77,16 @@ def embed(
     neighbours, nor on where a pool is cut into shards.
 
     Args:
-        network: network to run; it is moved to the device and put into evaluation mode.
-        images: images of the samples.
-        batch_size: number of rows in every pass, before rounding up; another number may change the last bits.
-        dtype: dtype in which the embeddings will be stored.
-        device: device on which the network runs, in full float32.
-        columns: columns to compute, ``Strategy.columns``; "mc_logits" and "deepfool" are computed if they are among
+        network: Network to run; it is moved to the device and put into evaluation mode.
+        images: Images of the samples.
+        batch_size: Number of rows in every pass, before rounding up; another number may change the last bits.
+        dtype: Dtype in which the embeddings will be stored.
+        device: Device on which the network runs, in full float32.
+        columns: Columns to compute, ``Strategy.columns``; "mc_logits" and "deepfool" are computed if they are among
             them, embeddings and logits always.
-        seed: seed for the dropout masks.
+        seed: Seed for the dropout masks.
         parameters: ``Strategy.column_parameters()``: ``passes`` for mc_logits, ``classes`` for deepfool.
-        kept: kept outputs of the network's encoder, whose images are not opened; outputs that are missing are computed
+        kept: Kept outputs of the network's encoder, whose images are not opened; outputs that are missing are computed
             and added, and no bit depends on which these are. mc_logits and deepfool are functions of the pixels: with
             either, every image is opened, and nothing is kept.
 
@@ -94,9 +94,9 @@ def embed(
         Blocks of at most one batch; unreadable samples are left out (see ``images.quarantined``).
 
     Raises:
-        InputError: an embedding is not finite or too large for float16, or passes with dropout are requested of a
+        InputError: An embedding is not finite or too large for float16, or passes with dropout are requested of a
             network without a dropout layer.
-        StorageError: the store does not answer.
+        StorageError: The store does not answer.
     """
     network.to(device).eval()
     if "mc_logits" in columns:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from alfamix_core.errors import SampleError
+from alfamix_core.errors import SampleError, one_line
 from alfamix_core.records.image_file import FORMATS, MAX_SCANS, check_pieces
 from alfamix_core.records.project import ImageSettings
 
@@ -47,17 +47,17 @@ def decode(data: bytes, image: ImageSettings, max_pixels: int, max_scans: int = 
     Rec. 601 luma. The aspect ratio is not kept: nothing is cut off.
 
     Args:
-        data: the whole file.
-        image: side of the square, and colour or grey.
-        max_pixels: width x height that is still decoded.
-        max_scans: scans of a JPEG that are still decoded.
+        data: The whole file.
+        image: Side of the square, and colour or grey.
+        max_pixels: Width x height that is still decoded.
+        max_scans: Scans of a JPEG that are still decoded.
 
     Returns:
         (C, size, size) uint8, contiguous; C is 3 for colour (red, green, blue), 1 for grey. Equal bytes give equal
         pixels.
 
     Raises:
-        SampleError: the file is empty, of another format, damaged, too large or made of too many pieces; the reason in
+        SampleError: The file is empty, of another format, damaged, too large or made of too many pieces; the reason in
             a few words.
     """
     if not data:
@@ -123,4 +123,4 @@ def _resized(pixels: Tensor, size: int) -> Tensor:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".")
+    return one_line(error)[:200].rstrip(".")

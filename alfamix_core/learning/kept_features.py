@@ -50,7 +50,7 @@ class KeptFeatures:
     A sample that two parts hold counts as in the first of them by name.
 
     Attributes:
-        encoder: identity of the encoder.
+        encoder: Identity of the encoder.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class KeptFeatures:
         """Prepare to read and add.
 
         Args:
-            store: store of the project.
-            root: folder of all encoders' features, with its slash.
-            encoder: identity of the encoder.
-            part_bytes: size of the outputs from which a part is written.
-            part_seconds: time after which a part is written, whatever its size; a kill loses no more than this.
+            store: Store of the project.
+            root: Folder of all encoders' features, with its slash.
+            encoder: Identity of the encoder.
+            part_bytes: Size of the outputs from which a part is written.
+            part_seconds: Time after which a part is written, whatever its size; a kill loses no more than this.
         """
         self.encoder = encoder
         self._store = store
@@ -80,14 +80,14 @@ class KeptFeatures:
         A damaged part costs a warning, and its samples count as unknown.
 
         Args:
-            sample_ids: ids of n samples.
+            sample_ids: Ids of n samples.
             output_nD: (n, D), changed in place; its dtype is the encoder's.
 
         Returns:
             (n,) bool, True where a row was filled in.
 
         Raises:
-            StorageError: the store does not answer.
+            StorageError: The store does not answer.
         """
         known_n = torch.zeros(len(sample_ids), dtype=torch.bool)
         if not sample_ids:
@@ -140,11 +140,11 @@ def kept_features(
     """Return the kept features of a network's encoder; None if training changes it in every round.
 
     Args:
-        store: store of the project.
-        root: folder of all encoders' features, with its slash.
-        network: network that the settings describe.
-        model: settings of the model.
-        image: settings of its input.
+        store: Store of the project.
+        root: Folder of all encoders' features, with its slash.
+        network: Network that the settings describe.
+        model: Settings of the model.
+        image: Settings of its input.
     """
     return KeptFeatures(store, root, identity(network, model, image)) if model.encoder == "frozen" else None
 

@@ -20,8 +20,8 @@ class HeadFit:
     Attributes:
         weight_KD: (K, D) float64.
         bias_K: (K,) float64.
-        passes: number of passes over the rows.
-        is_converged: whether the gradient vanished; otherwise the steps ran out or became too small for float64.
+        passes: Number of passes over the rows.
+        is_converged: Whether the gradient vanished; otherwise the steps ran out or became too small for float64.
     """
 
     weight_KD: Tensor
@@ -43,15 +43,15 @@ def fit_head(rows_nD: Tensor, labels_n: Tensor, classes: int, *, penalty: float,
     Args:
         rows_nD: (n, D) finite features, any floating dtype.
         labels_n: (n,) int64 in [0, K), of two classes or more.
-        classes: number of classes, K.
-        penalty: greater than 0; 1 / C of scikit-learn.
-        balanced: whether the samples of each class weigh as much as those of any other, n in total.
+        classes: Number of classes, K.
+        penalty: Greater than 0; 1 / C of scikit-learn.
+        balanced: Whether the samples of each class weigh as much as those of any other, n in total.
 
     Returns:
         The head, for the rows as given.
 
     Raises:
-        InputError: the labels are of fewer than two classes.
+        InputError: The labels are of fewer than two classes.
 
     Source:
         Liu, Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical Programming 1989.

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from alfamix_core.acquisition.types import LinearHead
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 from alfamix_core.learning.backbones import OWN, initial, skeleton
 from alfamix_core.learning.images import channels
 from alfamix_core.learning.network import Network
@@ -20,9 +20,9 @@ def save(folder: Path, network: Network, card: ModelCard) -> None:
     """Write a model into an existing folder; equal models give equal bytes.
 
     Args:
-        folder: existing folder.
-        network: network to write.
-        card: description of the network; the network brings the normalisation of pixels and the scaling of features.
+        folder: Existing folder.
+        network: Network to write.
+        card: Description of the network; the network brings the normalisation of pixels and the scaling of features.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
@@ -35,11 +35,11 @@ def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
     """Read a model onto the CPU, in evaluation mode.
 
     Args:
-        folder: folder with model.json and model.safetensors.
-        expected: settings of the project that the model must fit.
+        folder: Folder with model.json and model.safetensors.
+        expected: Settings of the project that the model must fit.
 
     Raises:
-        InputError: the model has another backbone, other image settings or other classes, or the folder is damaged.
+        InputError: The model has another backbone, other image settings or other classes, or the folder is damaged.
     """
     card = _card(folder, expected)
     with torch.device("meta"):
@@ -57,12 +57,12 @@ def load_grown(folder: Path, expected: Project, seed: int) -> Network:
     """Read a model for further training; classes added since get new rows in the head.
 
     Args:
-        folder: folder with model.json and model.safetensors.
-        expected: settings of the project, whose classes begin with the model's.
-        seed: seed for the new rows.
+        folder: Folder with model.json and model.safetensors.
+        expected: Settings of the project, whose classes begin with the model's.
+        seed: Seed for the new rows.
 
     Raises:
-        InputError: as for ``load``, or the project's classes do not begin with the model's.
+        InputError: As for ``load``, or the project's classes do not begin with the model's.
     """
     known = read_card(folder).classes
     if known == expected.classes or expected.classes[: len(known)] != known:
@@ -81,7 +81,7 @@ def load_head(folder: Path, expected: Project) -> LinearHead:
     """Read only the head, which is all that acquisition needs of a model; this is cheap for any backbone.
 
     Raises:
-        InputError: as for ``load``.
+        InputError: As for ``load``.
     """
     _card(folder, expected)
     try:
@@ -95,7 +95,7 @@ def read_card(folder: Path) -> ModelCard:
     """Return the card of a model folder.
 
     Raises:
-        InputError: the folder has no card, or it is damaged.
+        InputError: The folder has no card, or it is damaged.
     """
     path = folder / CARD_FILE
     if not path.is_file():
@@ -119,5 +119,5 @@ def _card(folder: Path, expected: Project) -> ModelCard:
 
 
 def _damaged(folder: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return f"model folder {folder}: {WEIGHTS_FILE} is damaged or does not fit {CARD_FILE} ({reason})"

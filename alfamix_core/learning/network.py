@@ -11,10 +11,10 @@ class Network(nn.Module):
     """An encoder from pixels to embeddings, and a linear head from embeddings to logits.
 
     Attributes:
-        encoder: module from normalised pixels (n, C, size, size) float32 to its output (n, D).
+        encoder: Module from normalised pixels (n, C, size, size) float32 to its output (n, D).
         head: nn.Linear from D to K.
-        pixels: numbers by which pixels are normalised.
-        features: scaling of the encoder's output to embeddings; None if they are the same.
+        pixels: Numbers by which pixels are normalised.
+        features: Scaling of the encoder's output to embeddings; None if they are the same.
     """
 
     def __init__(
@@ -30,12 +30,12 @@ class Network(nn.Module):
         """Add a new head to an encoder.
 
         Args:
-            encoder: encoder of pixels, as above.
-            embedding_size: size of an embedding, D.
-            classes: number of classes, K.
-            pixels: numbers by which pixels are normalised.
-            repeat_grey: whether the encoder needs three channels even for grey images.
-            dropout: share of the embedding that is dropped before the head, in training and in Monte-Carlo passes.
+            encoder: Encoder of pixels, as above.
+            embedding_size: Size of an embedding, D.
+            classes: Number of classes, K.
+            pixels: Numbers by which pixels are normalised.
+            repeat_grey: Whether the encoder needs three channels even for grey images.
+            dropout: Share of the embedding that is dropped before the head, in training and in Monte-Carlo passes.
         """
         super().__init__()
         self.encoder = encoder

@@ -14,16 +14,16 @@ class Optimiser:
     """Adam, AdamW, or SGD with Nesterov momentum; the learning rate is constant or follows a cosine.
 
     Attributes:
-        steps_done: number of steps so far.
+        steps_done: Number of steps so far.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], settings: TrainingSettings, steps: int) -> None:
         """Take the parameters to learn.
 
         Args:
-            parameters: parameters to learn, at least one; a step leaves those without a gradient unchanged.
-            settings: settings of the optimiser: its name, learning rate, weight decay and schedule.
-            steps: number of steps of a full training, at which the cosine ends.
+            parameters: Parameters to learn, at least one; a step leaves those without a gradient unchanged.
+            settings: Settings of the optimiser: its name, learning rate, weight decay and schedule.
+            steps: Number of steps of a full training, at which the cosine ends.
         """
         self._settings = settings
         self._steps = steps

@@ -26,8 +26,8 @@ def from_settings(image: ImageSettings, channel_count: int) -> PixelStatistics:
     """Return the numbers that the settings name; if they depend on weights or data, numbers for a start.
 
     Args:
-        image: settings of the model's input.
-        channel_count: number of channels that the encoder sees.
+        image: Settings of the model's input.
+        channel_count: Number of channels that the encoder sees.
     """
     if image.normalisation == "numbers":
         return PixelStatistics(mean=image.mean, std=image.std)
@@ -41,8 +41,8 @@ def of_images(images: SampleImages, team: Team = ALONE) -> PixelStatistics:
     nor on the number of processes.
 
     Args:
-        images: training images; without a readable one, all numbers are 1/2.
-        team: processes that share the reading; all get the same numbers.
+        images: Training images; without a readable one, all numbers are 1/2.
+        team: Processes that share the reading; all get the same numbers.
 
     Returns:
         The numbers, to six decimals; a deviation is at least one of the 255 steps of a pixel.

@@ -15,7 +15,7 @@ def reader(settings: Project, roots: Sequence[str]) -> SampleReader:
     """Return the reader of a project's files.
 
     Args:
-        settings: settings of the project.
+        settings: Settings of the project.
         roots: URIs of the folders to which a symbolic link may lead, see ``snapshot.read_roots``.
     """
     return SampleReader(settings.limits.max_file_bytes, roots)
@@ -25,10 +25,10 @@ def images(rows: pa.Table, settings: Project, roots: Sequence[str], *, keep: boo
     """Return the images of a table with the columns sample_id and uri.
 
     Args:
-        rows: rows of a snapshot's pool or labelled samples.
-        settings: settings of the project.
-        roots: see ``reader``.
-        keep: whether to keep decoded images in memory for further passes, if they fit into 1 GiB.
+        rows: Rows of a snapshot's pool or labelled samples.
+        settings: Settings of the project.
+        roots: See ``reader``.
+        keep: Whether to keep decoded images in memory for further passes, if they fit into 1 GiB.
     """
     return SampleImages(
         reader(settings, roots),

@@ -23,7 +23,7 @@ def fitted(kind: Literal["l2", "standardised", "raw"], output_nD: Tensor) -> Fea
     """Return the scaling of the given kind.
 
     Args:
-        kind: kind of scaling.
+        kind: Kind of scaling.
         output_nD: (n, D) output of the encoder for the training samples, any floating dtype; n may be 0.
 
     Returns:

@@ -6,21 +6,21 @@ import torch
 import torchvision
 from torch import nn
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 
 
 def encoder_of(backbone: str, size: int) -> tuple[nn.Module, int]:
     """Return a model without its last linear layer, and the size of its output.
 
     Args:
-        backbone: name of a torchvision classification model.
-        size: side of the square input, in pixels.
+        backbone: Name of a torchvision classification model.
+        size: Side of the square input, in pixels.
 
     Returns:
         The encoder, from (n, 3, size, size) to (n, D), with weights drawn from the global random state; and D.
 
     Raises:
-        InputError: torchvision has no such model, it does not end in a linear layer, or it cannot take such images.
+        InputError: Torchvision has no such model, it does not end in a linear layer, or it cannot take such images.
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if backbone not in known:
@@ -35,7 +35,7 @@ def encoder_of(backbone: str, size: int) -> tuple[nn.Module, int]:
             encoder(torch.zeros(1, 3, size, size, device=last.weight.device))
     except (RuntimeError, ValueError, AssertionError) as error:
         # torch and torchvision raise any of the three for a wrong size
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(
             f"model.backbone {backbone} cannot take images of image.size = {size} pixels ({reason})"
         ) from error

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,7 +29,7 @@ class Examples:
     """Samples with their labels.
 
     Attributes:
-        images: images of n samples.
+        images: Images of n samples.
         labels_n: (n,) int64, indices of classes.
     """
 
@@ -42,11 +42,11 @@ class FitResult:
     """The outcome of a training.
 
     Attributes:
-        epochs: number of passes over the samples.
-        losses: mean loss of each epoch over its samples, weighted by class if the settings say so.
-        accuracies: accuracy of each epoch on its own batches, each measured before its step.
-        val_accuracies: accuracy after each epoch on the val split; empty if the split is not watched.
-        stopped_because: human-readable reason for stopping.
+        epochs: Number of passes over the samples.
+        losses: Mean loss of each epoch over its samples, weighted by class if the settings say so.
+        accuracies: Accuracy of each epoch on its own batches, each measured before its step.
+        val_accuracies: Accuracy after each epoch on the val split; empty if the split is not watched.
+        stopped_because: Human-readable reason for stopping.
     """
 
     epochs: int
@@ -95,33 +95,30 @@ def fit(
     an uninterrupted one.
 
     Args:
-        network: network to train; afterwards it is on the device, in evaluation mode.
-        train: samples to learn from.
-        settings: settings of the training.
-        seed: seed for the order of samples, the augmentation and dropout.
-        device: device on which to train; bfloat16 autocast is used only on CUDA.
-        val: samples of the val split, read only for stop ``val_accuracy``, which needs them.
-        progress: function called after every epoch with the epochs done and the greatest number of epochs; in the last
+        network: Network to train; afterwards it is on the device, in evaluation mode.
+        train: Samples to learn from.
+        settings: Settings of the training.
+        seed: Seed for the order of samples, the augmentation and dropout.
+        device: Device on which to train; bfloat16 autocast is used only on CUDA.
+        val: Samples of the val split, read only for stop ``val_accuracy``, which needs them.
+        progress: Function called after every epoch with the epochs done and the greatest number of epochs; in the last
             call both are equal.
-        team: the processes that train together, this one included; all end with the same weights and result.
-        keeper: receiver of the state at the ends of epochs; only the team's first process calls it.
-        begin: state of the same training after an earlier epoch.
+        team: The processes that train together, this one included; all end with the same weights and result.
+        keeper: Receiver of the state at the ends of epochs; only the team's first process calls it.
+        begin: State of the same training after an earlier epoch.
 
     Returns:
         The outcome, epoch by epoch, with no epoch if no sample can be read.
 
     Raises:
-        InputError: the loss is not finite, or stop ``val_accuracy`` has no val sample.
-        StorageError: the store does not answer.
+        InputError: The loss is not finite, or stop ``val_accuracy`` has no val sample.
+        StorageError: The store does not answer.
     """
-    watched = val if settings.stop == "val_accuracy" else None
-    if settings.stop == "val_accuracy" and (watched is None or not len(watched.images)):
-        raise InputError("training.stop is val_accuracy, but no sample of the val split has a label")
+    watched = _watched(val, settings)
     if begin is not None:
         network.pixels = begin.course.pixels
-        train.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_train})
-        if val is not None:
-            val.images.mark_unreadable({sample.index: sample.reason for sample in begin.course.unreadable_val})
+        _mark(train, begin.course.unreadable_train)
+        _mark(val, begin.course.unreadable_val)
     network.to(device)
     with _own_random_state(seed + team.rank, device):
         generator = torch.Generator().manual_seed(seed)
@@ -133,9 +130,17 @@ def fit(
         result = training.run(progress, keeper)
     network.eval()
     for examples in (train, val):
-        if examples is not None:
-            examples.images.mark_unreadable({sample.index: sample.reason for sample in _unreadable(examples, team)})
+        _mark(examples, _unreadable(examples, team))
     return result
+
+
+def _watched(val: Examples | None, settings: TrainingSettings) -> Examples | None:
+    """Return the samples whose accuracy ends the training, or None if the settings watch none."""
+    if settings.stop != "val_accuracy":
+        return None
+    if val is None or not len(val.images):
+        raise InputError("training.stop is val_accuracy, but no sample of the val split has a label")
+    return val
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,12 @@ class _Step:
     """The result of one forward pass over a batch.
 
     Attributes:
-        logits_nK: logits of this process's n rows, with gradients; a lone row may occur twice.
-        labels_n: labels of these rows.
-        own_rows: number of rows of this process, a lone row counted once.
-        weight: total weight of all processes' rows, by which the summed loss is divided; None stands for the weight of
+        logits_nK: Logits of this process's n rows, with gradients; a lone row may occur twice.
+        labels_n: Labels of these rows.
+        own_rows: Number of rows of this process, a lone row counted once.
+        weight: Total weight of all processes' rows, by which the summed loss is divided; None stands for the weight of
             these rows.
-        rows: number of rows of all processes.
+        rows: Number of rows of all processes.
     """
 
     logits_nK: Tensor
@@ -348,7 +353,7 @@ class _Training:
         if not self._team.agrees(keeper is not None and keeper.is_due()):
             return
         random_states = self._random_states()
-        unreadable = [_unreadable(examples, self._team) if examples else () for examples in (self._train, self._val)]
+        unreadable = [_unreadable(examples, self._team) for examples in (self._train, self._val)]
         if keeper is None or self._team.rank:
             return
         state = {f"model.{name}": value for name, value in self._learner.module.state_dict().items()}
@@ -421,8 +426,16 @@ class _BestEpoch:
         return self.accuracies[self.epoch - 1]
 
 
-def _unreadable(examples: Examples, team: Team) -> tuple[Unreadable, ...]:
+def _mark(examples: Examples | None, unreadable: Iterable[Unreadable]) -> None:
+    """Let a part's reader leave out samples that are known to be unreadable."""
+    if examples is not None:
+        examples.images.mark_unreadable({sample.index: sample.reason for sample in unreadable})
+
+
+def _unreadable(examples: Examples | None, team: Team) -> tuple[Unreadable, ...]:
     """Return the samples that any process of the team could not read so far, in order of index."""
+    if examples is None:
+        return ()
     own = [(index, reason) for index, reason in examples.images.reasons.items()]
     reasons = dict(pair for text in team.texts(json.dumps(own)) for pair in json.loads(text))
     return tuple(Unreadable(index=index, reason=reasons[index]) for index in sorted(reasons))

@@ -16,7 +16,7 @@ def normalise(images_nCSS: Tensor, pixels: PixelStatistics) -> Tensor:
 
     Args:
         images_nCSS: (n, C, size, size) uint8, C 1 or 3.
-        pixels: mean and deviation of pixels from 0 to 1, one per channel or one for all.
+        pixels: Mean and deviation of pixels from 0 to 1, one per channel or one for all.
 
     Returns:
         The same shape, float32.
@@ -33,7 +33,7 @@ def augment(images_nCSS: Tensor, kind: str, generator: torch.Generator) -> Tenso
         images_nCSS: (n, C, size, size) uint8.
         kind: ``none``; ``flip``, left to right with probability 1/2; ``crop``, a shift by up to an eighth of the side,
             where the image is mirrored at its edges; or ``flip_crop``, both.
-        generator: generator on the CPU, whatever the images' device, so that a seed has one meaning everywhere. The
+        generator: Generator on the CPU, whatever the images' device, so that a seed has one meaning everywhere. The
             numbers drawn depend only on ``kind`` and n.
 
     Returns:

@@ -28,14 +28,14 @@ def apply_initial_weights(network: Network, model: ModelSettings, image: ImageSe
     alfamix model says it, and for other files it is ImageNet's, or 0.5 and 0.5 for efficientnet_lite0.
 
     Args:
-        network: network with the backbone that ``model`` names; changed in place.
-        model: settings of the model: its backbone and weights.
-        image: settings of the model's input.
-        reader: reader of the URI; None if ``model.weights`` is not a URI.
+        network: Network with the backbone that ``model`` names; changed in place.
+        model: Settings of the model: its backbone and weights.
+        image: Settings of the model's input.
+        reader: Reader of the URI; None if ``model.weights`` is not a URI.
 
     Raises:
-        InputError: the backbone has no such weights, or they do not fit.
-        StorageError: torchvision's server cannot be reached.
+        InputError: The backbone has no such weights, or they do not fit.
+        StorageError: Torchvision's server cannot be reached.
     """
     if model.weights == "none":
         return

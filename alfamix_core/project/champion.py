@@ -7,7 +7,7 @@ froze: a champion that a person chose meanwhile stays, and the promotion waits f
 from collections.abc import Mapping
 from typing import Literal
 
-from alfamix_core.errors import ObjectChangedError, ObjectExistsError
+from alfamix_core.errors import InputError, ObjectChangedError, ObjectExistsError
 from alfamix_core.project import layout, versioned
 from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.champion import Champion
@@ -17,8 +17,26 @@ from alfamix_core.storage import Store
 
 
 def read(store: Store) -> Versioned[Champion]:
-    """Return the champion; before the first promotion, one without a round and without a tag."""
+    """Return the champion; before the first promotion, an empty one without a tag."""
     return versioned.read(store, layout.CHAMPION, Champion())
+
+
+def check_rounds(serving: Champion, newest: int) -> None:
+    """Refuse a champion that is newer than the rounds, as after a restore of ``rounds/`` alone.
+
+    Args:
+        serving: The champion.
+        newest: Number of the newest round; 0 before the first.
+
+    Raises:
+        InputError: It names a round that does not exist yet; the next round would take that number.
+    """
+    named = max((number for number in (serving.round, serving.newest, *serving.before) if number), default=0)
+    if named > newest:
+        ends = f"ends with round {newest}" if newest else "has no round"
+        raise InputError(
+            f"{layout.CHAMPION} names round {named}, and {layout.ROUNDS} {ends}: put back both as of one moment"
+        )
 
 
 def decide(

@@ -123,13 +123,13 @@ def _unusable(store: Store, now: datetime) -> set[str]:
 
 def _with_champions(store: Store, kept: set[int | None]) -> set[int | None]:
     """Return the rounds that are kept, and those of the champion and of the one before it."""
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     return {serving.round, *serving.before[-1:], *kept}
 
 
 def _models(store: Store, records: list[Round], kept: set[int | None], now: datetime) -> Iterator[Entry]:
     """Yield the files of the models that may be deleted."""
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     kept = _with_champions(store, kept)
     used = {serving.model, *(record.model for record in records if record.number in kept)}
     used |= {record.champion.model for record in records if record.state not in ("closed", "abandoned")}

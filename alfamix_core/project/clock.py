@@ -27,6 +27,6 @@ def check_clock(store: Store, now: datetime) -> None:
     if answer < now - TOLERANCE or answer > answered + TOLERANCE:
         raise InputError(
             f"the clock of this machine says {now:%Y-%m-%d %H:%M:%S} UTC and that of {store.uri} "
-            f"{answer:%Y-%m-%d %H:%M:%S} UTC; they must not differ by more than {TOLERANCE.seconds} s: set the "
-            "wrong one right, best by NTP"
+            f"{answer:%Y-%m-%d %H:%M:%S} UTC; they must not differ by more than {TOLERANCE.seconds} s: correct "
+            "the wrong one, preferably by NTP"
         )

@@ -1,20 +1,25 @@
 """Findings about a project, with a remedy each. Everything is read, nothing is changed."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 from alfamix_core.errors import InputError, MissingObjectError
 from alfamix_core.project import champion, features, layout, lock, models, objects, rounds
 from alfamix_core.project.cleaning import left_uploads
 from alfamix_core.project.ledger.audit import Difference, differences
 from alfamix_core.project.ledger.ledger import Ledger, open_ledger
+from alfamix_core.records.champion import Champion
+from alfamix_core.records.lock import Lock
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Failure, Round
 from alfamix_core.records.tables import SCHEMAS
 from alfamix_core.storage import Store
+
+T = TypeVar("T")
 
 _SOON = timedelta(days=3)
 _ROOTS = {
@@ -42,6 +47,12 @@ class Finding:
     do: str
 
 
+inconsistent = partial(Finding, "inconsistent")
+orphaned = partial(Finding, "orphaned")
+overdue = partial(Finding, "overdue")
+waiting = partial(Finding, "waiting")
+
+
 def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
     """Return all findings, those that block rounds first.
 
@@ -55,12 +66,11 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
         InputError: There is no project.
     """
     try:
-        project: Project | None = rounds.read_settings(store)
+        project = rounds.read_settings(store)
     except InputError as error:
         if store.entry(layout.PROJECT) is None:
             raise
-        return [Finding("inconsistent", layout.PROJECT, str(error), "fix project.json")]
-    assert project is not None
+        return [inconsistent(layout.PROJECT, str(error), "fix project.json")]
     records: dict[int, Round] = {}
     findings = [*_rounds(store, records)]
     try:
@@ -70,9 +80,13 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
         if deep:
             findings += [_difference(difference) for difference in differences(store, project, now)]
     except InputError as error:
-        findings.append(Finding("inconsistent", layout.LEDGER, str(error), "fix what the line names"))
-    findings += _champion(store, records, deep)
-    findings += _lock(store, records, now)
+        findings.append(inconsistent(layout.LEDGER, str(error), "fix what the line names"))
+    for record in records.values() if deep else ():
+        findings += _produced(store, record)
+    if serving := _sound(partial(champion.read, store), layout.CHAMPION, "put the file back", findings):
+        findings += _champion(store, serving.value, records)
+    if current := _sound(partial(lock.read, store), layout.LOCK, "delete it when no run is alive", findings):
+        findings += _lock(current.value, records, now)
     findings += _orphans(store, records, now)
     if deep:
         remedy = "delete it; the next round computes its samples again"
@@ -85,54 +99,58 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
     return sorted(findings, key=lambda finding: (order.index(finding.kind), finding.key, finding.what))
 
 
+def _sound(read: Callable[[], T], key: str, do: str, findings: list[Finding]) -> T | None:
+    """Return what is read, or None and a finding with the remedy if it is not what its format says."""
+    try:
+        return read()
+    except InputError as error:
+        findings.append(inconsistent(key, str(error), do))
+        return None
+
+
 def _rounds(store: Store, records: dict[int, Round]) -> Iterator[Finding]:
     """Read every round into ``records``; yield those that cannot be read."""
     for folder in store.folders(layout.ROUNDS):
         key = f"{layout.ROUNDS}{folder}/"
         if not layout.is_round(folder):
-            yield Finding("orphaned", key, "is not the folder of a round", "move it away")
+            yield orphaned(key, "is not the folder of a round", "move it away")
             continue
         try:
             records[int(folder)] = rounds.read(store, int(folder)).value
         except InputError as error:
             if store.entry(layout.round_file(int(folder))) is None:
-                yield Finding("orphaned", key, "has no round.json", "delete it")
+                yield orphaned(key, "has no round.json", "delete it")
             else:
-                yield Finding("inconsistent", key + "round.json", str(error), "put the file back")
+                yield inconsistent(key + "round.json", str(error), "put the file back")
 
 
 def _inbox(ledger: Ledger) -> Iterator[Finding]:
     """Yield the inbox files that cannot be used, and those that were changed after they were loaded."""
     for key, line, reason in ledger.set_aside():
         what = "a line is set aside" if line else "is set aside"
-        yield Finding("waiting", key, f"{what}: {reason}", "fix the file; it is tried again when its bytes change")
+        yield waiting(key, f"{what}: {reason}", "fix the file; it is tried again when its bytes change")
     for file in ledger.inbox():
         if file.vanished:
-            yield Finding(
-                kind="waiting",
-                key=file.key,
-                what=f"{file.vanished} of its lines that were loaded are gone or changed; their content still counts",
-                do="withdraw samples or answers that must not count, with a file of their own",
+            yield waiting(
+                file.key,
+                f"{file.vanished} of its lines that were loaded are gone or changed; their content still counts",
+                "withdraw samples or answers that must not count, with a file of their own",
             )
-    for key in ledger.news.deleted if ledger.news is not None else ():
-        yield Finding("waiting", key, "was loaded and is deleted; its content still counts", "put it back, or leave it")
-    for name in ledger.news.odd if ledger.news is not None else ():
-        yield Finding(
-            "waiting", name, f"cannot be read: {name!a} is not a valid file name here", "deliver it under another name"
-        )
+    for key in ledger.unread.deleted if ledger.unread is not None else ():
+        yield waiting(key, "was loaded and is deleted; its content still counts", "put it back, or leave it")
+    for name in ledger.unread.odd if ledger.unread is not None else ():
+        yield waiting(name, f"cannot be read: {name!a} is not a valid file name here", "deliver it under another name")
     if ids := ledger.repeated_event_ids():
-        yield Finding(
-            kind="waiting",
-            key="",
-            what=f"{len(ids)} event ids came back with other content and count as other events, such as {ids[0]!r}",
-            do="give each event its own id: two tools may number their events alike",
+        yield waiting(
+            "",
+            f"{len(ids)} event ids came back with other content and count as other events, such as {ids[0]!r}",
+            "give each event its own id: two tools may number their events alike",
         )
     if count := ledger.unasked_answers():
-        yield Finding(
-            kind="waiting",
-            key="",
-            what=f"{count} answers decide nothing, because no round asked for them",
-            do="have a round ask for them, or set queue.accept_unasked for the train and val splits",
+        yield waiting(
+            "",
+            f"{count} answers decide nothing, because no round asked for them",
+            "have a round ask for them, or set queue.accept_unasked for the train and val splits",
         )
 
 
@@ -141,7 +159,7 @@ def _difference(difference: Difference) -> Finding:
     key, rows = layout.table(difference.table), f"{difference.rows} rows, such as {difference.example!r},"
     where = f" of {difference.key}" if difference.key else ""
     if difference.kind == "vanished":
-        return Finding("waiting", key, f"{rows} are no longer in the inbox: their file{where} was changed", "leave it")
+        return waiting(key, f"{rows} are no longer in the inbox: their file{where} was changed", "leave it")
     what = {
         "foreign": f"{rows} stand in no line{where}: another program has written to the table",
         "missing": f"{rows}{where} are missing: another program has removed them",
@@ -151,107 +169,80 @@ def _difference(difference: Difference) -> Finding:
         "restore ledger/ from a backup; without one delete it: the next round loads what the inbox still holds, and "
         "what was deleted or changed there is lost"
     )
-    return Finding("inconsistent", key, what, remedy)
+    return inconsistent(key, what, remedy)
 
 
-def _champion(store: Store, records: Mapping[int, Round], deep: bool) -> Iterator[Finding]:
+def _champion(store: Store, serving: Champion, records: Mapping[int, Round]) -> Iterator[Finding]:
     try:
-        serving, _ = champion.read(store)
+        champion.check_rounds(serving, max(rounds.numbers(store), default=0))
     except InputError as error:
-        yield Finding("inconsistent", layout.CHAMPION, str(error), "put the file back")
-        return
+        yield inconsistent(layout.CHAMPION, str(error), "put back the newer rounds")
     if serving.model and not models.is_there(store, serving.model):
-        yield Finding(
-            kind="inconsistent",
-            key=layout.model(serving.model),
-            what="the champion's model is not complete",
-            do="put it back, or choose another: alfamix promote",
+        yield inconsistent(
+            layout.model(serving.model),
+            "the champion's model is not complete",
+            "put it back, or choose another: alfamix promote",
         )
     for record in records.values():
-        if deep:
-            yield from _produced(store, record)
         if text := champion.waits(serving, record):
-            yield Finding(
-                "waiting",
-                layout.round_file(record.number),
-                text,
-                f"alfamix promote --round {record.number}, or leave it",
+            yield waiting(
+                layout.round_file(record.number), text, f"alfamix promote --round {record.number}, or leave it"
             )
         elif champion.is_due(serving, record):
-            yield Finding(
-                "overdue", layout.round_file(record.number), "its promotion is not applied yet", "run alfamix round"
-            )
+            yield overdue(layout.round_file(record.number), "its promotion is not applied yet", "run alfamix round")
     for entry in store.list(layout.DECISIONS):
         stem = entry.key.rsplit("/", 1)[-1].removesuffix(".json")
         if stem.isdecimal() and int(stem) > serving.revision:
-            yield Finding(
-                "inconsistent", entry.key, "was decided and not applied", "repeat alfamix promote or rollback"
-            )
+            yield inconsistent(entry.key, "was decided and not applied", "repeat alfamix promote or rollback")
 
 
-def _produced(store: Store, record: Round) -> Iterator[Finding]:
-    """Yield the damaged objects and models of a round; reports and models of old rounds may have been cleaned."""
+def _produced(store: Store, record: Round) -> list[Finding]:
+    """Return the damaged objects and models of a round; reports and models of old rounds may have been cleaned."""
+    findings: list[Finding] = []
     if record.model and models.is_there(store, record.model):
-        try:
-            models.verify(store, record.model)
-        except InputError as error:
-            yield Finding("inconsistent", layout.model(record.model), str(error), "put its files back")
+        key = layout.model(record.model)
+        _sound(partial(models.verify, store, record.model), key, "put its files back", findings)
     for name in record.objects:
-        try:
-            objects.read(store, record, name)
-        except InputError as error:
-            if name != "report" or store.entry(objects.key_of(record, name)) is not None:
-                yield Finding("inconsistent", objects.key_of(record, name), str(error), "put the file back")
+        key = objects.key_of(record, name)
+        if name != "report" or store.entry(key) is not None:
+            _sound(partial(objects.read, store, record, name), key, "put the file back", findings)
+    return findings
 
 
-def _lock(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
-    try:
-        current = lock.read(store).value
-    except InputError as error:
-        yield Finding("inconsistent", layout.LOCK, str(error), "delete it when no run is alive")
-        return
+def _lock(current: Lock, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
     alive = lock.is_alive(current, now)
     if text := lock.left_by(current, now):
         yield Finding("locked", layout.LOCK, text, "run alfamix round, or alfamix unlock")
     last = records[max(records)] if records else None
     if last is not None and last.is_unfinished and not alive:
         why = f": {last.reason}" if last.reason else ""
-        yield Finding(
-            "overdue", layout.round_file(last.number), f"round {last.number} is unfinished{why}", "run alfamix round"
-        )
+        yield overdue(layout.round_file(last.number), f"round {last.number} is unfinished{why}", "run alfamix round")
 
 
 def _orphans(store: Store, records: Mapping[int, Round], now: datetime) -> Iterator[Finding]:
     for name in store.folders():
         if name + "/" not in _ROOTS:
-            yield Finding("orphaned", name + "/", "is not a folder of a project", "move it away")
+            yield orphaned(name + "/", "is not a folder of a project", "move it away")
     for name in store.folders(layout.LEDGER):
         if name not in SCHEMAS:
-            yield Finding("orphaned", layout.table(name) + "/", "is not a table of the ledger", "move it away")
+            yield orphaned(layout.table(name) + "/", "is not a table of the ledger", "move it away")
     for drop in store.folders(layout.DROPS):
         key = f"{layout.DROPS}{drop}/"
         if store.entry(key + layout.MANIFEST_FILE) is None:
-            yield Finding(
-                "orphaned", key, "has no manifest: its delivery was interrupted", "deliver it again, or delete it"
-            )
+            yield orphaned(key, "has no manifest: its delivery was interrupted", "deliver it again, or delete it")
     for number, record in records.items():
         if record.state == "closed" and any(True for _ in store.list(layout.run(number))):
-            yield Finding("orphaned", layout.run(number), "is left over from a closed round", "alfamix clean")
+            yield orphaned(layout.run(number), "is left over from a closed round", "alfamix clean")
     for upload in left_uploads(store, now):
-        yield Finding(
-            kind="orphaned",
-            key=upload.key,
-            what=f"an upload was begun at {upload.begun:%Y-%m-%d %H:%M} UTC and never finished",
-            do="alfamix clean",
+        yield orphaned(
+            upload.key, f"an upload was begun at {upload.begun:%Y-%m-%d %H:%M} UTC and never finished", "alfamix clean"
         )
     for entry in store.list(layout.FAILURES):
         try:
             line = Failure.parse(store.read(entry.key).data, entry.key).line
         except (InputError, MissingObjectError) as error:
             line = str(error)
-        yield Finding(
-            "orphaned", entry.key, f"a run stopped before it had a round: {line}", "alfamix clean, once it is fixed"
-        )
+        yield orphaned(entry.key, f"a run stopped before it had a round: {line}", "alfamix clean, once it is fixed")
 
 
 def _people(project: Project, ledger: Ledger, now: datetime) -> Iterator[Finding]:
@@ -259,25 +250,18 @@ def _people(project: Project, ledger: Ledger, now: datetime) -> Iterator[Finding
     lifetime = timedelta(days=project.queue.expires_after_days)
     soon = Counter(question.round for question in ledger.open_queries() if question.asked_at + lifetime - now <= _SOON)
     for number, count in sorted(soon.items()):
-        yield Finding(
-            "overdue",
-            layout.round_file(number),
-            f"{count} of its questions expire within {_SOON.days} days",
-            "answer them",
+        yield overdue(
+            layout.round_file(number), f"{count} of its questions expire within {_SOON.days} days", "answer them"
         )
     if counts.disputed:
-        yield Finding("waiting", "", f"{counts.disputed} samples are disputed", "add a label event that decides")
+        yield waiting("", f"{counts.disputed} samples are disputed", "add a label event that decides")
     if unknown := ledger.unknown_answers():
-        yield Finding(
-            kind="waiting",
-            key="",
-            what=f"{unknown} answers are about samples that no drop has delivered",
-            do="deliver them; the answers count from then on",
+        yield waiting(
+            "",
+            f"{unknown} answers are about samples that no drop has delivered",
+            "deliver them; the answers count from then on",
         )
     if counts.quarantined:
-        yield Finding(
-            "waiting",
-            "",
-            f"{counts.quarantined} samples could not be read",
-            "repair them, then alfamix doctor --release",
+        yield waiting(
+            "", f"{counts.quarantined} samples could not be read", "repair them, then alfamix doctor --release"
         )

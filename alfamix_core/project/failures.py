@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from alfamix_core.errors import AlfamixError, InputError, MissingObjectError, ObjectExistsError, StorageError
+from alfamix_core.errors import AlfamixError, InputError, MissingObjectError, ObjectExistsError, StorageError, one_line
 from alfamix_core.project import layout, rounds
 from alfamix_core.records.round import Failure, number_of
 from alfamix_core.storage import Store, open_store
@@ -25,10 +25,10 @@ class StageContext:
     """One shard of one stage of a round, as seen from the stage's door; the project's store is opened once.
 
     Attributes:
-        stage: name of the stage.
+        stage: Name of the stage.
         project_uri: URI of the project.
-        key: key of the round, or '' before there is a round.
-        shard: name of the shard; '' if the stage is not fanned out.
+        key: Key of the round, or '' before there is a round.
+        shard: Name of the shard; '' if the stage is not fanned out.
         run_id: ID of the run, where the stage knows it; otherwise the round's record has it.
     """
 
@@ -55,8 +55,8 @@ class StageContext:
         """Mark one more attempt at the stage.
 
         Raises:
-            InputError: this run already failed here on wrong input, so another attempt cannot help.
-            StorageError: the project's store does not answer.
+            InputError: This run already failed here on wrong input, so another attempt cannot help.
+            StorageError: The project's store does not answer.
         """
         if self.key or self.run_id:
             self._stop_a_hopeless_retry()
@@ -73,7 +73,7 @@ class StageContext:
         A run from which the round was taken over records nothing, because that would stop the run that has the round.
         """
         try:
-            owner = rounds.read(self.store, number_of(self.key))[0].run_id if self.key else self.run_id
+            owner = rounds.read(self.store, number_of(self.key)).value.run_id if self.key else self.run_id
             if self.run_id not in ("", owner):
                 return
             failure = Failure(stage=self.stage, shard=self.shard, run_id=owner, status=status, line=line)
@@ -96,7 +96,7 @@ class StageContext:
             failure = Failure.parse(self.store.read(self._failure_key).data, self._failure_key)
         except MissingObjectError:
             return
-        run_id = self.run_id or rounds.read(self.store, number_of(self.key))[0].run_id
+        run_id = self.run_id or rounds.read(self.store, number_of(self.key)).value.run_id
         if failure.status == InputError.exit_status and (failure.run_id, failure.stage) == (run_id, self.stage):
             raise InputError(failure.line)
 
@@ -106,7 +106,7 @@ def reported(context: StageContext) -> Iterator[None]:
     """Report the start and the end of a stage; turn a deliberate error into its line, its record and its exit status.
 
     Raises:
-        SystemExit: with status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
+        SystemExit: With status 2 for wrong input, 3 for storage or network. Any other error passes unchanged.
     """
     with events.context(**context.fields()), events.libraries_as_events():
         emit("started")
@@ -115,7 +115,7 @@ def reported(context: StageContext) -> Iterator[None]:
             events.form()
             yield
         except AlfamixError as error:
-            line = " ".join(str(error).split())
+            line = one_line(error)
             context.record(error.exit_status, line)
             emit("failed", status=error.exit_status, line=line)
             raise SystemExit(error.exit_status) from None
@@ -124,7 +124,7 @@ def reported(context: StageContext) -> Iterator[None]:
 
 def read_failures(store: Store, number: int) -> list[Failure]:
     """Return the failures of the run that has the round, in order of stage."""
-    record, _ = rounds.read(store, number)
+    record = rounds.read(store, number).value
     failures = []
     for entry in list(store.list(layout.run(number) + "failures/")):
         failure = Failure.parse(store.read(entry.key).data, entry.key)

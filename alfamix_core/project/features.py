@@ -1,18 +1,16 @@
 """Kept features below features/<encoder>/: which are no longer needed, and which are damaged."""
 
-import io
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from alfamix_core.errors import InputError, MissingObjectError
 from alfamix_core.project import layout
 from alfamix_core.records.feature_parts import Part, beginning, list_parts, read_part, write_part
 from alfamix_core.records.round import Round
-from alfamix_core.storage import Ranged, Store
+from alfamix_core.storage import Store
 
 
 def unnamed_encoders(store: Store, records: Collection[Round], kept: Collection[int | None]) -> list[str]:
@@ -38,7 +36,7 @@ def unnamed_encoders(store: Store, records: Collection[Round], kept: Collection[
 
 
 def parts_with(store: Store, sample_ids: Collection[str]) -> Iterator[Part]:
-    """Yield the parts that hold a sample; only their column of ids is read. A part that cannot be read is left out."""
+    """Yield the parts that hold one of the samples. A part that cannot be read is left out."""
     wanted, beginnings = pa.array(sorted(sample_ids), pa.string()), sorted(map(beginning, sample_ids))
     for encoder in store.folders(layout.FEATURES):
         for part in list_parts(store, layout.features(encoder)):
@@ -88,7 +86,6 @@ def faults(store: Store) -> Iterator[tuple[str, str]]:
 
 def _ids(store: Store, part: Part) -> pa.ChunkedArray | None:
     try:
-        with io.BufferedReader(Ranged(store, part.key)) as stream:
-            return pq.read_table(stream, columns=["sample_id"])["sample_id"]
-    except (MissingObjectError, pa.ArrowException, KeyError, OSError):
+        return read_part(store, part)["sample_id"]
+    except (MissingObjectError, InputError):
         return None

@@ -44,6 +44,11 @@ def name(text: str, what: str) -> str:
     return text
 
 
+def slug(text: str, otherwise: str) -> str:
+    """Return a text as part of a name: at most 60 lower-case letters, digits and hyphens; ``otherwise`` if none is."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-").lower()[:60] or otherwise
+
+
 def drop(drop_name: str) -> str:
     """Return the folder of a drop, with its slash."""
     return f"{DROPS}{name(drop_name, 'drop')}/"

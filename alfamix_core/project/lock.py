@@ -8,7 +8,7 @@ import socket
 from datetime import datetime
 from pathlib import Path
 
-from alfamix_core.errors import LockedError, ObjectChangedError, ObjectExistsError
+from alfamix_core.errors import LockedError, ObjectChangedError, ObjectExistsError, StorageError
 from alfamix_core.project import layout, versioned
 from alfamix_core.project.versioned import Versioned
 from alfamix_core.records.lock import Holder, Lock
@@ -55,9 +55,9 @@ def read(store: Store) -> Versioned[Lock]:
     return versioned.read(store, layout.LOCK, Lock(revision=0, fence=0))
 
 
-def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
+def blocked_by(lock: Lock, run_id: str, now: datetime) -> str:
     """Name the run that keeps another from the project; empty where none does."""
-    if lock is None or lock.holder is None or lock.holder.run_id == run_id or not is_alive(lock, now):
+    if lock.holder is None or lock.holder.run_id == run_id or not is_alive(lock, now):
         return ""
     holder = lock.holder
     process = f" (process {holder.pid} on {holder.host})" if holder.pid else ""
@@ -67,9 +67,9 @@ def blocked_by(lock: Lock | None, run_id: str, now: datetime) -> str:
     )
 
 
-def left_by(lock: Lock | None, now: datetime) -> str:
+def left_by(lock: Lock, now: datetime) -> str:
     """Name the run that the lock still belongs to although it is dead or past its deadline; empty where none does."""
-    if lock is None or lock.holder is None or is_alive(lock, now):
+    if lock.holder is None or is_alive(lock, now):
         return ""
     return f"run {lock.holder.run_id} holds the project and is dead or past its deadline; the next run takes it over"
 
@@ -87,6 +87,7 @@ def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Loc
 
     Raises:
         LockedError: Another run is alive, or was quicker.
+        StorageError: What stands under the lock's key is no file.
     """
     current, tag = read(store)
     if reason := blocked_by(current, holder.run_id, now):
@@ -96,7 +97,10 @@ def acquire(store: Store, holder: Holder, now: datetime, until: datetime) -> Loc
     try:
         versioned.replace(store, layout.LOCK, lock, tag)
     except (ObjectChangedError, ObjectExistsError):
-        reason = blocked_by(read(store).value, holder.run_id, now)
+        current, tag = read(store)
+        if not tag:
+            raise StorageError(f"{layout.LOCK} can neither be read nor made: something else is in its place") from None
+        reason = blocked_by(current, holder.run_id, now)
         raise LockedError(reason or "another run took the project's lock a moment ago") from None
     return lock
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from alfamix_core.errors import InputError, MissingObjectError, ObjectExistsError
 from alfamix_core.project import layout
 from alfamix_core.records.model import CARD_FILE, WEIGHTS_FILE
-from alfamix_core.storage import Store
+from alfamix_core.storage import Store, file_sha256
 
 FILES = (CARD_FILE, WEIGHTS_FILE)  # in order of name
 
@@ -26,7 +26,7 @@ def upload(store: Store, folder: Path) -> str:
     Raises:
         InputError: The project has other bytes under that digest.
     """
-    digest = _digest_of({name: _file_digest(folder / name) for name in FILES})
+    digest = _digest_of({name: file_sha256(folder / name) for name in FILES})
     for name in FILES:
         key = layout.model(digest) + name
         try:
@@ -47,7 +47,7 @@ def fetch(store: Store, digest: str, folder: Path) -> None:
             store.fetch(layout.model(digest) + name, folder / name)
     except MissingObjectError:
         raise _gone(digest) from None
-    _check(digest, {name: _file_digest(folder / name) for name in FILES})
+    _check(digest, {name: file_sha256(folder / name) for name in FILES})
 
 
 def verify(store: Store, digest: str) -> None:
@@ -56,11 +56,8 @@ def verify(store: Store, digest: str) -> None:
     Raises:
         InputError: See ``fetch``.
     """
-    digests = {}
     try:
-        for name in FILES:
-            with store.open(layout.model(digest) + name) as stream:
-                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+        digests = {name: store.sha256(layout.model(digest) + name) for name in FILES}
     except MissingObjectError:
         raise _gone(digest) from None
     _check(digest, digests)
@@ -85,8 +82,3 @@ def _gone(digest: str) -> InputError:
 
 def _digest_of(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{files[name]}  {name}\n" for name in FILES).encode()).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

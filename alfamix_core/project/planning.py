@@ -216,6 +216,8 @@ def _judge(store: Store, ledger: Ledger, last: Versioned[Round] | None, force: b
     if due and project.stop.auto_stop and not force:
         advice = stopping.advise(project, list(rounds.read_all(store)), counts)
         due, text = (due, text) if advice.worth_it else (False, advice.text)
+    if due:
+        champion.check_rounds(champion.read(store).value, last.value.number if last else 0)
     decision: Literal["plan", "idle"] = "plan" if due else "idle"
     return Plan(decision, text, project, last, counts, ledger.open_rounds(), ledger.versions, ledger.tables.identity)
 
@@ -269,7 +271,7 @@ def _resume(store: Store, last: Versioned[Round], run_id: str, fence: int, fresh
 
 
 def _new_round(store: Store, plan: Plan, run_id: str, fence: int, now: datetime) -> Round:
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     versions = dict(plan.versions or {})
     identity = {
         "number": plan.number,

@@ -33,10 +33,10 @@ class StageMeter:
     A block that raises writes nothing. The meter can be pickled, so that another process may finish the run.
 
     Attributes:
-        rows: number of samples that the stage worked on.
-        bytes_read: number of bytes of samples that the stage read.
-        device: device on which a model ran; None if none did.
-        processes: number of processes, each with its own GPU if there are GPUs.
+        rows: Number of samples that the stage worked on.
+        bytes_read: Number of bytes of samples that the stage read.
+        device: Device on which a model ran; None if none did.
+        processes: Number of processes, each with its own GPU if there are GPUs.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class StageMeter:
         """Start to measure.
 
         Args:
-            stage: name of the stage.
-            shard: name of the shard; '' if the stage is not fanned out.
-            consumed: input folders, whose logs precede this run's.
-            outputs: output folders, each of which gets the log.
-            device: device on which a model runs, if one does.
-            processes: number of processes of the stage.
+            stage: Name of the stage.
+            shard: Name of the shard; '' if the stage is not fanned out.
+            consumed: Input folders, whose logs precede this run's.
+            outputs: Output folders, each of which gets the log.
+            device: Device on which a model runs, if one does.
+            processes: Number of processes of the stage.
         """
         self.rows = 0
         self.bytes_read = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import InputError, StorageError, one_line
 from alfamix_core.project.failures import StageContext, reported
 from alfamix_core.project.patience import patience
 from alfamix_core.telemetry.events import emit
@@ -32,17 +32,17 @@ def run_stage(
     """Run a stage's work, and return what it returns; retry it after a storage error.
 
     Args:
-        stage: name of the stage.
-        work: work of the stage; it may run several times.
+        stage: Name of the stage.
+        work: Work of the stage; it may run several times.
         project_uri: URI of the project.
-        key: key of the round, or '' before there is a round.
-        shard: name of the shard; '' if the stage is not fanned out.
+        key: Key of the round, or '' before there is a round.
+        shard: Name of the shard; '' if the stage is not fanned out.
         run_id: ID of the run, where the stage knows it; otherwise the round's record has it.
-        inputs: path of each input artifact by name, or a sequence of paths for a list of artifacts.
-        outputs: paths of the output artifacts; what a failed attempt left there is removed before the next.
+        inputs: Path of each input artifact by name, or a sequence of paths for a list of artifacts.
+        outputs: Paths of the output artifacts; what a failed attempt left there is removed before the next.
 
     Raises:
-        SystemExit: as ``failures.reported``, once no attempt is left.
+        SystemExit: As ``failures.reported``, once no attempt is left.
     """
     began = time.monotonic()
     context = StageContext(stage, project_uri, key, shard, run_id)
@@ -58,7 +58,7 @@ def run_stage(
                 seconds = allowed.wait(retry)
                 if retry == allowed.retries or time.monotonic() - began + seconds > allowed.limit:
                     raise
-                line = " ".join(str(error).split())
+                line = one_line(error)
             retry += 1
             emit("warning", text=f"{line}; attempt {retry + 1} of {allowed.retries + 1} begins in {seconds:.0f} s")
             time.sleep(seconds)
@@ -69,7 +69,7 @@ def _check_inputs(inputs: Mapping[str, str | Sequence[str]]) -> None:
     """Stop if an artifact is missing or empty, because Kubeflow's cache passes on artifacts that were deleted.
 
     Raises:
-        InputError: an artifact is missing or empty.
+        InputError: An artifact is missing or empty.
     """
     for name, paths in inputs.items():
         for path in [paths] if isinstance(paths, str) else paths:

@@ -8,11 +8,11 @@ only the newest, the last exported and today's are read.
 
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from alfamix_core.errors import AlfamixError
-from alfamix_core.project import champion, lock, objects, rounds
-from alfamix_core.project.ledger.answers import account
+from alfamix_core.project import budgets, champion, lock, objects, rounds
+from alfamix_core.project.ledger.answers import summarise
 from alfamix_core.project.ledger.ledger import Ledger, open_ledger
 from alfamix_core.records.evaluation import Evaluation
 from alfamix_core.records.lock import Lock
@@ -25,7 +25,6 @@ from alfamix_core.telemetry.exposition import Board
 _MOST_CLASSES = 100
 _MOST_ROUNDS = 1000
 """Maximum number of rounds searched for one with an outcome, or of today."""
-_DAY = timedelta(hours=24)
 _ROUND_STATES = ("planned", "failed", "lost", "exported", "closed", "abandoned")
 _KINDS = ("label", "skip", "cannot_label", "withdraw")
 
@@ -65,7 +64,7 @@ def measure(store: Store, now: datetime) -> Board:
         _data(board, store, ledger, known, now)
         _inbox(board, ledger)
         _queue(board, settings, ledger, known)
-    _spending(board, settings, known)
+    _spending(board, settings, known, now)
     _champion(board, store)
     board.set(m.BUDGET_QUERIES, settings.budget)
     board.set(m.QUARANTINE_LIMIT, settings.limits.quarantine_share)
@@ -82,10 +81,10 @@ def _read_rounds(store: Store, now: datetime) -> _Rounds:
     exported: Round | None = None
     today: list[Round] = []
     for number in reversed(numbers[-_MOST_ROUNDS:]):
-        record, _ = rounds.read(store, number)
+        record = rounds.read(store, number).value
         newest = newest or record
         exported = exported or (record if record.outcome is not None else None)
-        if record.planned_at > now - _DAY:
+        if record.planned_at > now - budgets.DAY:
             today.append(record)
         elif exported is not None:
             break
@@ -113,7 +112,7 @@ def _round(board: Board, known: _Rounds, current: Lock, now: datetime) -> None:
 
 def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datetime) -> None:
     counts = ledger.counts()
-    for state in ("pool", "queried", "skipped", "disputed", "quarantined", "withdrawn", "held_out"):
+    for state in ("pool", "queried", "skipped", "disputed", "quarantined", "withdrawn", "reserve", "held_out"):
         board.set(m.SAMPLES, getattr(counts, state), state=state, split="")
     for split in ("train", "val", "test", "audit"):
         board.set(m.SAMPLES, getattr(counts, split), state="labelled", split=split)
@@ -125,17 +124,17 @@ def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datet
 
 
 def _inbox(board: Board, ledger: Ledger) -> None:
-    news = ledger.news
-    board.set(m.SET_ASIDE, len(ledger.set_aside()) + (len(news.odd) if news is not None else 0))
+    unread = ledger.unread
+    board.set(m.SET_ASIDE, len(ledger.set_aside()) + (len(unread.odd) if unread is not None else 0))
     board.set(m.VANISHED_LINES, sum(file.vanished for file in ledger.inbox()))
-    board.set(m.DELETED_FILES, len(news.deleted) if news is not None else 0)
+    board.set(m.DELETED_FILES, len(unread.deleted) if unread is not None else 0)
 
 
 def _queue(board: Board, settings: Project, ledger: Ledger, known: _Rounds) -> None:
     questions = ledger.open_queries()
     board.set(m.OPEN_QUERIES, len(questions))
     board.set(m.MAX_OPEN, settings.queue.max_open)
-    answers = account(ledger)
+    answers = summarise(ledger)
     newest = answers.newest or max((question.asked_at for question in questions), default=None)
     board.set(m.LAST_ANSWER, newest.timestamp() if newest else None)
     for kind in _KINDS:
@@ -150,7 +149,7 @@ def _queue(board: Board, settings: Project, ledger: Ledger, known: _Rounds) -> N
         board.set(m.ROUND_ANSWERED, 1 - min(1.0, left / exported.outcome.queries))
 
 
-def _spending(board: Board, settings: Project, known: _Rounds) -> None:
+def _spending(board: Board, settings: Project, known: _Rounds, now: datetime) -> None:
     totals = known.exported.outcome.totals if known.exported and known.exported.outcome else None
     if totals is not None:
         for strategy, count in totals.rounds.items():
@@ -159,14 +158,10 @@ def _spending(board: Board, settings: Project, known: _Rounds) -> None:
         board.set(m.GPU_SECONDS, totals.gpu_seconds)
         board.set(m.COMPUTE_SECONDS, totals.stage_seconds)
         board.set(m.PROMOTIONS, totals.promotions)
-    today = sum(record.outcome.queries for record in known.today if record.outcome is not None)
-    for budget, spent, allowed in (
-        ("labels", totals.queries if totals else 0, settings.budgets.labels),
-        ("labels_per_day", today, settings.budgets.labels_per_day),
-        ("rounds_per_day", len(known.today), settings.budgets.rounds_per_day),
-    ):
+    for budget, count in budgets.used(known.today, totals.queries if totals else 0, now).items():
+        allowed = getattr(settings.budgets, budget)
         if allowed is not None:
-            board.set(m.BUDGET_USED, spent / allowed if allowed else 1.0, budget=budget)
+            board.set(m.BUDGET_USED, count / allowed if allowed else 1.0, budget=budget)
     metric, last = settings.promotion.metric, known.exported
     if totals and last and last.outcome and metric in totals.first_metrics and metric in last.outcome.metrics:
         gained = (last.outcome.metrics[metric] - totals.first_metrics[metric]) * REPORTED.get(metric, 1)
@@ -176,7 +171,7 @@ def _spending(board: Board, settings: Project, known: _Rounds) -> None:
 
 
 def _champion(board: Board, store: Store) -> None:
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     board.set(m.CHAMPION_ROUND, serving.round or 0)
     for name in REPORTED:
         board.set(m.CHAMPION_METRIC, serving.metrics.get(name), metric=name)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from alfamix_core.project import rounds
-from alfamix_core.records.round import Drift, Outcome, Round, StageTotal, Totals
+from alfamix_core.records.round import Drift, Outcome, Round, Totals
 from alfamix_core.storage import Store
 
 
@@ -12,36 +12,29 @@ def with_history(store: Store, record: Round, outcome: Outcome) -> Outcome:
 
     Args:
         store: The project.
-        record: Round; earlier rounds are read back to the last one with sums.
+        record: Round; the sums are carried from the last round before it that was exported.
         outcome: Outcome of the round, with the embedding distance and the predicted shares in ``drift``.
     """
-    before: list[tuple[Outcome, int]] = []
-    for number in reversed([number for number in rounds.numbers(store) if number < record.number]):
-        earlier, _ = rounds.read(store, number)
-        if earlier.outcome is not None:
-            before.append((earlier.outcome, earlier.counts.train))
-            if earlier.outcome.totals is not None:
-                break
-    totals = Totals()
-    for earlier_outcome, labels in reversed(before):
-        totals = earlier_outcome.totals or _add(totals, earlier_outcome, labels)
-    last = before[0][0].drift if before else None
+    numbers = (number for number in reversed(rounds.numbers(store)) if number < record.number)
+    outcomes = (rounds.read(store, number).value.outcome for number in numbers)
+    last = next((earlier for earlier in outcomes if earlier is not None), None)
+    totals = last.totals if last is not None and last.totals is not None else Totals()
     return outcome.model_copy(
         update={
             "totals": _add(totals, outcome, record.counts.train),
-            "drift": _compare(outcome.drift, last) if outcome.drift else None,
+            "drift": _compare(outcome.drift, last.drift if last is not None else None) if outcome.drift else None,
         }
     )
 
 
 def _add(totals: Totals, outcome: Outcome, train_labels: int) -> Totals:
-    stages = outcome.stages or {name: StageTotal(seconds=seconds) for name, seconds in outcome.seconds.items()}
+    stages = outcome.stages.values()
     first = not totals.first_metrics and bool(outcome.metrics)
     return Totals(
         rounds=dict(sorted((Counter(totals.rounds) + Counter([outcome.strategy])).items())),
         queries=totals.queries + outcome.queries,
-        gpu_seconds=round(totals.gpu_seconds + sum(stage.gpu_seconds for stage in stages.values()), 3),
-        stage_seconds=round(totals.stage_seconds + sum(stage.seconds for stage in stages.values()), 3),
+        gpu_seconds=round(totals.gpu_seconds + sum(stage.gpu_seconds for stage in stages), 3),
+        stage_seconds=round(totals.stage_seconds + sum(stage.seconds for stage in stages), 3),
         promotions=totals.promotions + outcome.promoted,
         first_metrics=outcome.metrics if first else totals.first_metrics,
         first_train_labels=train_labels if first else totals.first_train_labels,

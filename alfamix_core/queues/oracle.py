@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from alfamix_core.errors import InputError
 from alfamix_core.project.inbox.samples import named
 from alfamix_core.records.labels import LabelEvent
+from alfamix_core.records.manifest import uniform
 from alfamix_core.records.query import Question
 
 
@@ -86,7 +87,6 @@ def batch_name(events: Sequence[LabelEvent]) -> str:
 
 
 def _uniforms(seed: int, question: Question) -> tuple[float, float, float]:
-    """Three numbers in [0, 1) that belong to (seed, round, sample)."""
-    digest = hashlib.sha256(f"{seed}/{question.round}/{question.sample_id}".encode()).digest()
-    a, b, c = (int.from_bytes(digest[i : i + 6], "big") / 2**48 for i in (0, 6, 12))
-    return a, b, c
+    """Return three numbers in [0, 1) that belong to (seed, round, sample)."""
+    text = f"{seed}/{question.round}/{question.sample_id}"
+    return uniform(text, 0), uniform(text, 1), uniform(text, 2)

@@ -6,11 +6,11 @@ from alfamix_core.records.record import Record
 
 
 class Champion(Record):
-    """The champion, or that there is none yet (``round`` None)."""
+    """The champion; without a round while there is none."""
 
-    revision: int = Field(0, ge=0, description="raised by each choice; 0 before the first")
+    revision: int = Field(0, ge=0, description="number raised by each choice; 0 before the first")
     fence: int = Field(0, ge=0, description="fence of the lock under which it was written")
-    round: int | None = None
+    round: int | None = Field(None, description="round whose model serves; None before the first promotion")
     model: str = Field("", description="digest of that round's model")
     metrics: dict[str, float] = Field(
         default_factory=dict, description="its metrics on the test split when it was promoted"

@@ -9,8 +9,8 @@ from alfamix_core.records.record import Record
 class Unreadable(Record):
     """A sample that could not be read, by its index in a split's list."""
 
-    index: int = Field(ge=0)
-    reason: str
+    index: int = Field(ge=0, description="index of the sample in the list of its split")
+    reason: str = Field(description="human-readable reason")
 
 
 class Course(Record):
@@ -24,8 +24,8 @@ class Course(Record):
     )
     best_epoch: int = Field(0, ge=0, description="epoch with the greatest val accuracy; 0: none is watched")
     steps: int = Field(0, ge=0, description="steps of the optimiser")
-    unreadable_train: tuple[Unreadable, ...] = ()
-    unreadable_val: tuple[Unreadable, ...] = ()
+    unreadable_train: tuple[Unreadable, ...] = Field((), description="train samples that could not be read")
+    unreadable_val: tuple[Unreadable, ...] = Field((), description="val samples that could not be read")
 
     @property
     def epochs(self) -> int:
@@ -41,4 +41,4 @@ class Commit(Record):
     )
     file: str = Field(description="name of the tensors' file, in the same folder")
     sha256: str = Field(description="SHA-256 of that file, hex")
-    course: Course
+    course: Course = Field(description="progress of the training up to the tensors")

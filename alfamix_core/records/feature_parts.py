@@ -29,10 +29,10 @@ class Part:
     """A part, as a listing shows it.
 
     Attributes:
-        key: key of the part.
-        first: beginning of its least sample_id, in hex.
-        last: beginning of its greatest sample_id, in hex.
-        sha256: digest of its bytes.
+        key: Key of the part.
+        first: Beginning of its least sample_id, in hex.
+        last: Beginning of its greatest sample_id, in hex.
+        sha256: Digest of its bytes.
     """
 
     key: str
@@ -55,13 +55,13 @@ def read_part(store: Store, part: Part, width: int | None = None) -> pa.Table:
     """Return the rows of a part.
 
     Args:
-        store: store of the part.
-        part: part to read.
-        width: bytes of one sample's output; None accepts any.
+        store: Store of the part.
+        part: Part to read.
+        width: Bytes of one sample's output; None accepts any.
 
     Raises:
-        MissingObjectError: it was removed since it was listed.
-        InputError: its bytes are not those of its digest, or are no such table.
+        MissingObjectError: It was removed since it was listed.
+        InputError: Its bytes are not those of its digest, or are no such table.
     """
     data = store.read(part.key).data
     if hashlib.sha256(data).hexdigest() != part.sha256:
@@ -84,10 +84,10 @@ def write_part(store: Store, folder: str, sample_ids: Sequence[str], output: byt
     If a damaged part has the name already, the new one gets another: nothing is ever replaced.
 
     Args:
-        store: store of the part.
-        folder: encoder's folder, with its slash.
-        sample_ids: n ids, n >= 1, each once.
-        output: outputs of the encoder for these samples, one after another.
+        store: Store of the part.
+        folder: Encoder's folder, with its slash.
+        sample_ids: N ids, n >= 1, each once.
+        output: Outputs of the encoder for these samples, one after another.
     """
     width = len(output) // len(sample_ids)
     outputs = pa.Array.from_buffers(pa.binary(width), len(sample_ids), [None, pa.py_buffer(output)])

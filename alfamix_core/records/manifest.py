@@ -30,6 +30,16 @@ class ManifestLine(Record):
     )
 
 
+def uniform(text: str, draw: int = 0) -> float:
+    """Return a number in [0, 1) that a text determines: 48 bits of its SHA-256.
+
+    Args:
+        text: Purpose and subject of the number, such as ``split/<id>``.
+        draw: Index of the number among those of the text, 0 to 4.
+    """
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[6 * draw : 6 * draw + 6], "big") / 2**48
+
+
 def sample_id(absolute_uri: str) -> SampleId:
     """Return the default id: the first 16 hex digits of the SHA-256 of the absolute uri."""
     return SampleId(hashlib.sha256(absolute_uri.encode()).hexdigest()[:16])

@@ -31,10 +31,10 @@ class FeatureScaling(Record):
 class ModelCard(Record):
     """What the weights belong to; a folder whose card differs from the project's settings is refused."""
 
-    format: Literal[1] = 1
-    classes: tuple[str, ...]
-    model: ModelSettings
-    image: ImageSettings
+    format: Literal[1] = Field(1, description="version of this format")
+    classes: tuple[str, ...] = Field(description="names of the classes, in the order of the outputs")
+    model: ModelSettings = Field(description="settings of the model that the weights belong to")
+    image: ImageSettings = Field(description="settings by which images are read")
     pixels: PixelStatistics | None = Field(
         None, description="normalisation of the pixels; null: ImageNet's, as for every model without this field"
     )
@@ -44,5 +44,5 @@ class ModelCard(Record):
     embedding_size: int = Field(ge=1, description="embedding size D")
     round: int = Field(ge=0, description="round that trained it")
     trained: bool = Field(description="False: initial weights, because fewer than two classes have a label")
-    epochs: int = Field(0, ge=0)
-    stopped_because: str = ""
+    epochs: int = Field(0, ge=0, description="number of training epochs")
+    stopped_because: str = Field("", description="human-readable reason for which training stopped")

@@ -156,7 +156,11 @@ class QueueSettings(Record):
     expires_after_days: float = Field(
         30.0, gt=0, description="time after which an unanswered query is cancelled, in days"
     )
-    answers: int = Field(1, ge=1, description="annotators who are asked about each sample")
+    answers: int = Field(
+        1,
+        ge=1,
+        description="annotators who are asked about each sample; one with fewer is open, earlier ones too",
+    )
     agreement: int = Field(
         0,
         ge=0,
@@ -164,7 +168,8 @@ class QueueSettings(Record):
     )
     max_answers: int = Field(3, ge=1, description="answers after which an undecided sample is disputed")
     accept_unasked: bool = Field(
-        True, description="whether answers count for train and val samples that no round asked about"
+        True,
+        description="whether answers count for train and val samples that no round asked about; earlier ones too",
     )
 
     @model_validator(mode="after")
@@ -178,7 +183,11 @@ class AuditSettings(Record):
     """An unbiased test sample of the stream, which is never offered to a strategy and never trained on."""
 
     share: float = Field(
-        0.0, ge=0, lt=1, description="share of every drop that is set aside, chosen by a hash of seed and sample"
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of every drop that is set aside, chosen by a hash of seed and sample; earlier drops too, so "
+        "that answers which nobody was asked for stop counting there",
     )
     per_round: int = Field(
         0, ge=0, description="questions of each round's budget that are taken from what is set aside"
@@ -252,7 +261,7 @@ class MetricsSettings(Record):
     timeout_seconds: float = Field(5.0, gt=0, le=60, description="time limit of one push, in seconds")
 
     @model_validator(mode="after")
-    def _way_has_its_place(self) -> Self:
+    def _way_has_its_target(self) -> Self:
         if self.way == "pushgateway" and not self.url.startswith(("http://", "https://")):
             raise ValueError(f'url "{self.url}" must begin with http:// or https:// where way is pushgateway')
         if self.way == "textfile" and not (self.path.startswith("/") and self.path.endswith(".prom")):
@@ -286,7 +295,6 @@ class Project(Record):
         min_length=2, description="possible answers, in the order of the model's outputs"
     )
     budget: int = Field(100, ge=1, description="queries per round")
-    modality: Literal["image"] = Field("image", description="kind of sample")
     strategy: StrategySettings = StrategySettings()
     image: ImageSettings = ImageSettings()
     model: ModelSettings = ModelSettings()
@@ -310,7 +318,7 @@ class Project(Record):
         first: dict[str, int] = {}
         for number, name in enumerate(self.classes, start=1):
             if name in first:
-                raise ValueError(f'class "{name}" is named twice (places {first[name]} and {number})')
+                raise ValueError(f'class "{name}" is named twice (items {first[name]} and {number})')
             first[name] = number
         return self
 
@@ -351,7 +359,7 @@ def check_strategy(settings: StrategySettings) -> None:
     package that brought it is gone.
 
     Raises:
-        InputError: it names what came and lists what is known.
+        InputError: It names what came and lists what is known.
     """
     for field, name in (("strategy.name", settings.name), ("strategy.cold_start", settings.cold_start)):
         try:
@@ -364,7 +372,7 @@ def read_project(data: bytes, where: str = "project.json") -> Project:
     """Read project.json.
 
     Raises:
-        InputError: its schema is newer, it is not as ``Project`` says, or its strategy or a tunable is unknown or does
+        InputError: Its schema is newer, it is not as ``Project`` says, or its strategy or a tunable is unknown or does
             not fit.
     """
     try:

@@ -20,10 +20,10 @@ class Setting:
     """One setting.
 
     Attributes:
-        name: name that ``--set`` takes, such as ``training.max_epochs``.
-        kind: human-readable type and bounds.
-        default: default as JSON; empty if the setting is required.
-        meaning: description of the field, with its unit.
+        name: Name that ``--set`` takes, such as ``training.max_epochs``.
+        kind: Human-readable type and bounds.
+        default: Default as JSON; empty if the setting is required.
+        meaning: Description of the field, with its unit.
     """
 
     name: str
@@ -36,9 +36,9 @@ def settings(record: type[Record] = Project, prefix: str = "", section: Record |
     """Yield every setting, sections after the fields before them, in the order in which they are defined.
 
     Args:
-        record: kind of the whole, or of one section.
-        prefix: section's name with a dot; empty for the whole.
-        section: the section's defaults if they differ from those of its kind.
+        record: Kind of the whole, or of one section.
+        prefix: Section's name with a dot; empty for the whole.
+        section: The section's defaults if they differ from those of its kind.
     """
     for name, field in record.model_fields.items():
         default = getattr(section, name) if section is not None else field.get_default(call_default_factory=True)

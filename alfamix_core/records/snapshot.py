@@ -4,6 +4,7 @@
     project-uri.txt   the project's uri; samples are read from there and from data_prefixes, and from nowhere else
     pool.parquet      the samples that may be asked about: sample_id, uri, group, on_map, new
     labelled.parquet  the samples with a decided label: sample_id, uri, label (class index), split, group, round
+    audit.parquet     the samples of the audit reserve that the round asks about: sample_id, uri
     stage.json
 
 ``on_map`` marks the 2,000 samples with the smallest SHA-256 of their id, which the report's map shows; ``new``

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from alfamix_core.records.record import Record
-from alfamix_core.records.round import StageTotal
+from alfamix_core.records.round import StageMeasures, StageTotal
 
 FILE = "stage.json"
 
@@ -15,30 +15,24 @@ FILE = "stage.json"
 class Quarantined(Record):
     """A sample that could not be read."""
 
-    sample_id: str
-    uri: str
-    reason: str
+    sample_id: str = Field(description="id of the sample")
+    uri: str = Field(description="absolute URI of the sample")
+    reason: str = Field(description="human-readable reason")
 
 
-class StageRun(Record):
+class StageRun(StageMeasures):
     """One run of one stage."""
 
-    stage: str
-    shard: str = ""
-    seconds: float = Field(ge=0)
-    rows: int = Field(0, ge=0, description="samples processed")
-    bytes_read: int = Field(0, ge=0, description="bytes of samples read")
-    peak_memory_bytes: int = Field(0, ge=0, description="peak resident memory of the process")
+    stage: str = Field(description="name of the stage")
+    shard: str = Field("", description="shard of the stage; empty if it has none")
     device: str = Field("", description="cpu or the GPU's name, if a model ran")
-    gpu_seconds: float = Field(0.0, ge=0, description="seconds times the number of GPUs held")
-    gpu_peak_memory_bytes: int = Field(0, ge=0, description="peak memory reserved on one GPU")
 
 
 class StageLog(Record):
     """The whole of stage.json: this stage last, after those whose output it consumed."""
 
-    runs: tuple[StageRun, ...]
-    quarantined: tuple[Quarantined, ...] = ()
+    runs: tuple[StageRun, ...] = Field(description="runs of the stages and shards")
+    quarantined: tuple[Quarantined, ...] = Field((), description="samples that could not be read")
 
     def write(self, folder: Path) -> None:
         """Write stage.json into an output folder."""

@@ -10,9 +10,9 @@ class ClassBalance:
     """The balance of one class.
 
     Attributes:
-        name: name of the class.
-        labels: number of labels so far.
-        queries: number of queries whose suggestion is the class.
+        name: Name of the class.
+        labels: Number of labels so far.
+        queries: Number of queries whose suggestion is the class.
         labels_share: ``labels`` in percent of the class with most labels.
         queries_share: ``queries`` in percent of the class with most queries.
     """
@@ -30,9 +30,9 @@ def class_balance(
     """Return one row per class, in the order of ``classes``.
 
     Args:
-        classes: every class of the project.
-        label_counts: number of labels by class; a missing class has none.
-        suggestions: predicted class of each query; empty suggestions count in no row.
+        classes: Every class of the project.
+        label_counts: Number of labels by class; a missing class has none.
+        suggestions: Predicted class of each query; empty suggestions count in no row.
     """
     queries = Counter(suggestions)
     most_labels = max((label_counts.get(name, 0) for name in classes), default=0) or 1

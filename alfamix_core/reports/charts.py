@@ -29,11 +29,11 @@ class MapPoint:
     """A sample on the map.
 
     Attributes:
-        sample_id: id of the sample, as in the manifest.
-        kind: state of the sample.
-        x: horizontal coordinate, finite, in any unit; both axes have one scale.
-        y: vertical coordinate, finite, growing upwards.
-        name: label of a labelled sample, predicted class of any other; may be empty.
+        sample_id: ID of the sample, as in the manifest.
+        kind: State of the sample.
+        x: Horizontal coordinate, finite, in any unit; both axes have one scale.
+        y: Vertical coordinate, finite, growing upwards.
+        name: Label of a labelled sample, predicted class of any other; may be empty.
     """
 
     sample_id: str
@@ -56,11 +56,11 @@ class Mark:
     """A measured point.
 
     Attributes:
-        x: distance from the left, in percent.
-        y: distance from the top, in percent.
-        tip: text of the tooltip.
-        hollow: whether the mark is drawn as an outline.
-        here: whether the mark is that of the page's own round.
+        x: Distance from the left, in percent.
+        y: Distance from the top, in percent.
+        tip: Text of the tooltip.
+        hollow: Whether the mark is drawn as an outline.
+        here: Whether the mark is that of the page's own round.
     """
 
     x: float
@@ -97,11 +97,11 @@ class Bar:
     """One bin of a histogram; all lengths are in percent.
 
     Attributes:
-        x: distance from the left.
-        width: width of the bin.
-        height: height for all candidates in the bin.
-        asked_height: height for the candidates in the bin that were asked.
-        tip: text of the tooltip.
+        x: Distance from the left.
+        width: Width of the bin.
+        height: Height for all candidates in the bin.
+        asked_height: Height for the candidates in the bin that were asked.
+        tip: Text of the tooltip.
     """
 
     x: float
@@ -145,8 +145,8 @@ def learning_curve(series: Mapping[str, Sequence[CurvePoint]], here: int | None 
     """Lay out accuracy against labels.
 
     Args:
-        series: points by name of the campaign; points without an accuracy are left out.
-        here: number of the round to mark in the first series.
+        series: Points by name of the campaign; points without an accuracy are left out.
+        here: Number of the round to mark in the first series.
 
     Returns:
         The chart, or None if no point has an accuracy.
@@ -204,10 +204,10 @@ def histogram(values: Sequence[float], asked: Sequence[float], name: str, cut: f
     """Lay out a histogram.
 
     Args:
-        values: values of all candidates, as people read them; finite.
-        asked: values of the candidates that were asked, drawn inside the bars.
-        name: name of the values.
-        cut: value to mark, such as the cap that was reached.
+        values: Values of all candidates, as people read them; finite.
+        asked: Values of the candidates that were asked, drawn inside the bars.
+        name: Name of the values.
+        cut: Value to mark, such as the cap that was reached.
 
     Returns:
         The chart, or None without values. A long tail is left off the axis and counted in ``beyond``.

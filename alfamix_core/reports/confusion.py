@@ -1,29 +1,10 @@
-"""Scores of each class from a confusion matrix, and the most frequent mistakes."""
+"""The most frequent mistakes of a confusion matrix, and the confidence interval of its accuracy."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class ClassScore:
-    """The scores of one class on the test split; a ratio without a denominator is None.
-
-    Attributes:
-        name: name of the class.
-        support: number of test samples with this label.
-        predicted: number of test samples for which the model predicts this class.
-        precision: share of ``predicted`` that is correct.
-        recall: share of ``support`` that the model predicts correctly.
-        f1: harmonic mean of precision and recall; 0 if both are 0, None if the class is neither a label nor predicted.
-    """
-
-    name: str
-    support: int
-    predicted: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
+_ON_PAGE = 50  # greatest number of mistakes on their page
 
 
 @dataclass(frozen=True)
@@ -34,22 +15,6 @@ class Mistake:
     prediction: str
     count: int
     share: float
-
-
-def class_scores(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[ClassScore]:
-    """Return one row per class, in the order of ``classes``; ``confusion`` is (K, K), row = label."""
-    columns = [sum(column) for column in zip(*confusion, strict=True)]
-    return [
-        ClassScore(
-            name=name,
-            support=sum(row),
-            predicted=columns[k],
-            precision=row[k] / columns[k] if columns[k] else None,
-            recall=row[k] / sum(row) if sum(row) else None,
-            f1=2 * row[k] / (sum(row) + columns[k]) if sum(row) + columns[k] else None,
-        )
-        for k, (name, row) in enumerate(zip(classes, confusion, strict=True))
-    ]
 
 
 def mistakes(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 10) -> list[Mistake]:
@@ -79,15 +44,14 @@ def accuracy_interval(confusion: Sequence[Sequence[int]]) -> tuple[float, float]
     return centre - half, centre + half
 
 
-def mistakes_page(classes: Sequence[str], confusion: Sequence[Sequence[int]], most: int = 50) -> str:
+def mistakes_page(classes: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
     """Return the most frequent mistakes as a Markdown table, for a page that cannot show a matrix of many classes.
 
     Args:
-        classes: names of the K classes.
+        classes: Names of the K classes.
         confusion: (K, K) counts, row = label; empty if nothing was measured.
-        most: greatest number of rows.
     """
-    rows = mistakes(classes, confusion, most)
+    rows = mistakes(classes, confusion, _ON_PAGE)
     if not rows:
         return "No mistakes: either every test sample was right, or there is none.\n"
     lines = [

@@ -11,11 +11,11 @@ class CurvePoint:
     """The quality of one round's model, and the number of labels it was trained on.
 
     Attributes:
-        round: number of the round, from 1.
-        labels: number of labels of the train split on which the model was trained.
-        accuracy: accuracy on the test split, in [0, 1]; None without test labels.
+        round: Number of the round, from 1.
+        labels: Number of labels of the train split on which the model was trained.
+        accuracy: Accuracy on the test split, in [0, 1]; None without test labels.
         macro_f1: macro-averaged F1 on the test split, in [0, 1]; None without test labels.
-        promoted: whether the model became the champion.
+        promoted: Whether the model became the champion.
     """
 
     round: int

@@ -32,14 +32,14 @@ def round_page(
     """Return a round's page as HTML.
 
     Args:
-        store: store of the project, for the earlier rounds' points of the learning curve.
-        record: record of the round as planned.
-        outcome: outcome of the round.
-        chosen: queries of the round, best first.
-        account: account of how they were chosen.
-        quality: evaluation of the round's model.
-        log: log of all its stages.
-        thumbnails: folder with the queries' thumbnails.
+        store: Store of the project, for the earlier rounds' points of the learning curve.
+        record: Record of the round as planned.
+        outcome: Outcome of the round.
+        chosen: Queries of the round, best first.
+        account: Account of how they were chosen.
+        quality: Evaluation of the round's model.
+        log: Log of all its stages.
+        thumbnails: Folder with the queries' thumbnails.
     """
     exported = record.model_copy(update={"state": "exported", "outcome": outcome})
     earlier = [point_of(other) for other in rounds.read_all(store) if other.number < record.number]
@@ -69,16 +69,16 @@ def project_page(
     """Return the project's page as HTML.
 
     Args:
-        store: store of the project.
-        now: present time, which decides whether queries have expired.
-        campaigns: learning curves to compare, by name.
-        pages: relative address of each round's page, by number.
+        store: Store of the project.
+        now: Present time, which decides whether queries have expired.
+        campaigns: Learning curves to compare, by name.
+        pages: Relative address of each round's page, by number.
     """
     settings = rounds.read_settings(store)
     with open_ledger(store, settings, now) as ledger:
         counts = ledger.counts()
     records = tuple(rounds.read_all(store))
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
     sentences = (advice.text, advice.forecast.text if advice.forecast else "")
     return project_report.render(

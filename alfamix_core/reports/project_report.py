@@ -19,15 +19,15 @@ class ProjectReport:
     """Everything that the page shows; a section whose field is empty says so.
 
     Attributes:
-        settings: present settings of the project.
-        rounds: records of all rounds, in any order.
-        champion: record of the champion; None if unknown.
-        counts: present number of samples by state; None stands for the counts of the newest round.
-        open_queries: present number of queries that wait for an answer.
-        advice: whole sentences on whether another round is worth it and what it may gain.
-        label_counts: number of labels by class name with which each round was planned, by round number.
-        campaigns: learning curves to compare, by name; may include the project's own.
-        pages: address of each round's page, by round number.
+        settings: Present settings of the project.
+        rounds: Records of all rounds, in any order.
+        champion: Record of the champion; None if unknown.
+        counts: Present number of samples by state; None stands for the counts of the newest round.
+        open_queries: Present number of queries that wait for an answer.
+        advice: Whole sentences on whether another round is worth it and what it may gain.
+        label_counts: Number of labels by class name with which each round was planned, by round number.
+        campaigns: Learning curves to compare, by name; may include the project's own.
+        pages: Address of each round's page, by round number.
     """
 
     settings: Project
@@ -46,11 +46,11 @@ class CampaignRow:
     """A row of the comparison.
 
     Attributes:
-        name: name of the campaign.
-        rounds: number of rounds that have an accuracy.
-        mean: mean accuracy over these rounds; None if there are none.
-        first: point of the first of these rounds; None if there are none.
-        last: point of the last of these rounds; None if there are none.
+        name: Name of the campaign.
+        rounds: Number of rounds that have an accuracy.
+        mean: Mean accuracy over these rounds; None if there are none.
+        first: Point of the first of these rounds; None if there are none.
+        last: Point of the last of these rounds; None if there are none.
     """
 
     name: str

@@ -8,9 +8,9 @@ class Reading:
     """How a score is presented to people.
 
     Attributes:
-        name: name of the number.
+        name: Name of the number.
         sign: 1, or -1 if people know the negative of the score.
-        meaning: one sentence for readers who have not read the paper.
+        meaning: One sentence for readers who have not read the paper.
     """
 
     name: str

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from alfamix_core.evaluation.class_metrics import class_metrics
 from alfamix_core.records.query import ChosenSample
 from alfamix_core.records.round import Promotion, Round
 from alfamix_core.records.stage import StageLog
 from alfamix_core.reports.balance import balance_in_words, class_balance
 from alfamix_core.reports.charts import MapPoint, histogram, learning_curve, map_marks
-from alfamix_core.reports.confusion import accuracy_interval, class_scores, mistakes
+from alfamix_core.reports.confusion import accuracy_interval, mistakes
 from alfamix_core.reports.curve import CurvePoint, measured
 from alfamix_core.reports.page import plural, points, render_page, sentence
 from alfamix_core.reports.readings import reading_of
@@ -25,17 +26,17 @@ class RoundReport:
     """Everything that the page shows; a section whose field is empty says so.
 
     Attributes:
-        round: record of the round, with its outcome once there is one.
-        promotion: decision about the round's model; None before the decision, or without test labels.
-        curve: points of all rounds so far, this one included, in any order.
-        queries: queries of the round, best first; the first 300 are shown.
+        round: Record of the round, with its outcome once there is one.
+        promotion: Decision about the round's model; None before the decision, or without test labels.
+        curve: Points of all rounds so far, this one included, in any order.
+        queries: Queries of the round, best first; the first 300 are shown.
         thumbnails: PNG, JPEG or WebP bytes by sample_id, as ``thumbnail`` returns them.
-        label_counts: number of labels in all splits so far, by class name; a missing class has none.
+        label_counts: Number of labels in all splits so far, by class name; a missing class has none.
         confusion: (K, K) counts on the test split, row = label, column = prediction, in the order of the settings'
             classes; empty without test labels.
-        map_points: some of the pool, labelled and queried samples in two dimensions, drawn to one scale.
-        candidate_scores: scores of the samples among which the strategy chose, as ``ChosenSample.score``; finite.
-        log: timings and quarantined samples of all stages.
+        map_points: Some of the pool, labelled and queried samples in two dimensions, drawn to one scale.
+        candidate_scores: Scores of the samples among which the strategy chose, as ``ChosenSample.score``; finite.
+        log: Timings and quarantined samples of all stages.
     """
 
     round: Round
@@ -88,7 +89,7 @@ def render(report: RoundReport) -> str:
         ranks={query.sample_id: query.rank for query in shown},
         class_numbers={name: number for number, name in enumerate(settings.classes)},
         scores=histogram(candidates, asked, reading.name, cap if isinstance(cap, (int, float)) else None),
-        class_scores=class_scores(settings.classes, report.confusion) if report.confusion else [],
+        class_metrics=list(zip(settings.classes, class_metrics(report.confusion), strict=False)),
         mistakes=mistakes(settings.classes, report.confusion) if report.confusion else [],
         matrix=report.confusion if len(settings.classes) <= MAX_MATRIX else (),
         stages=stage_times(runs),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from alfamix_core.records import settings_table
 from alfamix_core.records.record import Record
 
 
@@ -11,10 +12,10 @@ class Setting:
     """One setting.
 
     Attributes:
-        name: dotted name of the setting.
-        value: value, a text as it is and anything else as JSON.
-        meaning: description of the setting.
-        default: whether the value is the default.
+        name: Dotted name of the setting.
+        value: Value, a text as it is and anything else as JSON.
+        meaning: Description of the setting.
+        default: Whether the value is the default.
     """
 
     name: str
@@ -23,20 +24,19 @@ class Setting:
     default: bool
 
 
-def setting_rows(record: Record, prefix: str = "") -> list[Setting]:
+def setting_rows(record: Record) -> list[Setting]:
     """Return every setting in the record's order; those of a nested record stand where it does."""
-    rows = []
-    for name, field in type(record).model_fields.items():
-        value = getattr(record, name)
-        if isinstance(value, Record):
-            rows += setting_rows(value, f"{prefix}{name}.")
-        else:
-            rows.append(
-                Setting(
-                    name=prefix + name,
-                    value=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False),
-                    meaning=field.description or "",
-                    default=not field.is_required() and value == field.get_default(call_default_factory=True),
-                )
-            )
-    return rows
+    defaults = {setting.name: setting.default for setting in settings_table.settings(type(record))}
+    return [
+        Setting(
+            name=setting.name,
+            value=_plain(json.loads(setting.default)),
+            meaning=setting.meaning,
+            default=setting.default == defaults[setting.name],
+        )
+        for setting in settings_table.settings(type(record), section=record)
+    ]
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -20,16 +20,16 @@ def thumbnail(data: bytes, side: int = 96, max_pixels: int = 50_000_000, max_sca
     images deeper than 8 bits are stretched from their minimum to their maximum; transparent pixels are put on white.
 
     Args:
-        data: content of a PNG, JPEG or WebP file.
-        side: greatest side of the thumbnail, in pixels.
-        max_pixels: greatest number of pixels of the image; a larger one is refused before it is decoded.
-        max_scans: greatest number of scans of a JPEG; one with more is refused before it is opened.
+        data: Content of a PNG, JPEG or WebP file.
+        side: Greatest side of the thumbnail, in pixels.
+        max_pixels: Greatest number of pixels of the image; a larger one is refused before it is decoded.
+        max_scans: Greatest number of scans of a JPEG; one with more is refused before it is opened.
 
     Returns:
         The content of the WebP file; the same input and version of Pillow give the same bytes.
 
     Raises:
-        SampleError: the file has another format, is damaged, too large, or made of too many pieces.
+        SampleError: The file has another format, is damaged, too large, or made of too many pieces.
     """
     check_pieces(data, max_scans)
     try:

@@ -11,13 +11,13 @@ class StageTime:
     """One stage of a round.
 
     Attributes:
-        stage: name of the stage.
-        shards: number of its shards.
-        seconds: time in seconds, summed over its shards.
-        slowest: time of its slowest shard in seconds, for which the round waits if all shards run in parallel.
-        rows: number of samples processed, summed over its shards.
-        peak_memory_bytes: greatest peak memory of a shard, in bytes.
-        device: devices on which it ran, separated by commas; may be empty.
+        stage: Name of the stage.
+        shards: Number of its shards.
+        seconds: Time in seconds, summed over its shards.
+        slowest: Time of its slowest shard in seconds, for which the round waits if all shards run in parallel.
+        rows: Number of samples processed, summed over its shards.
+        peak_memory_bytes: Greatest peak memory of a shard, in bytes.
+        device: Devices on which it ran, separated by commas; may be empty.
         share: ``seconds`` in percent of the longest stage's.
         slowest_share: ``slowest`` in percent of the longest stage's ``seconds``.
     """

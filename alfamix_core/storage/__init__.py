@@ -4,8 +4,7 @@ All other code opens a store by its uri and does not depend on its kind.
 """
 
 from alfamix_core.errors import InputError
-from alfamix_core.storage.folder import FolderStore
-from alfamix_core.storage.ranged import Ranged
+from alfamix_core.storage.folder import FolderStore, file_sha256
 from alfamix_core.storage.s3 import S3Store
 from alfamix_core.storage.samples import SampleReader, list_uri, open_file
 from alfamix_core.storage.store import Entry, Store, Stored, Upload
@@ -21,12 +20,12 @@ from alfamix_core.storage.uris import (
 
 __all__ = [
     "Entry",
-    "Ranged",
     "SampleReader",
     "Store",
     "Stored",
     "Upload",
     "absolute_uri",
+    "file_sha256",
     "file_uri",
     "is_below",
     "list_uri",

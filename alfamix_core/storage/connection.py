@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from alfamix_core.errors import DeniedError, InputError, MissingObjectError, ObjectChangedError, StorageError
+from alfamix_core.errors import DeniedError, InputError, MissingObjectError, ObjectChangedError, StorageError, one_line
 from alfamix_core.storage import access
 from alfamix_core.storage.access import Access
 
@@ -69,7 +69,7 @@ _RESOLVED_SECONDS = 60  # how long the keys found for tables are used
 _DENIED = ("AccessDenied", "AllAccessDisabled", "403")
 
 
-class Place(TypedDict):
+class Location(TypedDict):
     """The location of an object, as arguments of boto3."""
 
     Bucket: str
@@ -77,7 +77,7 @@ class Place(TypedDict):
 
 
 class _Rest(TypedDict, total=False):
-    """A part of an object, or the rest of the same version."""
+    """The rest of the same version of an object, as arguments of boto3."""
 
     Range: str
     IfMatch: str
@@ -120,28 +120,26 @@ class Connection:
 class Download(io.RawIOBase):
     """The bytes of one object as it was at the start, read in order and verified at the end.
 
-    A broken connection is reopened where it broke, for the same version of the object. A part, from one byte up to
-    another, is not verified: the checksums are those of the whole.
+    A broken connection is reopened where it broke, for the same version of the object.
 
     Raises:
         MissingObjectError: On construction: there is none.
         InputError, StorageError: See ``explained``.
     """
 
-    def __init__(self, client: "S3Client", bucket: str, key: str, part: tuple[int, int] | None = None) -> None:
+    def __init__(self, client: "S3Client", location: Location) -> None:
         super().__init__()
         self._client = client
-        self._place = Place(Bucket=bucket, Key=key)
-        self._uri = f"s3://{bucket}/{key}"
+        self._location = location
+        self._uri = f"s3://{location['Bucket']}/{location['Key']}"
         self._attempts = attempts(client)
-        self._offset = part[0] if part else 0
+        self._offset = 0
         self._answer: GetObjectOutputTypeDef | None = None
-        answer = self._request(_Rest(Range=f"bytes={part[0]}-{part[1] - 1}") if part else _Rest())
+        answer = self._request(_Rest())
         self._answer = answer
         self.size = answer["ContentLength"]
-        self._end = self._offset + self.size
         self.tag = answer["ETag"]
-        self._expected = None if part else answer.get("Metadata", {}).get(SHA256)
+        self._expected = answer.get("Metadata", {}).get(SHA256)
         self._hash = hashlib.sha256() if self._expected else None
         self._is_verified = False
 
@@ -173,15 +171,15 @@ class Download(io.RawIOBase):
 
     def read_whole(self) -> bytes:
         """Return all bytes in one piece; for a fresh download of an object that fits in memory."""
-        data = bytearray(self._end + 1)  # the last byte detects the end
+        data = bytearray(self.size + 1)  # the last byte detects the end
         view = memoryview(data)
         while self.readinto(view[self._offset :]):
-            if self._offset > self._end:
-                raise StorageError(f"{self._uri}: more than {self._end} bytes came")
+            if self._offset > self.size:
+                raise StorageError(f"{self._uri}: more than {self.size} bytes came")
         return bytes(view[: self._offset])
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
         if not self.closed:
             self._drop()
         super().close()
@@ -192,17 +190,17 @@ class Download(io.RawIOBase):
         for attempt in range(1, self._attempts + 1):
             try:
                 if self._answer is None:
-                    if self._offset == self._end:
+                    if self._offset == self.size:
                         return b""
-                    rest = _Rest(Range=f"bytes={self._offset}-{self._end - 1}", IfMatch=self.tag)
+                    rest = _Rest(Range=f"bytes={self._offset}-{self.size - 1}", IfMatch=self.tag)
                     self._answer = self._request(rest)
                 chunk: bytes = self._answer["Body"].read(wanted)
-                if chunk or self._offset == self._end:
+                if chunk or self._offset == self.size:
                     return chunk
-                reason = f"ended after {self._offset} of {self._end} bytes"
+                reason = f"ended after {self._offset} of {self.size} bytes"
             except BotoCoreError as error:
                 reason = one_line(error)
-                if self._offset == self._end:  # boto3 compared the checksum at the end
+                if self._offset == self.size:  # boto3 compared the checksum at the end
                     raise StorageError(f"{self._uri} is damaged: {reason}") from error
             self._drop()
             if attempt < self._attempts:
@@ -214,7 +212,7 @@ class Download(io.RawIOBase):
 
         with explained(self._uri, self._client):
             try:
-                return self._client.get_object(**self._place, **rest)
+                return self._client.get_object(**self._location, **rest)
             except ClientError as error:
                 if code_of(error) == "NoSuchKey":
                     raise MissingObjectError(f"{self._uri} does not exist") from None
@@ -292,11 +290,6 @@ def attempts(client: "S3Client") -> int:
 def pause(attempt: int) -> None:
     """Wait a random time before the next attempt: up to 1 s after the first, then 2, 4, ... 20."""
     time.sleep(random.uniform(0, min(20, 2 ** (attempt - 1))))
-
-
-def one_line(error: Exception) -> str:
-    """Return the message of a foreign error without its line breaks."""
-    return " ".join(str(error).split())
 
 
 def _connect() -> "S3Client":

@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 from alfamix_core.errors import InputError, StorageError
 from alfamix_core.storage.links import folder_of, open_below
-from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, Upload, is_valid_key
+from alfamix_core.storage.store import BUFFER, RESERVED, Entry, Store, Stored, Upload, valid_key
 from alfamix_core.storage.uris import file_uri
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -46,45 +46,46 @@ class FolderStore(Store):
     def __reduce__(self) -> tuple[type["FolderStore"], tuple[Path]]:
         return FolderStore, (self._root,)
 
-    def _close(self) -> None:
-        pass  # nothing is held open
+    def close(self) -> None:
+        """Do nothing: no connection is held open."""
 
-    def _uri_of(self, key: str) -> str:
-        return file_uri(self._root / key)
+    def _path(self, key: str) -> Path:
+        return self._root / valid_key(key)
 
-    def _table(self, key: str) -> tuple[str, dict[str, str]]:
-        return str(self._root / key), {}
+    def uri_of(self, key: str) -> str:
+        return file_uri(self._path(key))
 
-    def _read(self, key: str) -> Stored:
-        with self._open(key) as stream, _explained(self._uri_of(key)):
+    def table(self, key: str) -> tuple[str, dict[str, str]]:
+        return str(self._path(key)), {}
+
+    def read(self, key: str) -> Stored:
+        with self.open(key) as stream, _explained(self.uri_of(key)):
             data = stream.read()
         return Stored(data, _tag(data))
 
-    def _create(self, key: str, data: bytes) -> str:
-        with _explained(self._uri_of(key)), self._temporary() as temporary:
+    def create(self, key: str, data: bytes) -> str:
+        with _explained(self.uri_of(key)), self._temporary() as temporary:
             _write(temporary, data)
             if not self._link(temporary, key):
                 raise self._exists(key)
         return _tag(data)
 
-    def _mark(self, key: str) -> None:
-        with _explained(self._uri_of(key)):
+    def mark(self, key: str) -> None:
+        with _explained(self.uri_of(key)):
             _make_folder(self._root)
             with folder_of(self._root, key, make=True) as (folder, name), suppress(FileExistsError):
                 os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=folder))
 
     def _create_from(self, key: str, source: BinaryIO) -> str:
-        with _explained(self._uri_of(key)), self._temporary() as temporary:
+        with _explained(self.uri_of(key)), self._temporary() as temporary:
             _copy(source, temporary)
-            digest = _digest(temporary)
-            if not self._link(temporary, key):
-                with self._open(key) as stream:
-                    if hashlib.file_digest(stream, "sha256").hexdigest() != digest:
-                        raise self._is_other(key)
+            digest = file_sha256(temporary)
+            if not self._link(temporary, key) and self.sha256(key) != digest:
+                raise self._is_other(key)
         return digest
 
-    def _swap(self, key: str, data: bytes, tag: str) -> str:
-        with _explained(self._uri_of(key)), self._swapping():
+    def swap(self, key: str, data: bytes, tag: str) -> str:
+        with _explained(self.uri_of(key)), self._swapping():
             try:
                 with open_below(self._root, key) as stream:
                     current = _tag(stream.read())
@@ -98,32 +99,27 @@ class FolderStore(Store):
                 os.fsync(folder)
         return _tag(data)
 
-    def _open(self, key: str) -> io.BufferedReader:
-        with _explained(self._uri_of(key)):
+    def open(self, key: str) -> io.BufferedReader:
+        with _explained(self.uri_of(key)):
             try:
                 return io.BufferedReader(open_below(self._root, key), BUFFER)
             except _ABSENT:
                 raise self._missing(key) from None
 
-    def _read_range(self, key: str, start: int, stop: int) -> bytes:
-        with self._open(key) as stream:
-            stream.seek(start)
-            return stream.read(stop - start)
-
-    def _fetch(self, key: str, path: Path) -> None:
-        with self._open(key) as stream, _explained(str(path)), landing(path) as temporary, temporary.open("wb") as out:
+    def fetch(self, key: str, path: Path) -> None:
+        with self.open(key) as stream, _explained(str(path)), landing(path) as temporary, temporary.open("wb") as out:
             shutil.copyfileobj(stream, out, BUFFER)
 
-    def _entry(self, key: str) -> Entry | None:
+    def entry(self, key: str) -> Entry | None:
         status = self._status(key)
         return None if status is None else _listed(key, status)
 
-    def _modified(self, key: str) -> datetime | None:
+    def modified(self, key: str) -> datetime | None:
         status = self._status(key)
         return None if status is None else datetime.fromtimestamp(status.st_mtime, UTC)
 
     def _status(self, key: str) -> os.stat_result | None:
-        with _explained(self._uri_of(key)):
+        with _explained(self.uri_of(key)):
             try:
                 with folder_of(self._root, key) as (folder, name):
                     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -132,23 +128,22 @@ class FolderStore(Store):
         return None if stat.S_ISDIR(status.st_mode) else status
 
     def _list(self, folder: str) -> Iterator[Entry]:
-        with _explained(self._uri_of(folder)), suppress(*_ABSENT), folder_of(self._root, folder):
+        with _explained(file_uri(self._root / folder)), suppress(*_ABSENT), folder_of(self._root, folder):
             pass  # no folder on the way is a link
         for name, status in walk(self._root / folder):
             yield _listed(folder + name, status)
 
     def _folders(self, folder: str) -> list[str]:
-        with _explained(self._uri_of(folder)):
+        with _explained(file_uri(self._root / folder)):
             try:
                 with folder_of(self._root, folder), os.scandir(self._root / folder) as items:
-                    names = [item.name for item in items if item.is_dir(follow_symlinks=False)]
+                    return [item.name for item in items if item.is_dir(follow_symlinks=False)]
             except _ABSENT:
                 return []
-        return sorted((name for name in names if is_valid_key(folder + name)), key=os.fsencode)
 
-    def _delete(self, key: str) -> None:
-        target = self._root / key
-        with _explained(self._uri_of(key)):
+    def delete(self, key: str) -> None:
+        target = self._path(key)
+        with _explained(self.uri_of(key)):
             try:
                 with folder_of(self._root, key) as (parent, name):
                     os.unlink(name, dir_fd=parent)
@@ -211,14 +206,14 @@ class FolderStore(Store):
             except FileExistsError:
                 return False
             except NotADirectoryError:
-                raise StorageError(f"{self._uri_of(key)} cannot be made below an object") from None
+                raise StorageError(f"{self.uri_of(key)} cannot be made below an object") from None
             except FileNotFoundError:
                 if not temporary.exists():
                     raise
                 continue  # a delete removed the folder, which was empty
             except OSError as error:
                 if error.errno == errno.EXDEV:
-                    raise InputError(f"{self._uri_of(key)} must be on the file system of {self.uri}") from None
+                    raise InputError(f"{self.uri_of(key)} must be on the file system of {self.uri}") from None
                 if error.errno in _NO_LINKS and not isinstance(error, PermissionError):
                     raise InputError(f"{self.uri} must be on a file system with hard links: {error.strerror}") from None
                 raise
@@ -315,6 +310,7 @@ def _tag(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -19,21 +19,20 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import InputError, StorageError, one_line
 from alfamix_core.storage.connection import (
     SHA256,
     Connection,
     Download,
-    Place,
+    Location,
     attempts,
     code_of,
     explained,
-    one_line,
     pause,
     table_options,
 )
 from alfamix_core.storage.folder import landing
-from alfamix_core.storage.store import BUFFER, Entry, Store, Stored, Upload, is_valid_key
+from alfamix_core.storage.store import BUFFER, Entry, Store, Stored, Upload, is_valid_key, valid_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -56,39 +55,41 @@ class S3Store(Store):
     def __reduce__(self) -> tuple[type["S3Store"], tuple[str, str]]:
         return S3Store, (self._bucket, self._prefix.removesuffix("/"))
 
-    def _close(self) -> None:
+    def close(self) -> None:
         self._connection.close()
 
-    def _uri_of(self, key: str) -> str:
-        return f"s3://{self._bucket}/{self._prefix}{key}"
+    def uri_of(self, key: str) -> str:
+        return f"s3://{self._bucket}/{self._location(key)['Key']}"
 
-    def _table(self, key: str) -> tuple[str, dict[str, str]]:
-        return self._uri_of(key), table_options()
+    def table(self, key: str) -> tuple[str, dict[str, str]]:
+        return self.uri_of(key), table_options()
 
-    def _read(self, key: str) -> Stored:
+    def read(self, key: str) -> Stored:
         with self._download(key) as download:
             return Stored(download.read_whole(), download.tag)
 
-    def _create(self, key: str, data: bytes) -> str:
+    def create(self, key: str, data: bytes) -> str:
         client, token = self._client(), _new_token()
         tag = self._write(
             key,
             token,
-            lambda: client.put_object(**self._place(key), Body=data, Metadata={_TOKEN: token}, IfNoneMatch="*")["ETag"],
+            lambda: client.put_object(**self._location(key), Body=data, Metadata={_TOKEN: token}, IfNoneMatch="*")[
+                "ETag"
+            ],
         )
         if tag is None:
             raise self._exists(key)
         return tag
 
-    def _mark(self, key: str) -> None:
-        self._create(key, b"")
+    def mark(self, key: str) -> None:
+        self.create(key, b"")
 
-    def _swap(self, key: str, data: bytes, tag: str) -> str:
+    def swap(self, key: str, data: bytes, tag: str) -> str:
         client, token = self._client(), _new_token()
         new = self._write(
             key,
             token,
-            lambda: client.put_object(**self._place(key), Body=data, Metadata={_TOKEN: token}, IfMatch=tag)["ETag"],
+            lambda: client.put_object(**self._location(key), Body=data, Metadata={_TOKEN: token}, IfMatch=tag)["ETag"],
         )
         if new is None:
             raise self._changed(key)
@@ -104,10 +105,10 @@ class S3Store(Store):
                     return digest
                 head = self._head(key)
         except OSError as error:
-            raise StorageError(f"{self._uri_of(key)}: its source: {error.strerror or one_line(error)}") from error
+            raise StorageError(f"{self.uri_of(key)}: its source: {error.strerror or one_line(error)}") from error
         if head is None:
-            raise StorageError(f"{self._uri_of(key)} was removed while it was written")
-        if head["ContentLength"] != size or (head["Metadata"].get(SHA256) or self._digest(key)) != digest:
+            raise StorageError(f"{self.uri_of(key)} was removed while it was written")
+        if head["ContentLength"] != size or (head["Metadata"].get(SHA256) or self.sha256(key)) != digest:
             raise self._is_other(key)
         return digest
 
@@ -120,13 +121,15 @@ class S3Store(Store):
 
         def put() -> str:
             stream.seek(0)
-            return client.put_object(**self._place(key), Body=stream.read(), Metadata=metadata, IfNoneMatch="*")["ETag"]
+            return client.put_object(**self._location(key), Body=stream.read(), Metadata=metadata, IfNoneMatch="*")[
+                "ETag"
+            ]
 
         def put_parts() -> str:
             stream.seek(0)
             client.upload_fileobj(
                 stream,
-                **self._place(key),
+                **self._location(key),
                 ExtraArgs={"Metadata": metadata},
                 Config=TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES),
             )
@@ -134,26 +137,22 @@ class S3Store(Store):
 
         return self._write(key, token, put if size < _PART_BYTES else put_parts) is not None
 
-    def _open(self, key: str) -> io.BufferedReader:
+    def open(self, key: str) -> io.BufferedReader:
         return io.BufferedReader(self._download(key), BUFFER)
 
-    def _read_range(self, key: str, start: int, stop: int) -> bytes:
-        with Download(self._client(), self._bucket, self._prefix + key, (start, stop)) as download:
-            return download.readall()
-
-    def _fetch(self, key: str, path: Path) -> None:
-        with self._open(key) as stream:
+    def fetch(self, key: str, path: Path) -> None:
+        with self.open(key) as stream:
             try:
                 with landing(path) as temporary, temporary.open("wb") as out:
                     shutil.copyfileobj(stream, out, BUFFER)
             except OSError as error:
                 raise StorageError(f"{path}: {error.strerror or one_line(error)}") from error
 
-    def _entry(self, key: str) -> Entry | None:
+    def entry(self, key: str) -> Entry | None:
         head = self._head(key)
         return None if head is None else Entry(key, head["ContentLength"], _unquoted(head["ETag"]))
 
-    def _modified(self, key: str) -> datetime | None:
+    def modified(self, key: str) -> datetime | None:
         head = self._head(key)
         return None if head is None else head["LastModified"]
 
@@ -163,15 +162,14 @@ class S3Store(Store):
 
     def _folders(self, folder: str) -> list[str]:
         client, prefix = self._client(), self._prefix + folder
-        with explained(self._uri_of(folder), client):
+        with explained(f"s3://{self._bucket}/{prefix}", client):
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
-            names = [item["Prefix"][len(prefix) : -1] for page in pages for item in page.get("CommonPrefixes", [])]
-        return sorted((name for name in names if is_valid_key(folder + name)), key=str.encode)
+            return [item["Prefix"][len(prefix) : -1] for page in pages for item in page.get("CommonPrefixes", [])]
 
-    def _delete(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         client = self._client()
-        with explained(self._uri_of(key), client):
-            client.delete_object(**self._place(key))
+        with explained(self.uri_of(key), client):
+            client.delete_object(**self._location(key))
 
     def clock(self) -> datetime | None:
         """Return the time of an answer by its Date header; None if that cannot be read."""
@@ -207,9 +205,9 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         client = self._client()
-        with explained(self._uri_of(upload.key), client):
+        with explained(self.uri_of(upload.key), client):
             try:
-                client.abort_multipart_upload(**self._place(upload.key), UploadId=upload.upload_id)
+                client.abort_multipart_upload(**self._location(upload.key), UploadId=upload.upload_id)
             except ClientError as error:
                 if code_of(error) not in ("NoSuchUpload", "404"):
                     raise
@@ -226,18 +224,18 @@ class S3Store(Store):
             self._is_checked = True
         return client
 
-    def _place(self, key: str) -> Place:
-        return {"Bucket": self._bucket, "Key": self._prefix + key}
+    def _location(self, key: str) -> Location:
+        return {"Bucket": self._bucket, "Key": self._prefix + valid_key(key)}
 
     def _download(self, key: str) -> Download:
-        return Download(self._client(), self._bucket, self._prefix + key)
+        return Download(self._client(), self._location(key))
 
     def _write(self, key: str, token: str, write: Callable[[], str]) -> str | None:
         """Do a conditional write and return its tag; None if the condition did not hold."""
         from botocore.exceptions import ClientError
 
         client = self._client()
-        with explained(self._uri_of(key), client):
+        with explained(self.uri_of(key), client):
             for attempt in range(1, attempts(client) + 1):
                 try:
                     return write()
@@ -259,17 +257,13 @@ class S3Store(Store):
         from botocore.exceptions import ClientError
 
         client = self._client()
-        with explained(self._uri_of(key), client):
+        with explained(self.uri_of(key), client):
             try:
-                return client.head_object(**self._place(key))
+                return client.head_object(**self._location(key))
             except ClientError as error:
                 if code_of(error) in ("404", "NoSuchKey"):
                     return None
                 raise
-
-    def _digest(self, key: str) -> str:
-        with self._open(key) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def list_objects(client: "S3Client", bucket: str, prefix: str) -> Iterator[Entry]:

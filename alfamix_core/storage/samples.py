@@ -15,7 +15,7 @@ from alfamix_core.errors import (
     SampleError,
     StorageError,
 )
-from alfamix_core.storage.connection import Connection, Download
+from alfamix_core.storage.connection import Connection, Download, Location
 from alfamix_core.storage.folder import walk
 from alfamix_core.storage.links import open_within, refused
 from alfamix_core.storage.s3 import list_objects
@@ -84,7 +84,7 @@ class SampleReader:
     def _read_object(self, uri: str) -> bytes:
         bucket, key = bucket_and_key(uri)
         try:
-            with Download(self._connection.client(), bucket, key) as download:
+            with Download(self._connection.client(), Location(Bucket=bucket, Key=key)) as download:
                 self._check(download.size)
                 return download.read_whole()
         except MissingObjectError:

@@ -3,6 +3,7 @@
 Nothing can be overwritten blindly, so rounds survive any kill: the second of two writers gets an error.
 """
 
+import hashlib
 import io
 import re
 import uuid
@@ -66,25 +67,26 @@ class Store(ABC):
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
+    @abstractmethod
     def uri_of(self, key: str) -> str:
         """Return the canonical absolute uri of a key."""
-        return self._uri_of(valid_key(key))
 
+    @abstractmethod
     def table(self, key: str) -> tuple[str, dict[str, str]]:
         """Return the location of a Delta Lake table below a key, and the library's options for it.
 
         Credentials and endpoint are passed as options, never through the environment.
         """
-        return self._table(valid_key(key))
 
+    @abstractmethod
     def read(self, key: str) -> Stored:
         """Return the whole object and its tag.
 
         Raises:
             MissingObjectError: There is none.
         """
-        return self._read(valid_key(key))
 
+    @abstractmethod
     def create(self, key: str, data: bytes) -> str:
         """Write an object where there is none, and return its tag.
 
@@ -94,7 +96,6 @@ class Store(ABC):
         Raises:
             ObjectExistsError: There is one already.
         """
-        return self._create(valid_key(key), data)
 
     def create_same(self, key: str, data: bytes) -> str:
         """Write an object once, repeatably: as ``create``, but an object that holds the same bytes is a success.
@@ -110,9 +111,9 @@ class Store(ABC):
                 raise self._is_other(key) from None
             return stored.tag
 
+    @abstractmethod
     def mark(self, key: str) -> None:
-        """Write an empty object whose loss does no harm: it may not survive a crash of the machine."""
-        self._mark(valid_key(key))
+        """Write an empty object that may be lost: it need not survive a crash of the machine."""
 
     def create_from(self, key: str, source: Path | BinaryIO) -> str:
         """Upload a file of any size once, repeatably, and return the SHA-256 of its bytes as hex digits.
@@ -126,14 +127,15 @@ class Store(ABC):
             StorageError: The file cannot be read.
         """
         if not isinstance(source, Path):
-            return self._create_from(valid_key(key), source)
+            return self._create_from(key, source)
         try:
             stream = source.open("rb")
         except OSError as error:
             raise StorageError(f"{source}: {error.strerror or error}") from error
         with stream:
-            return self._create_from(valid_key(key), stream)
+            return self._create_from(key, stream)
 
+    @abstractmethod
     def swap(self, key: str, data: bytes, tag: str) -> str:
         """Replace the object that was read with ``tag`` and return the new tag.
 
@@ -142,8 +144,8 @@ class Store(ABC):
         Raises:
             ObjectChangedError: It is another object now, or none.
         """
-        return self._swap(valid_key(key), data, tag)
 
+    @abstractmethod
     def open(self, key: str) -> io.BufferedReader:
         """Return a stream over the object as it is now; close it, preferably by ``with``.
 
@@ -153,38 +155,31 @@ class Store(ABC):
             MissingObjectError: There is none.
             ObjectChangedError: While reading: it was replaced meanwhile.
         """
-        return self._open(valid_key(key))
 
-    def read_range(self, key: str, start: int, stop: int) -> bytes:
-        """Return the bytes from ``start`` up to ``stop`` of an object as it is now.
-
-        A part cannot be compared with the digest of the whole; a caller that needs verification has checksums of parts.
-
-        Args:
-            key: Key of the object.
-            start: First byte, at least 0, before the end.
-            stop: Byte after the last one, after ``start``; bytes past the end are left out.
+    def sha256(self, key: str) -> str:
+        """Return the SHA-256 of an object's bytes as hex digits.
 
         Raises:
             MissingObjectError: There is none.
         """
-        return self._read_range(valid_key(key), start, stop)
+        with self.open(key) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
+    @abstractmethod
     def fetch(self, key: str, path: Path) -> None:
         """Download an object to a file, which appears complete or not at all; its folder is made if missing.
 
         Raises:
             MissingObjectError: There is none.
         """
-        self._fetch(valid_key(key), path)
 
+    @abstractmethod
     def entry(self, key: str) -> Entry | None:
         """Return the object as a listing shows it, or None if there is none."""
-        return self._entry(valid_key(key))
 
+    @abstractmethod
     def modified(self, key: str) -> datetime | None:
         """Return the time of an object's last write by the store's clock, or None if there is none."""
-        return self._modified(valid_key(key))
 
     def list(self, prefix: str = "", odd: "list[str] | None" = None) -> Iterator[Entry]:
         """Yield the objects below a folder and its subfolders, in the order of their keys' UTF-8 bytes.
@@ -204,11 +199,12 @@ class Store(ABC):
 
         A server may list a folder for a moment after its last object was deleted.
         """
-        return self._folders(_folder_key(prefix))
+        folder = _folder_key(prefix)
+        return sorted((name for name in self._folders(folder) if is_valid_key(folder + name)), key=str.encode)
 
+    @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
-        self._delete(valid_key(key))
 
     @abstractmethod
     def unfinished_uploads(self) -> Sequence[Upload]:
@@ -247,9 +243,9 @@ class Store(ABC):
         finally:
             self.delete(key)
 
+    @abstractmethod
     def close(self) -> None:
         """Close the connections; the store opens new ones on its next use."""
-        self._close()
 
     def _ignores(self, condition: str) -> InputError:
         return InputError(
@@ -258,64 +254,25 @@ class Store(ABC):
         )
 
     def _missing(self, key: str) -> MissingObjectError:
-        return MissingObjectError(f"{self._uri_of(key)} does not exist")
+        return MissingObjectError(f"{self.uri_of(key)} does not exist")
 
     def _exists(self, key: str) -> ObjectExistsError:
-        return ObjectExistsError(f"{self._uri_of(key)} exists already")
+        return ObjectExistsError(f"{self.uri_of(key)} exists already")
 
     def _is_other(self, key: str) -> ObjectExistsError:
-        return ObjectExistsError(f"{self._uri_of(key)} exists already and holds something else")
+        return ObjectExistsError(f"{self.uri_of(key)} exists already and holds something else")
 
     def _changed(self, key: str) -> ObjectChangedError:
-        return ObjectChangedError(f"{self._uri_of(key)} was changed meanwhile")
-
-    @abstractmethod
-    def _close(self) -> None: ...
-
-    @abstractmethod
-    def _uri_of(self, key: str) -> str: ...
-
-    @abstractmethod
-    def _table(self, key: str) -> tuple[str, dict[str, str]]: ...
-
-    @abstractmethod
-    def _read(self, key: str) -> Stored: ...
-
-    @abstractmethod
-    def _create(self, key: str, data: bytes) -> str: ...
-
-    @abstractmethod
-    def _mark(self, key: str) -> None: ...
+        return ObjectChangedError(f"{self.uri_of(key)} was changed meanwhile")
 
     @abstractmethod
     def _create_from(self, key: str, source: BinaryIO) -> str: ...
-
-    @abstractmethod
-    def _swap(self, key: str, data: bytes, tag: str) -> str: ...
-
-    @abstractmethod
-    def _open(self, key: str) -> io.BufferedReader: ...
-
-    @abstractmethod
-    def _read_range(self, key: str, start: int, stop: int) -> bytes: ...
-
-    @abstractmethod
-    def _fetch(self, key: str, path: Path) -> None: ...
-
-    @abstractmethod
-    def _entry(self, key: str) -> Entry | None: ...
-
-    @abstractmethod
-    def _modified(self, key: str) -> datetime | None: ...
 
     @abstractmethod
     def _list(self, folder: str) -> Iterator[Entry]: ...
 
     @abstractmethod
     def _folders(self, folder: str) -> Sequence[str]: ...
-
-    @abstractmethod
-    def _delete(self, key: str) -> None: ...
 
 
 def is_valid_key(key: str) -> bool:

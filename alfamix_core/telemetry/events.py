@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TextIO
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 
 SWITCH = "ALFAMIX_LOG"
 _CONTEXT = "ALFAMIX_LOG_CONTEXT"
@@ -59,7 +59,7 @@ def context(**fields: object) -> Iterator[None]:
     """Give every event of the block a context.
 
     Args:
-        fields: any of project, round, stage and shard; the others keep their values.
+        fields: Any of project, round, stage and shard; the others keep their values.
     """
     before = os.environ.get(_CONTEXT)
     os.environ[_CONTEXT] = json.dumps(_current_context() | fields)
@@ -121,7 +121,7 @@ def to_human(event: Mapping[str, object]) -> str:
     others = {name: value for name, value in event.items() if name not in {"alfamix", "time", *_NO_CONTEXT, *_MESSAGES}}
     pairs = [f"{name}={value}" for name, value in others.items() if value != ""]
     parts = [event["time"], *where, event["alfamix"], *pairs, *(event.get(name) for name in _MESSAGES)]
-    return " ".join(" ".join(str(part).split()) for part in parts if part not in ("", None))
+    return " ".join(one_line(part) for part in parts if part not in ("", None))
 
 
 def parse(line: str) -> dict[str, object] | None:

@@ -26,7 +26,7 @@ class Board:
         """Set the value of a metric; None leaves it out.
 
         Raises:
-            ValueError: the labels are not those of the metric, or the value is not finite.
+            ValueError: The labels are not those of the metric, or the value is not finite.
         """
         if value is None:
             return
@@ -52,7 +52,7 @@ class Board:
         """Return a board from the text of ``to_json``.
 
         Raises:
-            ValueError: the text does not describe a board.
+            ValueError: The text does not describe a board.
         """
         document = json.loads(text)
         board, by_name = cls(document["project"]), {metric.name: metric for metric in ALL}

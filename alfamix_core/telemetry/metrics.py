@@ -18,11 +18,11 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: name in Prometheus.
-        kind: a gauge, or a counter, which only grows.
-        help: meaning and range of the values.
-        labels: labels besides ``project``, which all metrics except those of the exporter have.
-        unit: unit of the values; empty for a count or a state.
+        name: Name in Prometheus.
+        kind: A gauge, or a counter, which only grows.
+        help: Meaning and range of the values.
+        labels: Labels besides ``project``, which all metrics except those of the exporter have.
+        unit: Unit of the values; empty for a count or a state.
         source: "project" if the metric is derived from the project's files, served by the exporter, and published by
             finish; "trigger" or "exporter" if it is about that process.
     """
@@ -100,8 +100,8 @@ STAGE_RETRIES = _gauge("stage_retries", "Attempts at a stage's shards beyond the
 # data
 SAMPLES = _gauge(
     "data_samples",
-    "Samples by state: pool, queried, labelled, skipped, disputed, quarantined, withdrawn or held_out; split is train, "
-    "val, test or audit for labelled samples, and empty for the others",
+    "Samples by state: pool, queried, labelled, skipped, disputed, quarantined, withdrawn, reserve (for the "
+    "audit) or held_out; split is train, val, test or audit for labelled samples, and empty for the others",
     "state",
     "split",
 )

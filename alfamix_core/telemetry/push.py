@@ -14,10 +14,10 @@ def to_gateway(board: Board, url: str, project: str, timeout_seconds: float) -> 
     """Replace a project's series on a Pushgateway by the board, with PUT, so that no stale series stays.
 
     Args:
-        board: values to publish.
+        board: Values to publish.
         url: URL of the Pushgateway, such as ``http://pushgateway:9091``.
-        project: name of the project, the grouping key besides the job.
-        timeout_seconds: time limit for the connection and for each answer, in seconds.
+        project: Name of the project, the grouping key besides the job.
+        timeout_seconds: Time limit for the connection and for each answer, in seconds.
 
     Returns:
         The error in one line; empty if there is none.
@@ -34,8 +34,8 @@ def to_file(board: Board, path: Path) -> str:
     """Write the board to a file in the text format, atomically.
 
     Args:
-        board: values to publish.
-        path: path that ends in ``.prom``, in an existing folder.
+        board: Values to publish.
+        path: Path that ends in ``.prom``, in an existing folder.
 
     Returns:
         The error in one line; empty if there is none.

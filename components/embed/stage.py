@@ -25,14 +25,14 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
     """Write the shard's features; those of a frozen encoder are kept in the project, and computed once.
 
     Args:
-        shard: name of the shard.
-        snapshot_path: folder of the round's snapshot.
-        model_path: folder of the round's model.
-        features_path: folder to write, see ``records.features``; it lacks the samples that cannot be read.
+        shard: Name of the shard.
+        snapshot_path: Folder of the round's snapshot.
+        model_path: Folder of the round's model.
+        features_path: Folder to write, see ``records.features``; it lacks the samples that cannot be read.
 
     Raises:
-        InputError: the model does not have the project's architecture and classes, or an embedding is not finite.
-        StorageError: the store of the samples does not answer.
+        InputError: The model does not have the project's architecture and classes, or an embedding is not finite.
+        StorageError: The store of the samples does not answer.
     """
     snapshot, model, folder = Path(snapshot_path), Path(model_path), Path(features_path)
     with StageMeter("embed", shard, consumed=[model], outputs=[folder], device=device.choose()) as meter:

@@ -51,19 +51,19 @@ def run(
     Args:
         project_uri: URI of the project.
         run_id: ID of this run, which must hold the project's lock.
-        snapshot_path: folder of the round's snapshot.
-        champion_path: folder of the champion that the round froze.
-        model_path: folder of the round's model.
-        evaluation_path: folder to write; evaluation.json has the whole confusion matrix.
-        mistakes_path: path of a Markdown table of the most frequent mistakes, which is written; '' writes none.
+        snapshot_path: Folder of the round's snapshot.
+        champion_path: Folder of the champion that the round froze.
+        model_path: Folder of the round's model.
+        evaluation_path: Folder to write; evaluation.json has the whole confusion matrix.
+        mistakes_path: Path of a Markdown table of the most frequent mistakes, which is written; '' writes none.
 
     Returns:
         The contents of evaluation.json.
 
     Raises:
-        InputError: a model does not have the project's architecture and classes.
-        LockedError: another run has taken the project over.
-        StorageError: the store does not answer.
+        InputError: A model does not have the project's architecture and classes.
+        LockedError: Another run has taken the project over.
+        StorageError: The store does not answer.
     """
     snapshot, model, folder = Path(snapshot_path), Path(model_path), Path(evaluation_path)
     with StageMeter("evaluate", consumed=[model], outputs=[folder], device=device.choose()) as meter:
@@ -95,9 +95,9 @@ class _Split:
     """The labelled samples of one split.
 
     Attributes:
-        table: rows of labelled.parquet.
+        table: Rows of labelled.parquet.
         roots: URIs of the folders to which a symbolic link may lead.
-        images: images of the samples, as the round's model sees them.
+        images: Images of the samples, as the round's model sees them.
         labels_n: (n,) int64.
     """
 
@@ -131,9 +131,9 @@ class _Predictions:
 
     def agreement(self, other: "_Predictions") -> float | None:
         """Return the share of equal predictions for the samples that both have; None if they share none."""
-        ours_m = self.logits_nK[torch.isin(self.index_n, other.index_n)].argmax(dim=1)
-        theirs_m = other.logits_nK[torch.isin(other.index_n, self.index_n)].argmax(dim=1)
-        return float((ours_m == theirs_m).double().mean()) if len(ours_m) else None
+        own_m = self.logits_nK[torch.isin(self.index_n, other.index_n)].argmax(dim=1)
+        others_m = other.logits_nK[torch.isin(other.index_n, self.index_n)].argmax(dim=1)
+        return float((own_m == others_m).double().mean()) if len(own_m) else None
 
 
 def _predict(network: Network, split: _Split, settings: Project) -> _Predictions:

@@ -35,7 +35,7 @@ def export(
 
         stage.run(
             project_uri=project_uri,
-            key=key,
+            round_key=key,
             run_id=run_id,
             snapshot_path=snapshot.path,
             queries_path=queries.path,

@@ -30,7 +30,7 @@ _NAMED = 3
 
 def run(
     project_uri: str,
-    key: str,
+    round_key: str,
     run_id: str,
     snapshot_path: str,
     queries_path: str,
@@ -41,21 +41,21 @@ def run(
 
     Args:
         project_uri: URI of the project.
-        key: key of the round.
+        round_key: Key of the round.
         run_id: ID of this run, which must hold the project's lock.
-        snapshot_path: folder of the round's snapshot.
-        queries_path: folder of the chosen queries, see ``records.selection``.
-        evaluation_path: folder of the evaluation of the round's model.
-        report_path: path of the round's page, which is written.
+        snapshot_path: Folder of the round's snapshot.
+        queries_path: Folder of the chosen queries, see ``records.selection``.
+        evaluation_path: Folder of the evaluation of the round's model.
+        report_path: Path of the round's page, which is written.
 
     Raises:
-        InputError: more samples cannot be read than the project allows; nothing was asked.
-        LockedError: another run has taken the project over; nothing was asked.
-        StorageError: the store does not answer.
+        InputError: More samples cannot be read than the project allows; nothing was asked.
+        LockedError: Another run has taken the project over; nothing was asked.
+        StorageError: The store does not answer.
     """
     meter = StageMeter("export")
     store = open_store(project_uri)
-    record, _ = rounds.read(store, number_of(key))
+    record = rounds.read(store, number_of(round_key)).value
     if not record.is_committed:
         now = datetime.now(UTC)
         lock.renew(store, run_id, now, now + timedelta(hours=record.settings.round.max_hours))
@@ -72,12 +72,12 @@ class _Produced:
     """What the round's stages produced.
 
     Attributes:
-        queries: chosen samples, best first.
-        account: report of the choice.
-        quality: evaluation of the round's model.
-        label_counts: number of labels by class index.
-        log: logs of all stages.
-        thumbnails: folder of the queries' thumbnails.
+        queries: Chosen samples, best first.
+        account: Report of the choice.
+        quality: Evaluation of the round's model.
+        label_counts: Number of labels by class index.
+        log: Logs of all stages.
+        thumbnails: Folder of the queries' thumbnails.
     """
 
     queries: list[ChosenSample]
@@ -127,7 +127,6 @@ def _commit(store: Store, record: Round, run_id: str, meter: StageMeter, produce
 
 
 def _outcome(store: Store, record: Round, produced: _Produced, log: StageLog) -> Outcome:
-    stages = totals(log.runs, attempts(store, record.number))
     account, quality = produced.account, produced.quality
     return Outcome(
         queries=len(produced.queries),
@@ -141,8 +140,7 @@ def _outcome(store: Store, record: Round, produced: _Produced, log: StageLog) ->
         promoted=quality.promotion.promoted,
         quarantined=len(log.quarantined),
         labels={name: produced.label_counts[index] for index, name in enumerate(record.settings.classes)},
-        seconds={name: stage.seconds for name, stage in stages.items()},
-        stages=stages,
+        stages=totals(log.runs, attempts(store, record.number)),
         drift=Drift(embedding_distance=account.embedding_distance, predicted_shares=account.predicted_shares),
         exported_at=datetime.now(UTC),
     )

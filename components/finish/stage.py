@@ -30,7 +30,7 @@ def run(project_uri: str, run_id: str) -> str:
 def _judge(store: Store, run_id: str) -> tuple[str, str]:
     early = _early_failure(store, run_id)
     known = rounds.numbers(store)
-    record = rounds.read(store, known[-1])[0] if known else None
+    record = rounds.read(store, known[-1]).value if known else None
     if record is None or record.run_id != run_id:
         return ("failed", early.line) if early is not None else ("idle", "no round was started")
     if record.is_committed:

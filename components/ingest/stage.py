@@ -17,9 +17,9 @@ def run(project_uri: str, holder: Holder, force: bool = False, fresh: bool = Fal
 
     Args:
         project_uri: URI of the project.
-        holder: identity of this run, which takes the project's lock.
-        force: whether to plan a round even if too little is new.
-        fresh: whether a round that is resumed computes everything again, whatever is cached.
+        holder: Identity of this run, which takes the project's lock.
+        force: Whether to plan a round even if too little is new.
+        fresh: Whether a round that is resumed computes everything again, whatever is cached.
 
     Raises:
         InputError: project.json or a table of the ledger cannot be used, or the clock is wrong; no round was planned.

@@ -33,16 +33,16 @@ def run(
     """Write the shard's scores.
 
     Args:
-        shard: name of the shard.
-        snapshot_path: folder of the round's snapshot.
-        model_path: folder of the round's model.
-        labelled_path: folder of the training samples' features.
-        features_path: folder of the shard's features.
-        scores_path: folder to write, see ``records.scores``.
-        block_rows: number of rows in memory at a time; the scores do not depend on it.
+        shard: Name of the shard.
+        snapshot_path: Folder of the round's snapshot.
+        model_path: Folder of the round's model.
+        labelled_path: Folder of the training samples' features.
+        features_path: Folder of the shard's features.
+        scores_path: Folder to write, see ``records.scores``.
+        block_rows: Number of rows in memory at a time; the scores do not depend on it.
 
     Raises:
-        InputError: the strategy or one of its parameters is unknown, or a feature is not finite.
+        InputError: The strategy or one of its parameters is unknown, or a feature is not finite.
     """
     snapshot, features, folder = Path(snapshot_path), Path(features_path), Path(scores_path)
     with StageMeter("score", shard, consumed=[features], outputs=[folder], device=device.choose()) as meter:

@@ -44,14 +44,14 @@ def run(
     """Write the round's queries and what the report shows about them.
 
     Args:
-        snapshot_path: folder of the round's snapshot.
-        model_path: folder of the round's model.
-        labelled_path: folder of the training samples' features.
-        scores_paths: folders of all shards' scores, in any order.
-        queries_path: folder to write, see ``records.selection``.
+        snapshot_path: Folder of the round's snapshot.
+        model_path: Folder of the round's model.
+        labelled_path: Folder of the training samples' features.
+        scores_paths: Folders of all shards' scores, in any order.
+        queries_path: Folder to write, see ``records.selection``.
 
     Raises:
-        InputError: the strategy or one of its parameters is unknown.
+        InputError: The strategy or one of its parameters is unknown.
     """
     snapshot, model, folder = Path(snapshot_path), Path(model_path), Path(queries_path)
     shards = [Path(path) for path in scores_paths]
@@ -131,11 +131,11 @@ def _describe(
     """Return the queries with the model's view of each, and their embeddings (D,).
 
     Args:
-        choice: the strategy's choice, best first.
-        samples: images of the choice, then of the audit reserve, whose unreadable samples are left out.
-        model: folder of the round's model.
-        decision: prepared strategy of the round.
-        settings: settings of the project.
+        choice: The strategy's choice, best first.
+        samples: Images of the choice, then of the audit reserve, whose unreadable samples are left out.
+        model: Folder of the round's model.
+        decision: Prepared strategy of the round.
+        settings: Settings of the project.
     """
     network, _ = model_folder.load(model, settings)
     predicted: dict[int, tuple[Tensor, Tensor]] = {}

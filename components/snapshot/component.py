@@ -27,6 +27,8 @@ def snapshot(
     def work():
         from components.snapshot import stage
 
-        return stage.run(project_uri=project_uri, key=key, snapshot_path=snapshot.path, champion_path=champion.path)
+        return stage.run(
+            project_uri=project_uri, round_key=key, snapshot_path=snapshot.path, champion_path=champion.path
+        )
 
     return run_stage("snapshot", work, project_uri, key, outputs=[snapshot.path, champion.path])

@@ -44,16 +44,16 @@ def run(snapshot_path: str, champion_path: str, model_path: str, labelled_path: 
     the head alone is fitted to its output, see ``learning.logistic``.
 
     Args:
-        snapshot_path: folder of the round's snapshot.
-        champion_path: folder of champion.json, and of the champion's model if there is one.
-        model_path: folder to write: model.json and model.safetensors.
-        labelled_path: folder to write, see ``records.features``; besides embeddings and logits, it has ``labels`` and
+        snapshot_path: Folder of the round's snapshot.
+        champion_path: Folder of champion.json, and of the champion's model if there is one.
+        model_path: Folder to write: model.json and model.safetensors.
+        labelled_path: Folder to write, see ``records.features``; besides embeddings and logits, it has ``labels`` and
             ``rows``, the row in labelled.parquet.
         project_uri: URI of the project, which holds checkpoints while the round lasts; '' writes none.
 
     Raises:
-        InputError: a setting cannot be followed, such as an unknown backbone.
-        StorageError: the store of the samples does not answer.
+        InputError: A setting cannot be followed, such as an unknown backbone.
+        StorageError: The store of the samples does not answer.
     """
     # the head of a frozen encoder needs no team
     is_frozen = read_round(Path(snapshot_path)).settings.model.encoder == "frozen"

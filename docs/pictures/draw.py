@@ -52,12 +52,12 @@ def main() -> None:
     if _DRAWN_FROM.exists() and _DRAWN_FROM.read_text("utf-8").strip() == digest:
         print("pictures: up to date")
         return
-    browser = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
         print(f"pictures: skipped, because none of {', '.join(_BROWSERS)} is installed")
         return
-    said = _demo()
-    (HERE / "terminal.svg").write_text(terminal(said), "utf-8")
+    output = _demo()
+    (HERE / "terminal.svg").write_text(terminal(output), "utf-8")
     (HERE / "round.png").write_bytes(page(browser, _WORK / "alfamix"))
     _DRAWN_FROM.write_text(f"{digest}\n", "utf-8")
 

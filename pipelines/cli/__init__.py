@@ -6,7 +6,7 @@ import typer
 
 from pipelines.cli import data, housekeeping, labelling, models, overview, reference, schedule, services
 from pipelines.cli import round as rounds
-from pipelines.cli.printing import ending
+from pipelines.cli.printing import Shown, ending
 
 DAILY, OPERATIONS = "Daily", "Operations"
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_COMMANDS: dict[str, dict[str, Callable[..., int]]] = {
+_COMMANDS: dict[str, dict[str, Callable[..., int | Shown]]] = {
     DAILY: {
         "init": data.init,
         "drop": data.drop,
@@ -41,7 +41,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., int]]] = {
         "version": reference.version,
     },
 }
-_GROUPS: dict[str, tuple[str, str, dict[str, Callable[..., int]]]] = {
+_GROUPS: dict[str, tuple[str, str, dict[str, Callable[..., int | Shown]]]] = {
     "queue": (
         DAILY,
         "Show or export the questions that wait for people.",

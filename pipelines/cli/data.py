@@ -10,7 +10,7 @@ import typer
 
 from alfamix_core.errors import InputError
 from pipelines.cli.options import JsonOption, ProjectArgument, open_project, read_file, to_uri
-from pipelines.cli.printing import out, print_json
+from pipelines.cli.printing import Shown, out
 
 if TYPE_CHECKING:
     from alfamix_core.storage import Store
@@ -104,7 +104,7 @@ def drop(
     ] = False,
     reason: Annotated[str, typer.Option(help="Reason for the withdrawal, in your words.")] = "",
     as_json: JsonOption = False,
-) -> int:
+) -> Shown:
     """Register a delivery of data. Samples that the project knows already are left out and counted.
 
     A folder below one of the project's data prefixes is used in place; any other is copied into the project. Samples
@@ -112,7 +112,7 @@ def drop(
     """
     store = open_project(project)
     if withdraw:
-        return _withdraw(store, Path(source), reason, as_json)
+        return _withdraw(store, Path(source), reason)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -129,17 +129,13 @@ def drop(
             val_share=val_share,
             progress=lambda copied, total: bar.update(task, completed=copied, total=total),
         )
-    if as_json:
-        print_json(delivery.__dict__)
-    elif not delivery.added:
-        out.print(f"nothing new: all {delivery.known:,} samples are registered already")
-    else:
-        known = f", {delivery.known:,} known already" if delivery.known else ""
-        out.print(f"drop {delivery.name}: {delivery.added:,} samples {delivery.how}{known}")
-    return 0
+    if not delivery.added:
+        return Shown(delivery, [f"nothing new: all {delivery.known:,} samples are registered already"])
+    known = f", {delivery.known:,} known already" if delivery.known else ""
+    return Shown(delivery, [f"drop {delivery.name}: {delivery.added:,} samples {delivery.how}{known}"])
 
 
-def _withdraw(store: "Store", path: Path, reason: str, as_json: bool) -> int:
+def _withdraw(store: "Store", path: Path, reason: str) -> Shown:
     from alfamix_core.project.inbox import corrections
 
     try:
@@ -147,8 +143,5 @@ def _withdraw(store: "Store", path: Path, reason: str, as_json: bool) -> int:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} must be UTF-8 text: {error.reason} at byte {error.start}") from None
     batch, count = corrections.withdraw(store, lines, reason, datetime.now(UTC), path.name)
-    if as_json:
-        print_json({"batch": batch, "withdrawn": count})
-    else:
-        out.print(f"withdrew {count:,} samples" if count else "no effect: all were withdrawn before")
-    return 0
+    line = f"withdrew {count:,} samples" if count else "no effect: all were withdrawn before"
+    return Shown({"batch": batch, "withdrawn": count}, [line])

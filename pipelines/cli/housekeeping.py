@@ -13,7 +13,7 @@ from pipelines.cli.options import (
     ProjectArgument,
     open_project,
 )
-from pipelines.cli.printing import out, print_json
+from pipelines.cli.printing import Shown, out
 
 if TYPE_CHECKING:
     from alfamix_core.project.doctor import Finding
@@ -35,7 +35,7 @@ def doctor(
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
     as_json: JsonOption = False,
-) -> int:
+) -> Shown:
     """Report what is inconsistent, orphaned, locked, overdue or waits for a person, and what to do about it.
 
     Exit status: 0 all is well; 1 there are findings.
@@ -49,22 +49,17 @@ def doctor(
         raise InputError("--sample: is for --release")
     if release:
         count = corrections.release(store, sample or (), datetime.now(UTC))
-        print_json({"released": count}) if as_json else out.print(f"released {count:,} samples from the quarantine")
-        return 0
+        return Shown({"released": count}, [f"released {count:,} samples from the quarantine"])
     options = engines.Options(endpoint=endpoint, namespace=namespace)
     chosen = engines.open(engines.EngineName.parse(engine), store, options)
     findings = doctors.examine(store, datetime.now(UTC), deep)
     if chosen.detached:
         findings = [*findings, *_examine_cluster(store, endpoint, namespace)]
-    if as_json:
-        print_json([finding.__dict__ for finding in findings])
-        return int(bool(findings))
-    for finding in findings:
-        out.print(f"{finding.kind}: {finding.key + ' ' if finding.key else ''}{finding.what}")
-        out.print(f"  {finding.do}")
-    if not findings:
-        out.print("all is well")
-    return int(bool(findings))
+    lines = [
+        f"{finding.kind}: {finding.key + ' ' if finding.key else ''}{finding.what}\n  {finding.do}"
+        for finding in findings
+    ]
+    return Shown(findings, lines or ["all is well"], status=int(bool(findings)))
 
 
 def _examine_cluster(store: "Store", endpoint: str, namespace: str) -> "list[Finding]":
@@ -90,7 +85,7 @@ def clean(
     keep_rounds: Annotated[int, typer.Option(min=0, help="Number of the newest rounds that keep everything.")] = 10,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list what would be deleted.")] = False,
     as_json: JsonOption = False,
-) -> int:
+) -> Shown:
     """Delete reports, thumbnails and models of old closed rounds, what no record names, and features without a use.
 
     A champion and an open round are never touched; every round's numbers, queries and decisions stay.
@@ -101,17 +96,13 @@ def clean(
     rounds.read_settings(store)
     entries = (cleaning.clean if yes else cleaning.removable)(store, keep_rounds, now)
     size = sum(entry.size for entry in entries)
-    if as_json:
-        print_json({"deleted": yes, "bytes": size, "keys": [entry.key for entry in entries]})
-        return 0
-    if not yes and (uploads := cleaning.left_uploads(store, now)):
-        out.print(f"would give up {len(uploads)} uploads that were never finished")
-    for entry in entries:
-        out.print(entry.key)
+    keys = [entry.key for entry in entries]
+    uploads = [] if yes else cleaning.left_uploads(store, now)
+    given_up = [f"would give up {len(uploads)} uploads that were never finished"] if uploads else []
     verb = "deleted" if yes else "would delete"
     hint = "" if yes or not entries else "; --yes does it"
-    out.print(f"{verb} {len(entries):,} files, {size / 1e6:.1f} MB{hint}")
-    return 0
+    total = f"{verb} {len(entries):,} files, {size / 1e6:.1f} MB{hint}"
+    return Shown({"deleted": yes, "bytes": size, "keys": keys}, [*given_up, *keys, total])
 
 
 def unlock(project: ProjectArgument) -> int:

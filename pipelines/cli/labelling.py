@@ -8,7 +8,7 @@ import typer
 
 from alfamix_core.errors import InputError
 from pipelines.cli.options import JsonOption, ProjectArgument, open_project, read_file
-from pipelines.cli.printing import columns, out, print_json
+from pipelines.cli.printing import Shown, columns, out
 
 if TYPE_CHECKING:
     from alfamix_core.records.query import Question
@@ -59,17 +59,13 @@ def export_questions(
     return 0
 
 
-def list_questions(project: ProjectArgument, as_json: JsonOption = False) -> int:
+def list_questions(project: ProjectArgument, as_json: JsonOption = False) -> Shown:
     """Show the open questions."""
     questions = _open_questions(open_project(project))
-    if as_json:
-        print_json([question.model_dump(mode="json") for question in questions])
-        return 0
     table = columns("", round=True, rank=True, sample=False, suggestion=False, uri=False)
     for question in questions:
         table.add_row(str(question.round), str(question.rank), question.sample_id, question.suggestion, question.uri)
-    out.print(table)
-    return 0
+    return Shown(questions, [table])
 
 
 def _open_questions(store: "Store") -> "list[Question]":

@@ -56,6 +56,7 @@ HostOption = Annotated[
         help="Address to listen on. Kubernetes and Prometheus come from outside a pod; elsewhere 127.0.0.1 is safer.",
     ),
 ]
+# printing.ending reads it, so that no command does
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program instead of text for a person.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.options import JsonOption, ProjectArgument, open_project
-from pipelines.cli.printing import columns, out, print_json
+from pipelines.cli.printing import Shown, columns, out
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SET_ASIDE = 5  # files set aside that status names
 
 
-def status(project: ProjectArgument, as_json: JsonOption = False) -> int:
+def status(project: ProjectArgument, as_json: JsonOption = False) -> Shown:
     """Show the rounds, the labels, the accuracy, the open questions and the champion."""
     from alfamix_core.project import budgets, champion, lock, rounds, stopping
     from alfamix_core.project.ledger.ledger import open_ledger
@@ -26,45 +26,40 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> int:
     settings = rounds.read_settings(store)
     with open_ledger(store, settings, now) as ledger:
         counts, set_aside = ledger.counts(), [line for _, _, line in ledger.set_aside()]
-    serving, _ = champion.read(store)
-    stored_lock = lock.read(store)
-    current_lock = stored_lock[0] if stored_lock else None
+    serving = champion.read(store).value
+    current_lock = lock.read(store).value
     records = list(rounds.read_all(store))
     locked = lock.blocked_by(current_lock, "", now)
     advice = stopping.advise(settings, records, counts, budgets.spent(settings, records, counts, now))
     waiting = [text for record in records if (text := champion.waits(serving, record))]
-    if as_json:
-        print_json(
-            {
-                "project": settings.name,
-                "uri": store.uri,
-                "counts": counts.model_dump(),
-                "champion": serving.model_dump(mode="json"),
-                "locked": locked,
-                "waiting": waiting,
-                "set_aside": set_aside,
-                "advice": {
-                    "worth_it": advice.worth_it,
-                    "reasons": advice.reasons,
-                    "unknown": advice.unknown,
-                    "forecast": advice.forecast.__dict__ if advice.forecast else None,
-                },
-                "rounds": [record.model_dump(mode="json", exclude={"settings"}) for record in records],
-            }
-        )
-        return 0
-    out.print(_rounds(f"{settings.name} · {settings.strategy.name} · {store.uri}", records, serving.round))
-    out.print(_in_words(counts))
-    for line in (advice.text, advice.forecast.text if advice.forecast else "", *waiting):
-        if line:
-            out.print(line)
-    for line in set_aside[:_SET_ASIDE]:
-        out.print(f"set aside: {line}")
-    if len(set_aside) > _SET_ASIDE:
-        out.print(f"and {len(set_aside) - _SET_ASIDE} more are set aside; `alfamix doctor` lists them")
-    if line := locked or lock.left_by(current_lock, now):
-        out.print(line)
-    return 0
+    value = {
+        "project": settings.name,
+        "uri": store.uri,
+        "counts": counts.model_dump(),
+        "champion": serving.model_dump(mode="json"),
+        "locked": locked,
+        "waiting": waiting,
+        "set_aside": set_aside,
+        "advice": {
+            "worth_it": advice.worth_it,
+            "reasons": advice.reasons,
+            "unknown": advice.unknown,
+            "forecast": advice.forecast.__dict__ if advice.forecast else None,
+        },
+        "rounds": [record.model_dump(mode="json", exclude={"settings"}) for record in records],
+    }
+    more = len(set_aside) - _SET_ASIDE
+    lines = [
+        _in_words(counts),
+        advice.text,
+        advice.forecast.text if advice.forecast else "",
+        *waiting,
+        *(f"set aside: {line}" for line in set_aside[:_SET_ASIDE]),
+        f"and {more} more are set aside; `alfamix doctor` lists them" if more > 0 else "",
+        locked or lock.left_by(current_lock, now),
+    ]
+    table = _rounds(f"{settings.name} · {settings.strategy.name} · {store.uri}", records, serving.round)
+    return Shown(value, [table, *filter(None, lines)])
 
 
 def _rounds(title: str, records: "list[Round]", serving: int | None) -> "Table":
@@ -102,6 +97,7 @@ def _in_words(counts: "Counts") -> str:
         f"{counts.samples:,} samples: {counts.pool:,} in the pool, {counts.queried:,} queried, {counts.labelled:,} "
         f"labelled ({splits}), {counts.skipped:,} skipped, {counts.disputed:,} disputed, "
         f"{counts.quarantined:,} quarantined"
+        + (f", {counts.reserve:,} in the audit reserve" if counts.reserve else "")
         + (f", {counts.held_out:,} held out without a label" if counts.held_out else "")
         + (f", {counts.withdrawn:,} withdrawn" if counts.withdrawn else "")
     )
@@ -129,7 +125,7 @@ def report(
     path = to or Path(f"{settings.name}-round-{number:06d}.html" if number else f"{settings.name}.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     if number:
-        path.write_bytes(objects.read(store, rounds.read(store, number)[0], "report"))
+        path.write_bytes(objects.read(store, rounds.read(store, number).value, "report"))
     else:
         beside: dict[int, str] = {}
         for record in rounds.read_all(store) if pages else ():

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from alfamix_core.errors import one_line
 from pipelines.cli import DAILY, OPERATIONS, app
 
 _TOP = """# The command
@@ -86,7 +87,7 @@ def _default(option: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return one_line(text).replace("|", "\\|")
 
 
 if __name__ == "__main__":

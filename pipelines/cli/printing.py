@@ -2,30 +2,44 @@
 
 import functools
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, ParamSpec
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import NoReturn, ParamSpec
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from alfamix_core.errors import AlfamixError
-
-if TYPE_CHECKING:
-    from alfamix_core.records.record import Record
 
 P = ParamSpec("P")
 
 out = Console(highlight=False, soft_wrap=True, markup=False)  # names of files and classes may hold brackets
 
 
-def ending(command: Callable[P, int]) -> Callable[P, NoReturn]:
-    """End the process with the status that a command returns; print a deliberate error as one line."""
+@dataclass(frozen=True)
+class Shown:
+    """What a command shows at its end.
+
+    Attributes:
+        value: Value for a program, which --json prints.
+        lines: Lines and tables for a person, which are printed without --json.
+        status: Exit status.
+    """
+
+    value: object
+    lines: Sequence[RenderableType]
+    status: int = 0
+
+
+def ending(command: Callable[P, int | Shown]) -> Callable[P, NoReturn]:
+    """End the process with the status of a command, after printing what it shows or a deliberate error in one line."""
 
     @functools.wraps(command)
     def ended(*args: P.args, **kwargs: P.kwargs) -> NoReturn:
         try:
-            status = command(*args, **kwargs)
+            shown = command(*args, **kwargs)
+            status = shown if isinstance(shown, int) else _show(shown, bool(kwargs.get("as_json")))
         except AlfamixError as error:
             print_error(str(error))
             status = error.exit_status
@@ -34,19 +48,26 @@ def ending(command: Callable[P, int]) -> Callable[P, NoReturn]:
     return ended
 
 
+def _show(shown: Shown, as_json: bool) -> int:
+    if as_json:
+        typer.echo(json.dumps(shown.value, indent=2, ensure_ascii=False, default=_plain))
+    else:
+        for line in shown.lines:
+            out.print(line)
+    return shown.status
+
+
+def _plain(value: object) -> object:
+    from alfamix_core.records.record import Record
+
+    if isinstance(value, Record):
+        return value.model_dump(mode="json")
+    return value.__dict__ if is_dataclass(value) else str(value)
+
+
 def print_error(text: str) -> None:
     """Print one line on standard error."""
     typer.echo(f"alfamix: {' '.join(text.split())}", err=True)
-
-
-def print_json(value: object) -> None:
-    """Print a value as JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
-def print_record(record: "Record") -> None:
-    """Print a record as JSON."""
-    print_json(record.model_dump(mode="json"))
 
 
 def columns(title: str, **right: bool) -> Table:

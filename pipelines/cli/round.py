@@ -16,7 +16,7 @@ from pipelines.cli.options import (
     WorkOption,
     open_project,
 )
-from pipelines.cli.printing import columns, out, print_error, print_json, print_record
+from pipelines.cli.printing import Shown, columns, out, print_error
 
 if TYPE_CHECKING:
     from alfamix_core.project.planning import Plan
@@ -43,7 +43,7 @@ def run(
     work: WorkOption = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show everything that the stages print.")] = False,
     as_json: JsonOption = False,
-) -> int:
+) -> int | Shown:
     """Run one round: train, embed, score, select, ask. A round that was interrupted resumes.
 
     Exit status: 0 exported or nothing to do; 2 wrong input; 3 storage or network, try again; 1 a bug of ours.
@@ -58,19 +58,17 @@ def run(
         raise InputError("--abandon: starts nothing, and excludes --plan, --force and --fresh")
     store, now = open_project(project), datetime.now(UTC)
     chosen = engines.open(name, store, engines.Options(work, network, endpoint, namespace))
-    stored_lock = lock.read(store)
-    blocked = lock.blocked_by(stored_lock[0] if stored_lock else None, "", now)
+    blocked = lock.blocked_by(lock.read(store).value, "", now)
     if blocked and not plan and not chosen.free_lock():
         raise InputError(blocked)
     if abandon:
-        return _abandon(store, reason.strip(), now, as_json)
+        return _abandon(store, reason.strip(), now)
     intended = planning.consider(store, now, force)
     if plan:
-        return _print_plan(store, intended, blocked, as_json)
+        return _plan(store, intended, blocked)
     if intended.decision == "idle":
         planning.finish_killed(store, intended.last, now)
-        print_json({"state": "idle", "text": intended.text}) if as_json else out.print(f"no round: {intended.text}")
-        return 0
+        return Shown({"state": "idle", "text": intended.text}, [f"no round: {intended.text}"])
     chosen.check()
     if not as_json:
         out.print(_heading(intended), markup=True)
@@ -78,13 +76,11 @@ def run(
     if chosen.detached and not as_json:
         out.print(f"run {started.run_id}\n{started.link}")
     if chosen.detached and not wait:
-        if as_json:
-            print_json({"run_id": started.run_id, "link": started.link})
-        return 0
+        return Shown({"run_id": started.run_id, "link": started.link}, [])
     from rich.console import Console
 
     ended = chosen.follow(started, Console(stderr=as_json, highlight=False), verbose)
-    return _conclude(store, project, ended, intended.number, started.link, as_json)
+    return _conclude(store, project, ended, intended.number, started.link)
 
 
 def _heading(plan: "Plan") -> str:
@@ -92,19 +88,15 @@ def _heading(plan: "Plan") -> str:
     return f"[bold]round {plan.number}[/] · {plan.text} · {budget} · {plan.project.strategy.name}"
 
 
-def _abandon(store: "Store", reason: str, now: datetime, as_json: bool) -> int:
+def _abandon(store: "Store", reason: str, now: datetime) -> Shown:
     from alfamix_core.project import rounds
 
     abandoned = rounds.abandon(store, reason, now)
-    if as_json:
-        print_record(abandoned)
-    else:
-        out.print(f"round {abandoned.number} is abandoned")
-    return 0
+    return Shown(abandoned, [f"round {abandoned.number} is abandoned"])
 
 
-def _conclude(store: "Store", project: str, ended: "Ended", planned: int, log: str, as_json: bool) -> int:
-    """Print what became of a run; return its exit status."""
+def _conclude(store: "Store", project: str, ended: "Ended", planned: int, log: str) -> int | Shown:
+    """Return what became of a run; print why it failed and return its exit status if it did."""
     from alfamix_core.project import champion, objects, rounds
 
     number = ended.number or planned
@@ -115,30 +107,26 @@ def _conclude(store: "Store", project: str, ended: "Ended", planned: int, log: s
     if ended.state in ("idle", "refused"):
         print_error(f"no round: {ended.text}")
         return 2 if ended.state == "refused" else 0
-    record = rounds.read(store, number)[0] if number in rounds.numbers(store) else None
+    record = rounds.read(store, number).value if number in rounds.numbers(store) else None
     if record is None or record.outcome is None or not ended.succeeded:
         print_error(f"round {number} ended without saying why; its log is {log}")
         return 1
     outcome = record.outcome
-    if as_json:
-        print_record(record)
-        return 0
     metrics = " · ".join(f"{name} {value:.4f}" for name, value in outcome.metrics.items() if name == "accuracy")
-    serving, _ = champion.read(store)
+    serving = champion.read(store).value
     promoted = " · new champion" if serving.round == number else ""
-    out.print(f"asked {outcome.queries} queries{' · ' + metrics if metrics else ''}{promoted}")
+    lines = [f"asked {outcome.queries} queries{' · ' + metrics if metrics else ''}{promoted}"]
     if outcome.short_by:
-        out.print(f"{outcome.short_by} fewer than the budget: {outcome.reason}")
+        lines.append(f"{outcome.short_by} fewer than the budget: {outcome.reason}")
     if outcome.quarantined:
         listed = store.uri_of(objects.key_of(record, "quarantine"))
-        out.print(f"{outcome.quarantined} samples could not be read: {listed}")
+        lines.append(f"{outcome.quarantined} samples could not be read: {listed}")
     if text := champion.waits(serving, record):
-        out.print(f"{text}: alfamix promote {project} --round {number}, or leave it")
-    out.print(f"report: alfamix report {project} --round {number}")
-    return 0
+        lines.append(f"{text}: alfamix promote {project} --round {number}, or leave it")
+    return Shown(record, [*lines, f"report: alfamix report {project} --round {number}"])
 
 
-def _print_plan(store: "Store", plan: "Plan", blocked: str, as_json: bool) -> int:
+def _plan(store: "Store", plan: "Plan", blocked: str) -> Shown:
     from pipelines.engines.estimate import minutes
 
     facts = {
@@ -154,13 +142,9 @@ def _print_plan(store: "Store", plan: "Plan", blocked: str, as_json: bool) -> in
         "shards": plan.shards,
         "estimated_minutes": minutes(store, plan),
     }
-    if as_json:
-        print_json(facts)
-        return 0
     table = columns("", name=False, value=False)
     table.show_header = False
     for name, value in facts.items():
         shown = "unknown before the first round" if value is None else value
         table.add_row(name.replace("_", " "), f"{shown:,}" if isinstance(shown, int) else str(shown))
-    out.print(table)
-    return 0
+    return Shown(facts, [table])

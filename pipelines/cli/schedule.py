@@ -7,7 +7,7 @@ import typer
 
 from alfamix_core.errors import InputError
 from pipelines.cli.options import EndpointOption, JsonOption, NamespaceOption, ProjectArgument, open_project
-from pipelines.cli.printing import out, print_json
+from pipelines.cli.printing import Shown, out
 
 if TYPE_CHECKING:
     from pipelines.services.cron import Cron
@@ -37,7 +37,7 @@ def set_schedule(
     store = open_project(project)
     settings = rounds.read_settings(store)
     out.print(f"{expression.text}: {expression.words()}")
-    _print_times(expression)
+    out.print("\n".join(_next_times(expression)))
     if plan:
         return 0
     from pipelines.engines.kubeflow import Kubeflow
@@ -55,7 +55,7 @@ def show(
     endpoint: EndpointOption = "",
     namespace: NamespaceOption = "",
     as_json: JsonOption = False,
-) -> int:
+) -> Shown:
     """Show the schedule in force, its next three times, and what earlier ones left."""
     from alfamix_core.project import rounds
     from pipelines.engines.kubeflow import Kubeflow
@@ -63,23 +63,19 @@ def show(
 
     store = open_project(project)
     schedules = schedule.show(Kubeflow(endpoint, namespace), rounds.read_settings(store), store.uri)
-    if as_json:
-        print_json([entry.__dict__ for entry in schedules])
-        return 0
-    if not any(entry.enabled for entry in schedules):
-        out.print("no schedule is set")
+    lines = [] if any(entry.enabled for entry in schedules) else ["no schedule is set"]
     for entry in schedules:
         if not entry.enabled:
-            out.print(f"recurring run {entry.recurring_run_id}: disabled, replaced while it had a run in flight")
+            lines.append(f"recurring run {entry.recurring_run_id}: disabled, replaced while it had a run in flight")
             continue
         try:
             expression = cron.parse(entry.cron)
         except InputError as error:  # made or edited by other means
-            out.print(f"recurring run {entry.recurring_run_id}: {error}")
+            lines.append(f"recurring run {entry.recurring_run_id}: {error}")
             continue
-        out.print(f"recurring run {entry.recurring_run_id}: {entry.cron}: {expression.words()}")
-        _print_times(expression)
-    return 0
+        lines.append(f"recurring run {entry.recurring_run_id}: {entry.cron}: {expression.words()}")
+        lines += _next_times(expression)
+    return Shown(schedules, lines)
 
 
 def remove(project: ProjectArgument, endpoint: EndpointOption = "", namespace: NamespaceOption = "") -> int:
@@ -95,9 +91,8 @@ def remove(project: ProjectArgument, endpoint: EndpointOption = "", namespace: N
     return 0
 
 
-def _print_times(expression: "Cron") -> None:
-    for at in expression.after(datetime.now(UTC), 3):
-        out.print(f"  {at:%A %Y-%m-%d %H:%M:%S} UTC")
+def _next_times(expression: "Cron") -> list[str]:
+    return [f"  {at:%A %Y-%m-%d %H:%M:%S} UTC" for at in expression.after(datetime.now(UTC), 3)]
 
 
 def _print_cleared(change: "Change") -> None:

@@ -28,9 +28,9 @@ class Cluster:
         """Take the project and the API, which is contacted when it is needed.
 
         Args:
-            store: the project.
-            endpoint: address of the API, such as http://ml-pipeline.kubeflow:8888.
-            namespace: namespace on a multi-user Kubeflow, '' for the pod's own.
+            store: The project.
+            endpoint: Address of the API, such as http://ml-pipeline.kubeflow:8888.
+            namespace: Namespace on a multi-user Kubeflow, '' for the pod's own.
         """
         self._store, self._endpoint, self._namespace = store, endpoint, namespace
 
@@ -68,13 +68,12 @@ class Cluster:
     def free_lock(self) -> str:
         """Release the project's lock if Kubeflow says that the run which holds it has ended; return the run's id.
 
-        A run that was killed there cannot do so itself. Should a pod of it live on, the next run's fence stops its
-        writes. A holder that this API does not know, and a process of some machine, are left alone. So is a run that
-        only its age calls over: it may have been compiled with a longer limit than the caller's, and its lock ends by
-        itself.
+        A run that was killed there cannot do so itself. If one of its pods survives, the next run's fence stops its
+        writes. A holder that this API does not know, and a process on some machine, keep the lock. So does a run that
+        counts as over only because of its age: it may have been compiled with a longer limit than the caller's, and
+        its lock expires by itself.
         """
-        entry = lock.read(self._store)
-        holder = entry[0].holder if entry is not None else None
+        holder = lock.read(self._store).value.holder
         if holder is None or holder.pid:
             return ""
         try:

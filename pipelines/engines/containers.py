@@ -25,13 +25,14 @@ from docker.types import DeviceRequest, Mount
 from kfp import local
 from kfp.local import docker_task_handler
 
-from alfamix_core.errors import InputError
+from alfamix_core.errors import InputError, one_line
 from alfamix_core.project import lock
 from alfamix_core.project.rounds import read_settings
 from alfamix_core.records.project import Project
 from alfamix_core.storage import Store, access
 from alfamix_core.storage.uris import path_of
 from components.images import COMPONENTS, image
+from components.stages import STAGES
 
 USER = 65532
 """Number of the user in the containers if root starts them; any other user runs them under their own number."""
@@ -45,7 +46,7 @@ _KILLED = 137
 _CA_BUNDLE = "AWS_CA_BUNDLE"
 # All that containers take over from our environment, and the stages that need it: a stage decodes files of strangers
 # and must know no secret that it does not need. The keys of S3 are looked up here, wherever they come from.
-_COMPUTING = ("train", "evaluate", "embed", "score", "select")
+_COMPUTING = tuple(name for name, stage in STAGES.items() if stage.runtime == "gpu")
 _TAKEN = {
     "ALFAMIX_LOG": COMPONENTS,
     "ALFAMIX_LOG_CONTEXT": COMPONENTS,
@@ -55,11 +56,20 @@ _TAKEN = {
 }
 # Every stage writes its record into the project, so that all of them need the store.
 _TAKEN_FOR_S3 = (
-    *(access.ENDPOINT_URL, access.REGION, access.CA_BUNDLE),
-    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"),
-    *("AWS_USE_DUALSTACK_ENDPOINT", "AWS_USE_FIPS_ENDPOINT", _CA_BUNDLE),
-    *("AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE"),
-    *("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"),  # what an older server understands
+    access.ENDPOINT_URL,
+    access.REGION,
+    access.CA_BUNDLE,
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
+    _CA_BUNDLE,
+    "AWS_MAX_ATTEMPTS",
+    "AWS_RETRY_MODE",
+    "AWS_REQUEST_CHECKSUM_CALCULATION",  # with the next, what an older server understands
+    "AWS_RESPONSE_CHECKSUM_VALIDATION",
     "AWS_EC2_METADATA_DISABLED",
 )
 # The way to S3 and to pretrained weights, without user and password: a proxy that wants them is set in Docker's own
@@ -71,11 +81,11 @@ def check(store: Store, network: str) -> None:
     """Check that rounds of the project can run in containers here, and pull images that are missing.
 
     Args:
-        store: the project.
-        network: network of the containers, as Docker names it; '' for Docker's own.
+        store: The project.
+        network: Network of the containers, as Docker names it; '' for Docker's own.
 
     Raises:
-        InputError: no engine, network or image; S3 cannot be reached; or the project's folder belongs to another user.
+        InputError: No engine, network or image; S3 cannot be reached; or the project's folder belongs to another user.
     """
     settings = read_settings(store)
     _mounts(store, settings)
@@ -99,12 +109,12 @@ def runner(store: Store, outputs: Path, network: str) -> Iterator[local.DockerRu
     from within a container, can one see that its process is dead.
 
     Args:
-        store: the project.
-        outputs: folder for the outputs of the stages; made if it is missing.
-        network: network of the containers, '' for Docker's own.
+        store: The project.
+        outputs: Folder for the outputs of the stages; made if it is missing.
+        network: Network of the containers, '' for Docker's own.
 
     Raises:
-        InputError: as for ``check``.
+        InputError: As for ``check``.
     """
     check(store, network)
     user, group = (os.getuid(), os.getgid()) if os.getuid() else (USER, USER)
@@ -213,7 +223,7 @@ def _require_image(client: docker.DockerClient, name: str) -> None:
         try:
             client.images.pull(name)
         except DockerException as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise InputError(f"image {name} is not here: {reason}; `make images` builds it") from None
 
 
@@ -296,7 +306,7 @@ def _mounts(store: Store, settings: Project) -> list[Mount]:
     """Return the folders of this machine that containers see: the project, its data, its weights, a CA.
 
     Raises:
-        InputError: the user of the containers does not own the project's folder, or something is missing.
+        InputError: The user of the containers does not own the project's folder, or something is missing.
     """
     user = os.getuid() or USER
     mounts = []

@@ -32,7 +32,7 @@ class EngineName(StrEnum):
         """Return the engine of a name.
 
         Raises:
-            InputError: there is no such engine.
+            InputError: There is no such engine.
         """
         try:
             return cls(text)
@@ -46,10 +46,10 @@ class Options:
     """Where and how an engine runs; each engine reads its own.
 
     Attributes:
-        work: folder for outputs and cache on this machine, None for the usual one.
+        work: Folder for outputs and cache on this machine, None for the usual one.
         network: Docker's network for the containers, '' for Docker's own.
-        endpoint: address of the Kubeflow API, such as http://ml-pipeline.kubeflow:8888.
-        namespace: namespace on a multi-user Kubeflow, '' for the pod's own.
+        endpoint: Address of the Kubeflow API, such as http://ml-pipeline.kubeflow:8888.
+        namespace: Namespace on a multi-user Kubeflow, '' for the pod's own.
     """
 
     work: Path | None = None
@@ -63,9 +63,9 @@ class Started:
     """A run that an engine has started.
 
     Attributes:
-        run_id: id of the run on Kubeflow, '' on this machine.
-        link: page of the run, or its log file.
-        text: words for a log: the process and its log file, or the page of the run.
+        run_id: ID of the run on Kubeflow, '' on this machine.
+        link: Page of the run, or its log file.
+        text: Words for a log: the process and its log file, or the page of the run.
     """
 
     run_id: str
@@ -86,11 +86,11 @@ class Ended:
     """The outcome of a run.
 
     Attributes:
-        succeeded: whether the engine calls the run a success.
-        number: round, 0 if the run has none.
-        state: planned, resumed, idle or refused; '' if that is not known.
-        text: reason for the state.
-        failures: stages that stopped on a deliberate error, the first one first.
+        succeeded: Whether the engine calls the run a success.
+        number: Round, 0 if the run has none.
+        state: Planned, resumed, idle or refused; '' if that is not known.
+        text: Reason for the state.
+        failures: Stages that stopped on a deliberate error, the first one first.
     """
 
     succeeded: bool
@@ -121,18 +121,18 @@ class Engine(Protocol):
         """Start a run; ``ingest`` decides whether it becomes the planned round.
 
         Args:
-            plan: plan of the round.
-            force: start a round even if too little is new.
-            fresh: let an unfinished round compute everything again, whatever is cached.
+            plan: Plan of the round.
+            force: Start a round even if too little is new.
+            fresh: Let an unfinished round compute everything again, whatever is cached.
         """
 
     def follow(self, started: Started, console: Console, verbose: bool = False) -> Ended:
         """Show the stages of a run that this engine started, until it ends.
 
         Args:
-            started: the run.
-            console: console on which the stages are shown.
-            verbose: whether to show all that the stages print, where the engine has it.
+            started: The run.
+            console: Console on which the stages are shown.
+            verbose: Whether to show all that the stages print, where the engine has it.
         """
 
     def busy(self) -> bool:
@@ -151,9 +151,9 @@ def open(name: EngineName, store: Store, options: Options) -> Engine:  # noqa: A
     This is the only place that compares an engine's name.
 
     Args:
-        name: which engine.
-        store: the project.
-        options: where and how it runs.
+        name: Which engine.
+        store: The project.
+        options: Where and how it runs.
     """
     if name is EngineName.KUBEFLOW:
         from pipelines.engines.cluster import Cluster

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import kfp_server_api as api
@@ -44,12 +44,12 @@ class Run:
     """A run as the API describes it.
 
     Attributes:
-        run_id: id of the run.
+        run_id: ID of the run.
         state: PENDING, RUNNING, SUCCEEDED, FAILED …, '' before there is one.
-        stages: stages that have begun, in the order of the round; none in a listing.
-        error: error of the run, in the API's words.
-        created_at: time of its creation, None if the API does not name it.
-        recurring_run_id: id of the recurring run that started it, '' for none.
+        stages: Stages that have begun, in the order of the round; none in a listing.
+        error: Error of the run, in the API's words.
+        created_at: Time of its creation, None if the API does not name it.
+        recurring_run_id: ID of the recurring run that started it, '' for none.
     """
 
     run_id: str
@@ -65,6 +65,20 @@ class Run:
         return self.state not in ENDED
 
 
+@dataclass(frozen=True)
+class Version:
+    """A version of the round's pipeline on one API, by the ids of the pipeline and of the version."""
+
+    pipeline_id: str
+    version_id: str
+
+
+class _Page(Protocol):
+    """One page of a listing."""
+
+    next_page_token: str | None
+
+
 class Kubeflow:
     """One API. Every method raises InputError if the API refuses, StorageError if it cannot answer."""
 
@@ -72,8 +86,8 @@ class Kubeflow:
         """Connect; token, certificate authority and the platform's settings come from the environment.
 
         Args:
-            endpoint: address such as http://ml-pipeline.kubeflow:8888.
-            namespace: namespace of a multi-user deployment; empty for the pod's own, or for a single-user deployment.
+            endpoint: Address such as http://ml-pipeline.kubeflow:8888.
+            namespace: Namespace of a multi-user deployment; empty for the pod's own, or for a single-user deployment.
         """
         if not endpoint.startswith(("http://", "https://")):
             raise InputError(
@@ -100,8 +114,8 @@ class Kubeflow:
 
         return self._found_or_made(find, make)
 
-    def version(self) -> tuple[str, str]:
-        """Return pipeline id and version id of this code's pipeline on this platform; it is uploaded where missing.
+    def version(self) -> Version:
+        """Return the version of this code's pipeline on this platform; it is uploaded where missing.
 
         The version's name holds a digest of the compiled pipeline: the same code makes the same version.
         """
@@ -120,7 +134,7 @@ class Kubeflow:
                 made = self.client.upload_pipeline_version(str(path), name, pipeline_id=pipeline)
             return text(made, "pipeline_version_id")
 
-        return pipeline, self._found_or_made(find, make)
+        return Version(pipeline, self._found_or_made(find, make))
 
     def _pipeline(self) -> str:
         def find() -> str | None:
@@ -146,7 +160,7 @@ class Kubeflow:
 
     def start(self, project: Project, project_uri: str, force: bool = False, fresh: bool = False) -> str:
         """Start a run of the round's pipeline and return its id; ``ingest`` decides whether it becomes a round."""
-        pipeline, version = self.version()
+        version = self.version()
         experiment = self.experiment(project)
 
         def run() -> str:
@@ -154,8 +168,8 @@ class Kubeflow:
                 experiment,
                 f"alfamix-{project.name} {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}",
                 params={"project_uri": project_uri, "force": force, "fresh": fresh},
-                pipeline_id=pipeline,
-                version_id=version,
+                pipeline_id=version.pipeline_id,
+                version_id=version.version_id,
                 service_account=self.platform.service_account or None,
             )
             return text(started, "run_id")
@@ -218,7 +232,7 @@ class Kubeflow:
         experiment = self.experiment(project)
         fresh: list[Run] = []
         stale: list[Run] = []
-        listing = self._pages(
+        listing = self.pages(
             lambda token: self.client.list_runs(
                 token, _PAGE, sort_by="created_at desc", experiment_id=experiment, filter=_NOT_ENDED
             ),
@@ -245,17 +259,14 @@ class Kubeflow:
                     f"Kubeflow calls it {run.state} longer than a run may take; its workflow is probably gone",
                 )
 
-    def pages(self, page: Callable[[str], Any], name: str) -> Iterator[Any]:
-        """Yield everything of a listing, page by page.
+    def pages(self, page: Callable[[str], _Page], name: str, read: Callable[[Any], Item]) -> Iterator[tuple[Item, ...]]:
+        """Yield a listing page by page.
 
         Args:
-            page: function from a token to its page; '' is the first page's token.
-            name: field of the page with its list.
+            page: Function from a token to its page; '' is the first page's token.
+            name: Field of the page with its list.
+            read: Function from an entry of the list to the item to yield.
         """
-        for items in self._pages(page, name, lambda item: item):
-            yield from items
-
-    def _pages(self, page: Callable[[str], Any], name: str, read: Callable[[Any], Item]) -> Iterator[tuple[Item, ...]]:
         tokens = {""}
         token = ""
         while True:
@@ -298,10 +309,10 @@ class Kubeflow:
         """Wait for a run's end; show a line whenever a stage, or one of its shards, changes its state.
 
         Args:
-            run_id: id of the run.
-            seconds: time between two looks.
-            show: function that shows a line.
-            patience: time for which the API may fail, or refuse, before the error is raised, in seconds.
+            run_id: ID of the run.
+            seconds: Time between two looks.
+            show: Function that shows a line.
+            patience: Time for which the API may fail, or refuse, before the error is raised, in seconds.
         """
         shown: dict[str, str] = {}
         failing_since: float | None = None

@@ -18,7 +18,7 @@ import kfp_server_api as api
 import urllib3
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
-from alfamix_core.errors import InputError, StorageError
+from alfamix_core.errors import InputError, StorageError, one_line
 
 ENDPOINT = "KF_PIPELINES_ENDPOINT"
 TOKEN = "ALFAMIX_KUBEFLOW_TOKEN"
@@ -54,8 +54,8 @@ def connect(endpoint: str, namespace: str) -> Client:
     """Return a client; token and certificate authority come from the environment.
 
     Args:
-        endpoint: address of the API, without a slash at its end.
-        namespace: namespace on a multi-user Kubeflow, '' for the pod's own or none.
+        endpoint: Address of the API, without a slash at its end.
+        namespace: Namespace on a multi-user Kubeflow, '' for the pod's own or none.
     """
     token = os.environ.get(TOKEN)
     pod_token = os.environ.get(_POD_TOKEN_PATH, _POD_TOKEN)
@@ -103,10 +103,10 @@ def stranger(endpoint: str, reason: str) -> StorageError:
     """Return the error for an answer that the Kubeflow API does not give.
 
     Args:
-        endpoint: address of the API.
-        reason: what is wrong with the answer.
+        endpoint: Address of the API.
+        reason: What is wrong with the answer.
     """
-    reason = " ".join(reason.split())[:200]
+    reason = one_line(reason)[:200]
     return StorageError(
         f"{endpoint}: the answer is not one of the Kubeflow API ({reason}); is there a login page in front of it, or "
         "has the token expired?"
@@ -117,11 +117,11 @@ def text(answer: Any, name: str) -> str:
     """Return a field of an answer that must be there and be text.
 
     Args:
-        answer: model of the client, or JSON.
-        name: name of the field, such as run_id.
+        answer: Model of the client, or JSON.
+        name: Name of the field, such as run_id.
 
     Raises:
-        ValueError: the field is missing, empty or of another type.
+        ValueError: The field is missing, empty or of another type.
     """
     value = answer.get(name) if isinstance(answer, dict) else getattr(answer, name, None)
     if not value or not isinstance(value, str):
@@ -136,7 +136,7 @@ def _message(error: api.ApiException) -> str:
         message = body.get("message") or body.get("error") or error.reason
     except (ValueError, TypeError, AttributeError):
         message = error.body if isinstance(error.body, str) and error.body else error.reason
-    return " ".join(str(message).split())[:500]
+    return one_line(message)[:500]
 
 
 def _guarded(request: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The progress of a run on Kubeflow: the nine stages, from the tasks that the API lists.
+"""The progress of a run on Kubeflow: its stages, from the tasks that the API lists.
 
 Up to release 2.17 that is every node of the Argo workflow, under ``run_details.task_details``: drivers, retries and
 wrappers beside the tasks, and each shard under the same name. From 2.18 on it is a list of the API's own, ``tasks``,
@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.images import COMPONENTS
+from components.stages import STAGES
 
 _ENDED_WELL = ("SUCCEEDED", "SKIPPED", "CACHED")
 _ITERATION = re.compile(r"iteration\(\d+:\d+\)")
-_IN_THE_LOOP = ("embed", "score")
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-        states: states of its tasks that have begun, one per shard if it is fanned out.
-        total: number of tasks that there will be, as far as it is known.
+        states: States of its tasks that have begun, one per shard if it is fanned out.
+        total: Number of tasks that there will be, as far as it is known.
     """
 
     states: tuple[str, ...]
@@ -69,12 +68,12 @@ def of_run(run: Mapping[str, Any]) -> dict[str, Stage]:
 
 
 def _stages(named: Iterable[tuple[str, str]], shards: int) -> dict[str, Stage]:
-    begun: dict[str, list[str]] = {name: [] for name in COMPONENTS}
+    begun: dict[str, list[str]] = {name: [] for name in STAGES}
     for name, state in named:
         if name in begun:
             begun[name].append(state)
     return {
-        name: Stage(tuple(states), max(len(states), shards if name in _IN_THE_LOOP else 1))
+        name: Stage(tuple(states), max(len(states), shards if STAGES[name].fanned_out else 1))
         for name, states in begun.items()
         if states
     }

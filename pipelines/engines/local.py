@@ -13,7 +13,7 @@ import os
 import warnings
 from pathlib import Path
 
-from alfamix_core.errors import AlfamixError
+from alfamix_core.errors import AlfamixError, one_line
 from alfamix_core.learning.threads import WAITING
 from alfamix_core.project import lock
 from alfamix_core.storage import open_store
@@ -27,14 +27,14 @@ def run_pipeline(
 
     Args:
         project_uri: URI of the project.
-        work: folder that keeps outputs and cache from run to run.
-        force: start a round even if too little is new.
-        fresh: let an unfinished round compute everything again, whatever is cached.
+        work: Folder that keeps outputs and cache from run to run.
+        force: Start a round even if too little is new.
+        fresh: Let an unfinished round compute everything again, whatever is cached.
         network: Docker's network for the containers, '' for Docker's own; None for stages as processes.
 
     Raises:
-        RuntimeError: a stage failed; the project and the events say which one and why.
-        InputError: containers cannot run here.
+        RuntimeError: A stage failed; the project and the events say which one and why.
+        InputError: Containers cannot run here.
     """
     from kfp import local
 
@@ -76,7 +76,7 @@ def main() -> None:
             arguments.network if arguments.containers else None,
         )
     except AlfamixError as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         emit("failed", stage="run", shard="", status=error.exit_status, line=line)
         raise SystemExit(error.exit_status) from None
 

@@ -19,9 +19,9 @@ from rich.live import Live
 from rich.table import Table
 
 from alfamix_core.telemetry.events import SWITCH, form, parse, to_human
+from components.stages import STAGES
 from pipelines.engines.engine import StageFailure
 
-STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
 _POLL_SECONDS = 0.1
 
 
@@ -47,12 +47,12 @@ class Run:
     """The state of a run, from its events until now.
 
     Attributes:
-        tasks: tasks by stage, then by shard.
-        number: number of the round, 0 while it is unknown.
-        state: planned, resumed, idle or refused.
-        text: reason for the state.
-        outcome: outcome of the run as finish names it.
-        failures: stages that stopped on a deliberate error, the first one first.
+        tasks: Tasks by stage, then by shard.
+        number: Number of the round, 0 while it is unknown.
+        state: Planned, resumed, idle or refused.
+        text: Reason for the state.
+        outcome: Outcome of the run as finish names it.
+        failures: Stages that stopped on a deliberate error, the first one first.
     """
 
     tasks: dict[str, dict[str, _Task]] = field(default_factory=dict)
@@ -124,10 +124,10 @@ def start(
 
     Args:
         project_uri: URI of the project.
-        work: folder that keeps outputs and cache from run to run.
-        log: file for the run's output, see ``work_folder.new_log``.
-        force: start a round even if too little is new.
-        fresh: let an unfinished round compute everything again, whatever is cached.
+        work: Folder that keeps outputs and cache from run to run.
+        log: File for the run's output, see ``work_folder.new_log``.
+        force: Start a round even if too little is new.
+        fresh: Let an unfinished round compute everything again, whatever is cached.
         network: Docker's network for the containers, '' for Docker's own; None for stages as processes.
     """
     command = [sys.executable, "-m", "pipelines.engines.local", project_uri, str(work)]

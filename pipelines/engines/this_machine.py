@@ -21,8 +21,8 @@ class ThisMachine:
         """Take the project.
 
         Args:
-            store: the project.
-            work: folder for outputs and cache, None for the usual one.
+            store: The project.
+            work: Folder for outputs and cache, None for the usual one.
             network: Docker's network for the containers, '' for Docker's own; None for stages as processes.
         """
         self._store, self._network = store, network

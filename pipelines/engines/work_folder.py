@@ -14,6 +14,8 @@ from pathlib import Path
 
 import platformdirs
 
+from alfamix_core.records.round import folder as round_folder
+
 
 def default(project_uri: str) -> Path:
     """Return the folder of a project: below $ALFAMIX_WORK, or below the user's cache folder of this system."""
@@ -24,7 +26,7 @@ def default(project_uri: str) -> Path:
 
 def of_round(root: Path, number: int) -> Path:
     """Return the folder of one round."""
-    return root / "rounds" / f"{number:06d}"
+    return root / "rounds" / round_folder(number)
 
 
 def new_log(root: Path, number: int, now: datetime) -> Path:
@@ -32,7 +34,7 @@ def new_log(root: Path, number: int, now: datetime) -> Path:
     folder = root / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     for attempt in itertools.count(1):
-        path = folder / f"round-{number:06d}-{now:%Y%m%dT%H%M%S}{f'-{attempt}' if attempt > 1 else ''}.log"
+        path = folder / f"round-{round_folder(number)}-{now:%Y%m%dT%H%M%S}{f'-{attempt}' if attempt > 1 else ''}.log"
         with contextlib.suppress(FileExistsError):
             path.touch(exist_ok=False)
             return path
@@ -42,5 +44,5 @@ def new_log(root: Path, number: int, now: datetime) -> Path:
 def forget_before(root: Path, number: int) -> None:
     """Remove the folders of earlier rounds, which no later round can use."""
     for folder in (root / "rounds").glob("[0-9]*"):
-        if folder.name < f"{number:06d}":
+        if folder.name < round_folder(number):
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""Cron expressions of six fields, seconds first, as Kubeflow reads them: checked, described and counted out.
+"""Cron expressions of six fields, seconds first, as Kubeflow reads them: parsed, described and evaluated.
 
-croniter counts the times and cron-descriptor describes them. This file holds what Kubeflow's reader,
-github.com/robfig/cron 1.2, does otherwise: it knows no 7 for Sunday, no range that ends before it begins and none of
+croniter computes the times and cron-descriptor describes them. This file holds what Kubeflow's reader,
+github.com/robfig/cron 1.2, does differently: it knows no 7 for Sunday, no range that ends before it begins and none of
 croniter's letters; ``?`` is another ``*``; and if both a day of the month and a day of the week are named, either is
 enough, unless one of them has a ``*`` or ``?`` in it, also with a step: then both must fit.
 """
@@ -36,9 +36,9 @@ class Cron:
     """A checked expression.
 
     Attributes:
-        text: expression as it was written, with single spaces.
-        fields: its fields, in the words that croniter and cron-descriptor read as Kubeflow reads the text.
-        either: whether a day of the month or a day of the week is enough.
+        text: Expression as it was written, with single spaces.
+        fields: Its fields, in the words that croniter and cron-descriptor read as Kubeflow reads the text.
+        either: Whether a day of the month or a day of the week is enough.
     """
 
     text: str
@@ -57,8 +57,8 @@ class Cron:
         """Return the next times.
 
         Args:
-            moment: moment with a time zone; the first time returned is later.
-            count: number of times.
+            moment: Moment with a time zone; the first time returned is later.
+            count: Number of times.
 
         Returns:
             ``count`` times in UTC, ascending; fewer if none comes within five years of the one before.
@@ -71,17 +71,17 @@ class Cron:
             max_years_between_matches=_YEARS,
             second_at_beginning=True,
         )
-        found: list[datetime] = []
+        moments: list[datetime] = []
         with contextlib.suppress(CroniterBadDateError):
-            found.extend(islice(times, count))
-        return found
+            moments.extend(islice(times, count))
+        return moments
 
 
 def parse(text: str) -> Cron:
     """Read an expression.
 
     Raises:
-        InputError: it does not have six fields, one of them is out of its range or not a field, or its time never
+        InputError: It does not have six fields, one of them is out of its range or not a field, or its time never
             comes.
     """
     words = text.split()

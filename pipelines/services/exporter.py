@@ -16,21 +16,21 @@ from alfamix_core.telemetry import metrics as m
 from alfamix_core.telemetry.events import emit
 from alfamix_core.telemetry.exposition import Board, registry
 
+_TIMEOUT = 600.0  # seconds that one reading may take
+
 
 class Exporter:
     """The metrics of projects, as they were read last."""
 
-    def __init__(self, uris: Sequence[str], refresh: float, timeout: float = 600.0) -> None:
+    def __init__(self, uris: Sequence[str], refresh: float) -> None:
         """Take the projects.
 
         Args:
             uris: URIs of the projects.
-            refresh: time between the beginnings of two readings, in seconds.
-            timeout: time limit of one reading, in seconds.
+            refresh: Time between the beginnings of two readings, in seconds.
         """
         self._uris = tuple(uris)
         self._refresh = refresh
-        self._timeout = timeout
         self._boards: dict[str, Board] = {}
         self._own = Board("")
         self._stopped = threading.Event()
@@ -62,10 +62,10 @@ class Exporter:
         begun = time.monotonic()
         command = [sys.executable, "-m", "alfamix_core.project.state", uri]
         try:
-            reading = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout, check=False)
+            reading = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False)
             problem = reading.stderr.strip().rpartition("\n")[2] if reading.returncode else ""
         except subprocess.TimeoutExpired:
-            problem = f"the project was not read within {self._timeout:g} s"
+            problem = f"the project was not read within {_TIMEOUT:g} s"
         if not problem:
             self._boards[uri] = Board.from_json(reading.stdout)
             self._own.set(m.EXPORTER_READ, time.time(), project_uri=uri)

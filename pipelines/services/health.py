@@ -1,4 +1,4 @@
-"""What watching processes share: /healthz for Kubernetes, /metrics for Prometheus, an end on signals."""
+"""HTTP endpoints and signal handling shared by the services: /healthz for Kubernetes, /metrics for Prometheus."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from typing import Protocol
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from alfamix_core.errors import InputError
-from pipelines.services.http_server import serving
+from pipelines.services.http_server import Response, serving
 
 
 class Watched(Protocol):
@@ -31,26 +31,25 @@ def serve(watched: Watched, port: int, stale: float, host: str) -> Iterator[int]
     that is down is no reason to restart the process, and shows in ``alfamix_trigger_errors_total``.
 
     Args:
-        watched: process that is served.
-        port: port to listen on; 0 takes a free one.
-        stale: longest time between two turns, in seconds.
-        host: address to listen on.
+        watched: Process that is served.
+        port: Port to listen on; 0 takes a free one.
+        stale: Longest time between two turns, in seconds.
+        host: Address to listen on.
 
     Yields:
         The port.
 
     Raises:
-        InputError: the port is taken, or the address does not belong to this machine.
+        InputError: The port is taken, or the address does not belong to this machine.
     """
 
-    def answer(path: str) -> tuple[int, str, bytes]:
-        plain = "text/plain; charset=utf-8"
+    def answer(path: str) -> Response:
         if path == "/metrics":
-            return 200, CONTENT_TYPE_LATEST, watched.exposition()
+            return Response(200, watched.exposition(), CONTENT_TYPE_LATEST)
         if path == "/healthz":
             age = time.monotonic() - watched.turned
-            return (200, plain, b"ok\n") if age <= stale else (503, plain, f"no turn for {age:.0f} s\n".encode())
-        return 404, plain, b"there are /healthz and /metrics\n"
+            return Response(200, b"ok\n") if age <= stale else Response(503, f"no turn for {age:.0f} s\n".encode())
+        return Response(404, b"there are /healthz and /metrics\n")
 
     with ExitStack() as stack:
         try:

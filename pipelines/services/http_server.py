@@ -10,10 +10,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
-
-Answer = Callable[[str], tuple[int, str, bytes]]
-"""Function from the path of a request to status, content type and body; called in the server's thread."""
 
 _OPEN = 64  # connections that are open together
 _WAITING = 256  # connections that the kernel holds until they are accepted
@@ -21,20 +19,29 @@ _HEAD_BYTES = 8_192  # longest head of a request
 _SECONDS = 5.0  # time for a client to send its request and to take the answer
 
 
+@dataclass(frozen=True)
+class Response:
+    """What the server answers: status, body and content type."""
+
+    status: int
+    body: bytes
+    kind: str = "text/plain; charset=utf-8"
+
+
 @contextmanager
-def serving(answer: Answer, host: str, port: int) -> Iterator[int]:
+def serving(answer: Callable[[str], Response], host: str, port: int) -> Iterator[int]:
     """Serve while the block runs.
 
     Args:
-        answer: function that answers a path.
-        host: address to listen on.
-        port: port to listen on; 0 takes a free one.
+        answer: Function from the path of a request to its response; called in the server's thread.
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
 
     Yields:
         The port.
 
     Raises:
-        OSError: the address cannot be listened on.
+        OSError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=_WAITING) as listener:
@@ -49,7 +56,7 @@ def serving(answer: Answer, host: str, port: int) -> Iterator[int]:
 
 
 class _Server:
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Callable[[str], Response]) -> None:
         self._answer = answer
         self._open: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}  # the oldest first
         self._started = threading.Event()
@@ -94,17 +101,16 @@ class _Server:
     def _response(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         path, _, version = rest.partition(" ")
-        status, kind, body = 200, "text/plain; charset=utf-8", b""
         if not version.startswith("HTTP/1."):
-            status, body = 400, b"this is not a request\n"
+            response = Response(400, b"this is not a request\n")
         elif method not in ("GET", "HEAD"):
-            status, body = 405, b"there is only GET\n"
+            response = Response(405, b"there is only GET\n")
         else:
-            status, kind, body = self._answer(path.partition("?")[0])
+            response = self._answer(path.partition("?")[0])
         lines = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-            f"Content-Type: {kind}",
-            f"Content-Length: {len(body)}",
+            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
+            f"Content-Type: {response.kind}",
+            f"Content-Length: {len(response.body)}",
             "Connection: close",
         )
-        return "\r\n".join((*lines, "\r\n")).encode() + (b"" if method == "HEAD" else body)
+        return "\r\n".join((*lines, "\r\n")).encode() + (b"" if method == "HEAD" else response.body)

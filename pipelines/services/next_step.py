@@ -13,16 +13,16 @@ Outcome = Literal["start", "failed", "idle", "over"]
 
 @dataclass(frozen=True)
 class Pace:
-    """How often and how soon; all in seconds.
+    """How often the trigger looks and how soon it acts; all in seconds.
 
     Attributes:
-        poll: time between two listings of the project.
-        quiet: time without anything new after which a run starts.
-        max_wait: time after the first new file when a run starts although more arrive.
-        review: time after an answer when the project is asked although nothing is new: queries expire, and budgets of
+        poll: Time between two listings of the project.
+        quiet: Time without anything new after which a run starts.
+        max_wait: Time after the first new file when a run starts although more arrive.
+        review: Time after an answer when the project is asked although nothing is new: queries expire, and budgets of
             a day come back.
-        retry: wait before the first attempt after an error, or at a round that failed; doubled each time.
-        longest: limit of such waits.
+        retry: Wait before the first attempt after an error, or at a round that failed; doubled each time.
+        longest: Limit of such waits.
     """
 
     poll: float = 60.0
@@ -35,11 +35,11 @@ class Pace:
 
 @dataclass(frozen=True)
 class News:
-    """What is new and in no run yet.
+    """What is new and not yet part of a run.
 
     Attributes:
-        first: moment at which the first of it was seen.
-        last: moment at which the newest of it was seen.
+        first: Moment at which the first of it was seen.
+        last: Moment at which the newest of it was seen.
     """
 
     first: float
@@ -48,36 +48,36 @@ class News:
 
 @dataclass(frozen=True)
 class Retry:
-    """What follows from failures, one after the other.
+    """Consecutive failures and the wait after them.
 
     Attributes:
-        failures: number of them.
-        until: moment before which nothing is tried again; None if it may be tried now.
+        failures: Number of consecutive failures.
+        until: Moment of the next attempt; None if it may be made now.
     """
 
     failures: int = 0
     until: float | None = None
 
     def allows(self, now: float) -> bool:
-        """Return whether it may be tried."""
+        """Return whether the next attempt may be made."""
         return self.until is None or now >= self.until
 
 
 @dataclass(frozen=True)
 class State:
-    """What the trigger remembers; moments are seconds of one monotonic clock, and None is a moment that never was.
+    """What the trigger remembers; moments are seconds of one monotonic clock, None: it has not happened.
 
     Attributes:
-        listed: moment of the last attempt to list the project.
-        news: what is new and in no run yet.
-        answered: moment at which the project last answered whether a round is due.
-        postponed: moment before which the project is not asked, because a run is under way or begins.
-        started: round of the last run that was started, 0 before the first.
-        following: whether the end of that run has not been seen.
-        failed_runs: how often that round ended badly, one time after the other.
-        looking: failures of listing the project.
-        asking: failures of asking, or of starting a run.
-        listening: failures of the message queue.
+        listed: Moment of the last attempt to list the project.
+        news: What is new and not yet part of a run.
+        answered: Moment at which the project last answered whether a round is due.
+        postponed: Moment before which the project is not asked, because a run is under way or begins.
+        started: Round of the last run that was started, 0 before the first.
+        following: Whether the end of that run has not been seen.
+        failed_runs: Number of consecutive runs of that round that ended badly.
+        looking: Failures of listing the project.
+        asking: Failures of asking, or of starting a run.
+        listening: Failures of the message queue.
     """
 
     listed: float | None = None
@@ -97,7 +97,7 @@ class Facts:
     """What came from outside since the last step.
 
     Attributes:
-        hinted: whether a message named something that may not be in the last listing.
+        hinted: Whether a message named something that may not be in the last listing.
     """
 
     hinted: bool = False
@@ -118,8 +118,8 @@ class Wait:
     """Wait, and listen to the message queue meanwhile.
 
     Attributes:
-        seconds: longest wait, more than 0.
-        listen: whether the queue may be read.
+        seconds: Longest wait, more than 0.
+        listen: Whether the queue may be read.
     """
 
     seconds: float
@@ -130,10 +130,10 @@ def next_step(state: State, facts: Facts, pace: Pace, now: float) -> Look | Ask 
     """Decide what to do now.
 
     Args:
-        state: what the trigger remembers.
-        facts: what came since the last step.
-        pace: how often and how soon.
-        now: this moment.
+        state: What the trigger remembers.
+        facts: What came since the last step.
+        pace: How often and how soon.
+        now: This moment.
     """
     look, ask = _next_look(state, facts, pace, now), _next_ask(state, pace)
     if now >= look:
@@ -163,7 +163,7 @@ def _next_ask(state: State, pace: Pace) -> float | None:
 
 
 def looked(state: State, new: int, now: float) -> State:
-    """Take in a listing with a number of new files."""
+    """Record a listing with a number of new files."""
     news = state.news
     if new:
         news = News(now, now) if news is None else replace(news, last=now)
@@ -171,7 +171,7 @@ def looked(state: State, new: int, now: float) -> State:
 
 
 def blocked(state: State, pace: Pace, now: float) -> State:
-    """Take in that another run holds the project."""
+    """Record that another run holds the project."""
     return replace(state, postponed=now + pace.poll, asking=Retry())
 
 
@@ -179,9 +179,9 @@ def outcome(state: State, decision: Decision, number: int) -> Outcome:
     """Return what the project's answer means, if no run holds the project.
 
     Args:
-        state: what the trigger remembers.
-        decision: answer of the project.
-        number: round that would run.
+        state: What the trigger remembers.
+        decision: Answer of the project.
+        number: Round that would run.
 
     Returns:
         ``start``: a run starts. ``failed``: the round that was started last did not end well; its next run waits.
@@ -195,15 +195,15 @@ def outcome(state: State, decision: Decision, number: int) -> Outcome:
 
 
 def answered(state: State, decision: Decision, number: int, pace: Pace, now: float, jitter: float) -> State:
-    """Take in the project's answer; where its outcome is ``start``, a run has been started.
+    """Record the project's answer; where its outcome is ``start``, a run has been started.
 
     Args:
-        state: what the trigger remembers.
-        decision: answer of the project.
-        number: round that would run.
-        pace: how often and how soon.
-        now: this moment.
-        jitter: factor of the wait before a round is resumed, 0.5 to 1.
+        state: What the trigger remembers.
+        decision: Answer of the project.
+        number: Round that would run.
+        pace: How often and how soon.
+        now: This moment.
+        jitter: Factor of the wait before a round is resumed, 0.5 to 1.
     """
     meaning = outcome(state, decision, number)
     state = replace(state, following=meaning == "start", postponed=None, asking=Retry())
@@ -226,22 +226,22 @@ def answered(state: State, decision: Decision, number: int, pace: Pace, now: flo
 
 
 def look_failed(state: State, pace: Pace, now: float, jitter: float) -> State:
-    """Take in that the project could not be listed."""
+    """Record that the project could not be listed."""
     return replace(state, listed=now, looking=_after(state.looking, pace, now, jitter))
 
 
 def ask_failed(state: State, pace: Pace, now: float, jitter: float) -> State:
-    """Take in that the project did not answer, or that no run could be started."""
+    """Record that the project did not answer, or that no run could be started."""
     return replace(state, asking=_after(state.asking, pace, now, jitter))
 
 
 def listen_failed(state: State, pace: Pace, now: float, jitter: float) -> State:
-    """Take in that the message queue could not be read."""
+    """Record that the message queue could not be read."""
     return replace(state, listening=_after(state.listening, pace, now, jitter))
 
 
 def listened(state: State) -> State:
-    """Take in that the message queue was read."""
+    """Record that the message queue was read."""
     return replace(state, listening=Retry())
 
 
@@ -249,9 +249,9 @@ def backoff(pace: Pace, failures: int, jitter: float) -> float:
     """Return the seconds before another attempt: doubled each time, with jitter so that many do not come together.
 
     Args:
-        pace: how soon.
-        failures: number of attempts that failed before this one.
-        jitter: factor, 0.5 to 1.
+        pace: How soon.
+        failures: Number of attempts that failed before this one.
+        jitter: Factor, 0.5 to 1.
     """
     return min(pace.longest, pace.retry * 2.0 ** min(failures, 20)) * jitter
 

@@ -35,11 +35,11 @@ def keys_of(body: str, project_uri: str) -> set[str]:
     deletions, and S3's test message, name none.
 
     Args:
-        body: text of the message.
+        body: Text of the message.
         project_uri: URI of the project, s3://bucket/prefix.
 
     Raises:
-        ValueError: the message is not an event of S3.
+        ValueError: The message is not an event of S3.
     """
     bucket, _, prefix = project_uri.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/") + "/" if prefix else ""
@@ -97,7 +97,7 @@ class Messages:
         """Take the queue's URL.
 
         Raises:
-            InputError: the URL is not that of a queue, or boto3 lacks something that a person must set.
+            InputError: The URL is not that of a queue, or boto3 lacks something that a person must set.
         """
         import boto3
         from botocore.config import Config
@@ -126,8 +126,8 @@ class Messages:
         """Return body and receipt of at most ten messages; wait for the first, at most 20 seconds.
 
         Raises:
-            InputError: the queue does not exist or may not be read.
-            StorageError: it cannot be reached.
+            InputError: The queue does not exist or may not be read.
+            StorageError: It cannot be reached.
         """
         answer = self._ask("receive_message", MaxNumberOfMessages=_BATCH, WaitTimeSeconds=max(0, min(20, int(seconds))))
         return [(message.get("Body", ""), message["ReceiptHandle"]) for message in answer.get("Messages", ())]
@@ -136,8 +136,8 @@ class Messages:
         """Delete messages that were received; one that cannot be deleted is delivered again.
 
         Raises:
-            InputError: the queue may not be written.
-            StorageError: it cannot be reached.
+            InputError: The queue may not be written.
+            StorageError: It cannot be reached.
         """
         entries = [{"Id": str(index), "ReceiptHandle": receipt} for index, receipt in enumerate(receipts)]
         self._ask("delete_message_batch", Entries=entries)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import kfp_server_api
+from kfp_server_api import ApiException, V2beta1RecurringRun
 
 from alfamix_core.errors import StorageError
 from alfamix_core.records.project import Project
@@ -38,11 +38,11 @@ class Schedule:
     """A recurring run of the project.
 
     Attributes:
-        recurring_run_id: id of the recurring run.
-        cron: cron expression, as it was set.
-        enabled: whether it starts runs; one that was replaced does not.
-        version: id of the pipeline's version.
-        release: release of the API on which it was made, '' if that is not known.
+        recurring_run_id: ID of the recurring run.
+        cron: Cron expression, as it was set.
+        enabled: Whether it starts runs; one that was replaced does not.
+        version: ID of the pipeline's version.
+        release: Release of the API on which it was made, '' if that is not known.
     """
 
     recurring_run_id: str
@@ -57,10 +57,10 @@ class Change:
     """What a command did.
 
     Attributes:
-        schedule: schedule in force now; None after a removal.
-        unchanged: whether it was in force already.
-        deleted: ids of the recurring runs that are gone.
-        left: ids of the recurring runs that stay disabled, because each has a run in flight.
+        schedule: Schedule in force now; None after a removal.
+        unchanged: Whether it was in force already.
+        deleted: IDs of the recurring runs that are gone.
+        left: IDs of the recurring runs that stay disabled, because each has a run in flight.
     """
 
     schedule: Schedule | None
@@ -81,27 +81,27 @@ def put(kubeflow: Kubeflow, project: Project, project_uri: str, cron: Cron, rene
     A recurring run that is right in every field is kept; one that differs is replaced, no matter who changed it.
 
     Args:
-        kubeflow: the API.
-        project: settings of the project.
+        kubeflow: The API.
+        project: Settings of the project.
         project_uri: URI of the project.
-        cron: when runs start.
-        renew: make a new recurring run even if nothing differs.
+        cron: When runs start.
+        renew: Make a new recurring run even if nothing differs.
 
     Raises:
-        InputError: the API refuses the schedule; nothing has changed.
-        StorageError: the API failed, or other commands change the schedule at the same time; the schedule that was in
+        InputError: The API refuses the schedule; nothing has changed.
+        StorageError: The API failed, or other commands change the schedule at the same time; the schedule that was in
             force still is, and setting it again finishes the work.
     """
     content = _content(kubeflow, project_uri, cron)
     made: set[str] = set()
-    outworn: set[str] = set()
+    to_renew: set[str] = set()
     lost: StorageError | None = None
     for attempt in range(_ATTEMPTS):
         rows = _rows(kubeflow, project, project_uri)
         if renew and not attempt:
-            outworn = {str(row.recurring_run_id) for row in rows}
+            to_renew = {str(row.recurring_run_id) for row in rows}
         newest = max((row for row in rows if row.mode == _ENABLED), key=_order, default=None)
-        if newest is not None and str(newest.recurring_run_id) in outworn:
+        if newest is not None and str(newest.recurring_run_id) in to_renew:
             newest = None
         if newest is not None and (newest.display_name in made or _matches(newest, content)):
             deleted, left = _retire(kubeflow, project, project_uri, [row for row in rows if row is not newest])
@@ -138,17 +138,19 @@ def remove(kubeflow: Kubeflow, project: Project, project_uri: str) -> Change:
     return Change(None, not rows, deleted, left)
 
 
-def _rows(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[Any]:
+def _rows(kubeflow: Kubeflow, project: Project, project_uri: str) -> list[V2beta1RecurringRun]:
     """Return the recurring runs of the project as the API describes them."""
     experiment = kubeflow.experiment(project)
-    listed = kubeflow.pages(
-        lambda token: kubeflow.client.list_recurring_runs(token, _PAGE, experiment_id=experiment), "recurring_runs"
+    pages = kubeflow.pages(
+        lambda token: kubeflow.client.list_recurring_runs(token, _PAGE, experiment_id=experiment),
+        "recurring_runs",
+        lambda row: (row, parameters(row).get("project_uri")),
     )
-    return [row for row in listed if parameters(row).get("project_uri") == project_uri]
+    return [row for page in pages for row, uri in page if uri == project_uri]
 
 
 def _retire(
-    kubeflow: Kubeflow, project: Project, project_uri: str, rows: list[Any]
+    kubeflow: Kubeflow, project: Project, project_uri: str, rows: list[V2beta1RecurringRun]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Disable recurring runs, and delete those without a run in flight; return the ids of both."""
     for row in rows:
@@ -165,13 +167,13 @@ def _retire(
     return tuple(str(row.recurring_run_id) for row in idle), tuple(left)
 
 
-def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: Any) -> None:
+def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: V2beta1RecurringRun) -> None:
     """Change a recurring run; nothing is left to do if another command has deleted it meanwhile."""
 
     def ask() -> None:
         try:
             change(row.recurring_run_id)
-        except kfp_server_api.ApiException as error:
+        except ApiException as error:
             if error.status != 404:
                 raise
 
@@ -179,8 +181,8 @@ def _unless_gone(kubeflow: Kubeflow, change: Callable[[str], object], row: Any) 
 
 
 def _content(kubeflow: Kubeflow, project_uri: str, cron: Cron) -> dict[str, Any]:
-    """Return everything that the recurring run must be but its name, as arguments of the client."""
-    pipeline, version = kubeflow.version()
+    """Return all fields of the recurring run except its name, as arguments of the client."""
+    version = kubeflow.version()
     release = kubeflow.api_version()
     text = f"Rounds of {project_uri}: {cron.words()}."
     return {
@@ -193,16 +195,16 @@ def _content(kubeflow: Kubeflow, project_uri: str, cron: Cron) -> dict[str, Any]
         "no_catchup": True,
         "params": {"project_uri": project_uri, "force": False, "fresh": False},
         "pipeline_root": None,
-        "pipeline_id": pipeline,
-        "version_id": version,
+        "pipeline_id": version.pipeline_id,
+        "version_id": version.version_id,
         "service_account": kubeflow.platform.service_account or None,
     }
 
 
-def _matches(row: Any, content: dict[str, Any]) -> bool:
-    """Return whether a recurring run is the content in every field.
+def _matches(row: V2beta1RecurringRun, content: dict[str, Any]) -> bool:
+    """Return whether a recurring run has the content in every field.
 
-    The API fills in its own service account where none is asked for; then the digest in the name tells that none was.
+    Where no service account is requested, the API fills in its own; the digest in the name then shows that none was.
     """
     trigger, reference, config = row.trigger, row.pipeline_version_reference, row.runtime_config
     cron = trigger.cron_schedule if trigger is not None else None
@@ -225,7 +227,7 @@ def _matches(row: Any, content: dict[str, Any]) -> bool:
 
 
 def _name(project: Project, project_uri: str, number: int, content: dict[str, Any]) -> str:
-    """Return a name that says whose it is, which of two is newer, and what it holds."""
+    """Return a name made of the project, a number that orders recurring runs, and a digest of the content."""
     uri = hashlib.sha256(project_uri.encode()).hexdigest()[:8]
     return f"alfamix-{project.name}-{uri}-{number}-{_digest(content)}"
 
@@ -234,13 +236,13 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _order(row: Any) -> tuple[int, str]:
-    """Return what orders recurring runs, the newest last; one that is not named by us is the oldest."""
+def _order(row: V2beta1RecurringRun) -> tuple[int, str]:
+    """Return a sort key that puts the newest recurring run last; one that we did not name counts as the oldest."""
     number = _NUMBER.search(str(row.display_name or ""))
     return int(number[1]) if number else 0, str(row.recurring_run_id)
 
 
-def _schedule(row: Any) -> Schedule:
+def _schedule(row: V2beta1RecurringRun) -> Schedule:
     made_on = _MADE_ON.search(row.description or "")
     cron = row.trigger.cron_schedule if row.trigger is not None else None
     reference = row.pipeline_version_reference

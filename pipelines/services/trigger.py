@@ -1,9 +1,10 @@
 """Watch a project for new drops and label batches, and start a run when there are some.
 
 The trigger only starts runs; ``ingest`` decides whether one becomes a round, and what the trigger asks beforehand
-(``planning.consider``, which writes nothing) only spares useless runs. Everything that it knows it can find again in
-the project: after a restart it asks the project once and continues. So nothing is lost when it dies, and an event is
-no more than a hint.
+(``planning.consider``, which writes nothing) only spares useless runs. It writes nothing in the project except
+lock.json, when it frees the lock of a dead run; the next run applies the promotion of such a run. Everything that it
+knows it can find again in the project: after a restart it asks the project once and continues. So nothing is lost when
+it dies, and an event is no more than a hint.
 
 Stopping it leaves a local run alone: the run has a session of its own, commits by itself, and may take longer than any
 grace period; the next trigger sees its lock and waits for it. Where the run dies too, as in a pod that ends, the next
@@ -18,7 +19,7 @@ from functools import partial
 
 from rich.console import Console
 
-from alfamix_core.errors import AlfamixError
+from alfamix_core.errors import AlfamixError, one_line
 from alfamix_core.project import lock, planning
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.storage import Store, connection
@@ -30,7 +31,7 @@ from pipelines.services.s3_events import Messages, keys_of
 from pipelines.services.trigger_metrics import TriggerMetrics
 
 _SLICE = 0.1  # seconds between two looks at whether to stop
-_LONG_POLL = 5.0  # seconds; the longest that stopping can take
+_LONG_POLL = 5.0  # seconds; longest delay of a stop
 _MESSAGES_PER_TURN = 100
 LONGEST_TURN = 2 * connection.LONGEST_CALL + 180.0
 """Seconds that a turn may take before the process counts as hung: a listing and a question to a store that accepts and
@@ -52,12 +53,12 @@ class Trigger:
         """Watch a project.
 
         Args:
-            store: the project.
-            engine: engine that starts runs.
-            pace: how often and how soon.
-            metrics: metrics that it keeps.
-            messages: queue of S3 events; None for polling alone.
-            name: name of the project, for the log.
+            store: The project.
+            engine: Engine that starts runs.
+            pace: How often and how soon.
+            metrics: Metrics that it keeps.
+            messages: Queue of S3 events; None for polling alone.
+            name: Name of the project, for the log.
         """
         self._store, self._engine, self._pace = store, engine, pace
         self._metrics, self._messages = metrics, messages
@@ -94,8 +95,8 @@ class Trigger:
             The run's exit status; 0 if nothing was due or another run holds the project.
 
         Raises:
-            InputError: the project, a drop or a batch cannot be used.
-            StorageError: store, queue or engine cannot be reached.
+            InputError: The project, a drop or a batch cannot be used.
+            StorageError: Store, queue or engine cannot be reached.
         """
         if self._messages is not None:
             while self._receive(self._messages, 0):
@@ -139,7 +140,7 @@ class Trigger:
         plan = planning.consider(self._store, moment)
         before, meaning = self._state, rules.outcome(self._state, plan.decision, plan.number)
         if meaning == "idle":
-            planning.finish_killed(self._store, plan.last, moment)
+            lock.free_dead(self._store, moment)
         if meaning == "start":
             self._run = self._engine.start(plan)
             self._metrics.started(plan.number)
@@ -156,8 +157,7 @@ class Trigger:
 
     def _blocked(self, moment: datetime) -> str:
         """Return why no run may start now, '' if one may."""
-        stored = lock.read(self._store)
-        reason = lock.blocked_by(stored[0] if stored else None, "", moment)
+        reason = lock.blocked_by(lock.read(self._store).value, "", moment)
         if reason and (dead := self._engine.free_lock()):
             self._report("unlocked", f"run {dead} has ended and held the project's lock")
             reason = ""
@@ -217,7 +217,7 @@ class Trigger:
             step()
         except AlfamixError as error:
             self._metrics.error(source)
-            self._report("error", " ".join(str(error).split()), once=True)
+            self._report("error", one_line(error), once=True)
             self._state = failed(self._state, self._pace, time.monotonic(), _jitter())
 
     def _leaves_a_run(self) -> bool:

@@ -12,11 +12,12 @@ from docker.errors import ContainerError
 
 from alfamix_core import __version__
 from components.images import COMPONENTS, TRIGGER, image
+from components.stages import STAGES
 
 pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[2]
-LIGHT = ("ingest", "snapshot", "export", "finish", TRIGGER)
+LIGHT = (*(name for name, stage in STAGES.items() if stage.runtime == "small"), TRIGGER)
 EVERY = (*COMPONENTS, TRIGGER)
 MEGABYTE = 1_000_000
 LOCKED_DOWN = {

@@ -51,14 +51,14 @@ class Runs:
     def all(self) -> list[Run]:
         """Return the project's runs, ended ones too, newest first."""
         experiment = self.kubeflow.experiment(self._project)
-        listed = self.kubeflow.pages(
+        pages = self.kubeflow.pages(
             lambda token: self.kubeflow.client.list_runs(
                 token, 100, sort_by="created_at desc", experiment_id=experiment
             ),
             "runs",
+            lambda item: (item.run_id, parameters(item).get("project_uri")),
         )
-        ids = [item.run_id for item in listed if parameters(item).get("project_uri") == self._uri]
-        return [self.kubeflow.run(run_id) for run_id in ids]
+        return [self.kubeflow.run(run_id) for page in pages for run_id, uri in page if uri == self._uri]
 
     def terminate(self, run_id: str) -> None:
         """End a run as a person does on Kubeflow's pages."""
@@ -81,9 +81,10 @@ class Runs:
         Args:
             before: ids of the versions that existed before the test; they stay.
         """
-        pipeline, version = self.kubeflow.version()
-        if version not in before:
-            self.kubeflow.ask(lambda: self.kubeflow.client.delete_pipeline_version(pipeline, version))
+        version = self.kubeflow.version()
+        if version.version_id not in before:
+            ids = version.pipeline_id, version.version_id
+            self.kubeflow.ask(lambda: self.kubeflow.client.delete_pipeline_version(*ids))
 
     def versions(self) -> set[str]:
         """Return the ids of all versions of our pipeline."""
@@ -95,8 +96,9 @@ class Runs:
                 listed = self.kubeflow.pages(
                     lambda token, pipeline=pipeline: self.kubeflow.client.list_pipeline_versions(pipeline, token, 100),
                     "pipeline_versions",
+                    lambda item: str(item.pipeline_version_id),
                 )
-                found |= {str(item.pipeline_version_id) for item in listed}
+                found.update(*listed)
         return found
 
 

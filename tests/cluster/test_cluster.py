@@ -79,7 +79,7 @@ class Bench:
         assert all(asked)
         record = rounds.read_all(open_store(self.project))[-1]
         assert record.outcome is not None
-        assert set(record.outcome.seconds) == set(COMPONENTS) - {"ingest", "finish"}
+        assert set(record.outcome.stages) == set(COMPONENTS) - {"ingest", "finish"}
         assert record.outcome.metrics == rounds.read_all(open_store(self.twin))[-1].outcome.metrics  # type: ignore[union-attr]
 
 

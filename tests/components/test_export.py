@@ -106,7 +106,7 @@ def test_the_questions_are_asked_and_the_round_is_committed(birds, exporting):
     assert record.state == "exported"
     assert (outcome.queries, outcome.short_by, outcome.reason) == (2, 1, "the pool has no more")
     assert (outcome.strategy, outcome.promoted, outcome.labels) == ("random", True, {"cat": 0, "dog": 1})
-    assert {key: value for key, value in outcome.seconds.items() if key != "export"} == {
+    assert {key: value.seconds for key, value in outcome.stages.items() if key != "export"} == {
         "train": 2.0,
         "embed": 3.0,
         "evaluate": 0.5,

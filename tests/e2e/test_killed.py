@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 
 from alfamix_core.telemetry.events import parse
+from components.stages import STAGES
 from tests.e2e.conftest import INIT, SMALL, Command, produced, settings
 
-STAGES = ("ingest", "snapshot", "train", "evaluate", "embed", "score", "select", "export", "finish")
-CACHED = ("snapshot", "train", "embed", "score", "select")
+CACHED = tuple(name for name, stage in STAGES.items() if stage.cached)
 
 
 def kill_in(stage: str, project: Path, environment: dict[str, str], after: float = 0.0) -> list[dict[str, object]]:

@@ -10,13 +10,13 @@ import yaml
 
 from alfamix_core import __version__
 from components import images
+from components.stages import STAGES
 from pipelines import platform_settings
 from pipelines.compile import GOLDEN, compile_round
 from pipelines.platform import label_value
 from pipelines.platform_settings import PlatformSettings
 from pipelines.round import alfamix_round
 
-CACHED = {"snapshot", "train", "embed", "score", "select"}
 GPU = {"train", "evaluate", "embed"}
 
 
@@ -77,7 +77,7 @@ def test_every_task_says_all_that_a_cluster_must_know(golden: Any, stage: str):
         "ALFAMIX_STAGE_LIMIT_SECONDS": pod["activeDeadlineSeconds"],
     }
 
-    assert bool(task["cachingOptions"].get("enableCache")) == (stage in CACHED)
+    assert bool(task["cachingOptions"].get("enableCache")) == STAGES[stage].cached
 
     mounts = {mount["mountPath"]: mount for mount in pod["emptyDirMounts"]}
     assert mounts["/tmp"]["sizeLimit"] == "10Gi"

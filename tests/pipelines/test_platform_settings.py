@@ -8,8 +8,9 @@ import pytest
 
 from alfamix_core.errors import InputError
 from components import images
+from components.stages import STAGES
 from pipelines import platform_settings
-from pipelines.platform_settings import LOADING, PlatformSettings, cores, quantity_bytes, read
+from pipelines.platform_settings import PlatformSettings, cores, quantity_bytes, read
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -203,7 +204,9 @@ def test_shared_memory_holds_what_the_workers_hold_ready():
     settings = PlatformSettings()
     assert 4 * 3 * 256 * 3 * 224**2 / 2**20 == 441
     needed = {stage: settings.shared_memory(stage) for stage in images.COMPONENTS}
-    assert {stage: size for stage, size in needed.items() if size} == dict.fromkeys(LOADING, 448)
+    assert {stage: size for stage, size in needed.items() if size} == dict.fromkeys(
+        (name for name, stage in STAGES.items() if stage.loads_images), 448
+    )
 
 
 def test_shared_memory_is_never_less_than_a_container_has_without_it(tmp_path: Path):

@@ -135,7 +135,10 @@ class History:
         contents = Counter(event.event_id for event in known.events)
         return State(
             samples=samples,
-            counts={"samples": len(samples), **{name: counts[name] for name in (*names, "held_out")}},
+            counts={
+                **{"samples": len(samples), "reserve": len(reserve), "held_out": counts["held_out"] - len(reserve)},
+                **{name: counts[name] for name in names},
+            },
             pool=[name for name, sample in samples.items() if sample.state == "pool"],
             reserve=sorted(reserve, key=lambda name: (audit_place(settings.seed, name), name)),
             set_aside={key: line for key, line in known.set_aside.items() if key in known.present},

@@ -537,7 +537,7 @@ def test_every_sample_is_counted_once():
     case.commit(1, 2, question("i"), quarantined=("j",))
     assert case.state(3).counts == {
         **{"samples": 10, "withdrawn": 1, "quarantined": 1, "train": 1, "val": 1, "test": 1, "audit": 0},
-        **{"skipped": 1, "disputed": 1, "queried": 1, "pool": 1, "held_out": 1},
+        **{"skipped": 1, "disputed": 1, "queried": 1, "pool": 1, "reserve": 0, "held_out": 1},
     }
 
 

@@ -216,7 +216,7 @@ class Both:
             self._check(ledger, "before the load")
             ledger.commit(self.store)
         with open_ledger(self.store, rounds.read_settings(self.store), self.now) as ledger:
-            assert not ledger.news, "what was loaded is not loaded again"
+            assert not ledger.unread, "what was loaded is not loaded again"
             self._check(ledger, "after the load")
 
     def _round(self, hours: int, end: str, chosen: list[tuple[str, bool]] = (), bad: list[str] = ()) -> None:

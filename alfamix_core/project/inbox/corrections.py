@@ -1,7 +1,6 @@
 """Withdraw samples permanently, or release them from quarantine."""
 
 import hashlib
-import re
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -10,6 +9,7 @@ from alfamix_core.project import layout, rounds
 from alfamix_core.project.ledger.ledger import open_ledger
 from alfamix_core.records.corrections import Released, Withdrawn
 from alfamix_core.records.manifest import SampleId
+from alfamix_core.records.round import folder
 from alfamix_core.storage import Store
 
 
@@ -43,8 +43,7 @@ def withdraw(store: Store, lines: Iterable[str], reason: str, now: datetime, whe
     if not sample_ids:
         return "", 0
     data = b"".join(Withdrawn(sample_id=sample_id, reason=reason, time=now).json_line() for sample_id in sample_ids)
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", where.rsplit("/", 1)[-1]).strip("-").lower()[:60] or "list"
-    batch = f"{slug}-{hashlib.sha256(data).hexdigest()[:8]}"
+    batch = f"{layout.slug(where.rsplit('/', 1)[-1], 'list')}-{hashlib.sha256(data).hexdigest()[:8]}"
     with rounds.holding(store, "withdraw", now):
         store.create_same(layout.withdrawn(batch), data)
     return batch, len(sample_ids)
@@ -72,5 +71,5 @@ def release(store: Store, ids: Iterable[str], now: datetime) -> int:
         Released(sample_id=sample_id, round=quarantined[sample_id], time=now).json_line() for sample_id in sample_ids
     )
     last = max(quarantined[sample_id] for sample_id in sample_ids)
-    store.create_same(layout.released(f"{last:06d}-{hashlib.sha256(data).hexdigest()[:8]}"), data)
+    store.create_same(layout.released(f"{folder(last)}-{hashlib.sha256(data).hexdigest()[:8]}"), data)
     return len(sample_ids)

@@ -6,7 +6,6 @@ deliveries of one picture agree, since a copied file is named by its content.
 
 import hashlib
 import io
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from alfamix_core.errors import InputError, ObjectExistsError
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.inbox.reading import ROWS, FileReader
-from alfamix_core.project.inbox.samples import named, split_of
+from alfamix_core.project.inbox.samples import OTHER_URI, named, split_of
 from alfamix_core.project.ledger.ledger import open_samples
 from alfamix_core.project.ledger.queries import Database
 from alfamix_core.records.manifest import sample_id
@@ -104,23 +103,22 @@ def register(
             fresh = _fresh(samples, source, source_uri)
         manifest = folder / layout.MANIFEST_FILE
         digest = _write_manifest(manifest, fresh, (test_share, val_share))
+        last = source_uri.rstrip("/").removesuffix(".jsonl").rsplit("/", 1)[-1]
+        drop = name or f"{layout.slug(last, 'drop')}-{digest[:8]}"
         known = Registered("", 0, source.rows, "referred to in place" if source.refer else "copied")
-        done = replace(
-            known, name=name or f"{_slug(source_uri)}-{digest[:8]}", added=fresh.rows, known=known.known - fresh.rows
-        )
         if not fresh.rows:
             return known
-        if store.entry(layout.manifest(done.name)) is not None:  # before anything is copied
+        if store.entry(layout.manifest(drop)) is not None:  # before anything is copied
             if name:
                 raise _taken(name)
             return known  # these very samples, delivered and not loaded yet
         if not source.refer:
             _copy(store, fresh, root, folder / "copied", progress)
         try:
-            store.create_from(layout.manifest(done.name), manifest)
+            store.create_from(layout.manifest(drop), manifest)
         except ObjectExistsError:
-            raise _taken(done.name) from None
-    return done
+            raise _taken(drop) from None
+        return replace(known, name=drop, added=fresh.rows, known=source.rows - fresh.rows)
 
 
 def _taken(name: str) -> InputError:
@@ -257,7 +255,7 @@ def _check(samples: Database, source: _Source, source_uri: str) -> None:
         "select * from repeated where uri <> first_uri or label is distinct from first_label order by line limit 1"
     ):
         if uri != first_uri:
-            raise InputError(_other_uri(f"{where} line {line}", known_id, first_uri, uri))
+            raise InputError(OTHER_URI.format(where, line, known_id, first_uri, uri))
         raise InputError(
             f"{source_uri} line {line}: {uri} has the label {label!r}, and {first_label!r} on an earlier line"
         )
@@ -285,13 +283,9 @@ def _fresh(samples: Database, source: _Source, source_uri: str) -> _Source:
     for line, known_id, uri, known_uri in samples.rows(
         "select * from known where uri <> known_uri order by line limit 1"
     ):
-        raise InputError(_other_uri(f"{where} line {line}", known_id, known_uri, uri))
+        raise InputError(OTHER_URI.format(where, line, known_id, known_uri, uri))
     left_out = samples.table("select line from known union select line from repeated")["line"].combine_chunks()
     return replace(source, rows=source.rows - len(left_out), left_out=left_out)
-
-
-def _other_uri(where: str, sample_id: str, known: str, uri: str) -> str:
-    return f'{where}: id "{sample_id}" is already the sample {known}; it cannot be {uri} as well'
 
 
 def _write_manifest(path: Path, source: _Source, shares: tuple[float, float]) -> str:
@@ -350,8 +344,3 @@ def _opened(uri: str, root: str) -> io.BufferedReader:
         return open_file(uri, (root,))
     except OSError as error:
         raise InputError(f"{uri} is not a file that can be read: {error.strerror or error}") from None
-
-
-def _slug(source_uri: str) -> str:
-    last = source_uri.rstrip("/").removesuffix(".jsonl").rsplit("/", 1)[-1]
-    return re.sub(r"[^A-Za-z0-9]+", "-", last).strip("-").lower()[:60] or "drop"

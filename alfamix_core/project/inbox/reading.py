@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import json as arrow_json
 
-from alfamix_core.errors import InputError, LinkError, NotAFileError
+from alfamix_core.errors import InputError, LinkError, NotAFileError, one_line
 from alfamix_core.project import layout
 from alfamix_core.project.inbox.listing import InboxFile, Kind
 from alfamix_core.project.inbox.samples import LONGEST_PLAIN, PLAIN, canonical, check_class, resolver
@@ -82,7 +82,7 @@ def read(store: Store, project: Project, file: InboxFile, folder: Path) -> Readi
     try:
         store.fetch(file.key, raw)
     except (LinkError, NotAFileError) as error:
-        return Reading(table, None, "", file.size, " ".join(str(error).split()))
+        return Reading(table, None, "", file.size, one_line(error))
     with raw.open("rb") as stream:
         sha256, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
     path = folder / "rows.parquet"
@@ -91,7 +91,7 @@ def read(store: Store, project: Project, file: InboxFile, folder: Path) -> Readi
     try:
         FileReader(file.key, file.kind, raw, frozenset(project.classes), prefixes, folder_uri).read(path)
     except InputError as error:
-        return Reading(table, None, sha256, size, " ".join(str(error).split()))
+        return Reading(table, None, sha256, size, one_line(error))
     finally:
         raw.unlink()
     return Reading(table, path, sha256, size)

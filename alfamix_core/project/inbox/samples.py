@@ -1,18 +1,20 @@
 """Checks of a manifest's line: an absolute uri, a label that exists, a split."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 from alfamix_core.errors import InputError
-from alfamix_core.records.manifest import Split
+from alfamix_core.records.manifest import Split, uniform
 from alfamix_core.storage import absolute_uri, normalise_folder_uri
 
 # parts of letters, digits and these signs, none with a dot at its start: such a path is canonical as it is
 PLAIN = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*(?:/[A-Za-z0-9_~-][A-Za-z0-9_.~-]*)*"
 _PLAIN = re.compile(PLAIN)
 LONGEST_PLAIN = 200
+
+OTHER_URI = '{} line {}: id "{}" is already the sample {}; it cannot be {} as well'
+"""Reason why a line is refused: file, line, id, the sample with that id, uri of the line; for SQL's ``format``, too."""
 
 
 def resolver(folder_uri: str, prefixes: Sequence[str]) -> Callable[[str], str]:
@@ -45,7 +47,7 @@ def check_class(label: str, classes: frozenset[str], where: str) -> None:
     """Refuse a label that is not a class of the project.
 
     Raises:
-        InputError: The message has the place and the classes.
+        InputError: The message names the line and the classes.
     """
     if label not in classes:
         raise InputError(f'{where}: label "{label}" is not a class; the classes are {named(classes)}')
@@ -59,5 +61,5 @@ def named(classes: frozenset[str]) -> str:
 
 def split_of(sample_id: str, test_share: float, val_share: float) -> Split:
     """Return the split of a labelled sample that has none, permanently, by hash of its id."""
-    position = int.from_bytes(hashlib.sha256(f"split/{sample_id}".encode()).digest()[:6], "big") / 2**48
+    position = uniform(f"split/{sample_id}")
     return "test" if position < test_share else "val" if position < test_share + val_share else "train"

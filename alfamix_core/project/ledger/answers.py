@@ -34,8 +34,8 @@ class Answers:
     agreement: float | None
 
 
-def account(ledger: Ledger) -> Answers:
-    """Compute the statistics."""
+def summarise(ledger: Ledger) -> Answers:
+    """Return the statistics of all answers."""
     kinds = ledger.query(
         """select kind, count(*) as count, max(greatest(least(time, loaded_at), '0001-01-02'::timestamptz)) as newest
         from events semi join samples using (sample_id) group by kind order by kind"""

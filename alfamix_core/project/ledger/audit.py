@@ -10,7 +10,7 @@ import duckdb
 from alfamix_core.project import layout, rounds
 from alfamix_core.project.inbox.listing import list_inbox
 from alfamix_core.project.ledger import load
-from alfamix_core.project.ledger.load import News
+from alfamix_core.project.ledger.load import Unread
 from alfamix_core.project.ledger.queries import connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
 from alfamix_core.records.project import Project
@@ -63,7 +63,7 @@ def differences(store: Store, project: Project, now: datetime) -> Iterator[Diffe
     tables = open_tables(store)
     known = load.known_files(tables)
     records = tuple(record for record in rounds.read_all(store) if record.is_committed)
-    everything = News(list_inbox(store).files, records, {}, (), ())
+    everything = Unread(list_inbox(store).files, records, {}, (), ())
     with scratch() as text, connect(Path(text)) as con:
         register(con, tables, "_table")
         register(con, Tables({}), "_nothing")

@@ -1,6 +1,5 @@
 """The state of every sample, by the rules of ``rules.sql``: computed from the tables, never stored."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,11 +13,11 @@ import pyarrow as pa
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout
 from alfamix_core.project.ledger import load
-from alfamix_core.project.ledger.load import KnownFile, Load, News
+from alfamix_core.project.ledger.load import KnownFile, Load, Unread
 from alfamix_core.project.ledger.queries import Database, connect, register, scratch
 from alfamix_core.project.ledger.tables import Tables, explained, open_tables
 from alfamix_core.records.labels import LabelEvent
-from alfamix_core.records.manifest import SampleId
+from alfamix_core.records.manifest import SampleId, uniform
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts, Round
@@ -27,7 +26,7 @@ from alfamix_core.storage import Store
 
 _RULES = files(__package__).joinpath("rules.sql")
 _STATES = {"quarantined": "quarantined", "skipped": "skipped", "disputed": "disputed", "queried": "queried"}
-_STATES |= {"pool": "pool", "reserve": "held_out", "held_out": "held_out"}
+_STATES |= {"pool": "pool", "reserve": "reserve", "held_out": "held_out"}
 
 
 class Ledger(Database):
@@ -38,8 +37,8 @@ class Ledger(Database):
         settings: Settings of the project, or a round's copy of them.
         now: Moment at which questions expire, UTC.
         tables: Tables at the versions that are read.
-        news: Files and rounds that no load has read; None for a round's frozen versions.
-        coming: Rows of the news, which are in the database although they are not loaded.
+        unread: Files and rounds that no load has read; None for a round's frozen versions.
+        coming: Rows of the unread, which are in the database although they are not loaded.
     """
 
     def __init__(
@@ -48,10 +47,10 @@ class Ledger(Database):
         settings: Project,
         now: datetime,
         tables: Tables,
-        news: News | None = None,
+        unread: Unread | None = None,
         coming: Load | None = None,
     ) -> None:
-        self.settings, self.now, self.tables, self.news, self.coming = settings, now, tables, news, coming
+        self.settings, self.now, self.tables, self.unread, self.coming = settings, now, tables, unread, coming
         super().__init__(con)
         self._has_states = False
         _state_rules(con, settings, now)
@@ -115,7 +114,7 @@ class Ledger(Database):
     def reserve(self, seed: int, most: int) -> list[tuple[SampleId, str]]:
         """Return (sample_id, uri) of the audit reserve's samples that may be asked about now, in their order."""
         rows = self.rows("select sample_id, uri from states where state = 'reserve'")
-        return sorted(rows, key=lambda row: (audit_place(seed, row[0]), row[0]))[:most]
+        return sorted(rows, key=lambda row: (audit_order(seed, row[0]), row[0]))[:most]
 
     def open_queries(self) -> list[Question]:
         """Return the open questions, by round and rank."""
@@ -164,7 +163,7 @@ class Ledger(Database):
 
         Deleted files are left out.
         """
-        gone = list(self.news.gone) if self.news else []
+        gone = list(self.unread.gone) if self.unread else []
         return self.rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
@@ -312,9 +311,9 @@ def open_ledger(store: Store, settings: Project, now: datetime) -> Iterator[Ledg
         InputError: A table is not what ingest wrote.
     """
     tables = open_tables(store)
-    news = load.look(store, settings, tables)
-    with _beyond(store, settings, now, tables, news) as (con, coming):
-        yield Ledger(con, settings, now, tables, news, coming)
+    unread = load.look(store, settings, tables)
+    with _beyond(store, settings, now, tables, unread) as (con, coming):
+        yield Ledger(con, settings, now, tables, unread, coming)
 
 
 @contextmanager
@@ -327,19 +326,19 @@ def open_samples(store: Store, settings: Project, now: datetime) -> Iterator[Dat
         InputError: A table is not what ingest wrote.
     """
     tables = open_tables(store, names=("samples", "inbox"))
-    news = load.look_at_manifests(store, settings, tables, _SMALL_BYTES)
-    with _beyond(store, settings, now, tables, news) as (con, _):
+    unread = load.look_at_manifests(store, settings, tables, _SMALL_BYTES)
+    with _beyond(store, settings, now, tables, unread) as (con, _):
         yield Database(con)
 
 
 @contextmanager
 def _beyond(
-    store: Store, settings: Project, now: datetime, tables: Tables, news: News
+    store: Store, settings: Project, now: datetime, tables: Tables, unread: Unread
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Load]]:
-    """Make the tables readable under their names, with the rows of the news."""
+    """Make the tables readable under their names, with the rows of the unread."""
     with scratch() as folder, connect(Path(folder)) as con:
         register(con, tables, "_table")
-        coming = load.pending(con, store, settings, tables, news, now, Path(folder))
+        coming = load.pending(con, store, settings, tables, unread, now, Path(folder))
         for name in SCHEMAS:
             con.execute(f"create view {name} as select * from {name}_table union all select * from {name}_new")
         yield con, coming
@@ -347,7 +346,7 @@ def _beyond(
 
 @contextmanager
 def loaded_ledger(settings: Project, now: datetime, tables: Tables) -> Iterator[Ledger]:
-    """Open the ledger without news."""
+    """Open the ledger without unread."""
     with scratch() as folder, connect(Path(folder)) as con:
         register(con, tables)
         yield Ledger(con, settings, now, tables)
@@ -385,6 +384,9 @@ def _state_rules(con: duckdb.DuckDBPyConnection, settings: Project, now: datetim
     con.execute(_RULES.read_text(encoding="utf-8"))
 
 
-def audit_place(seed: int, sample_id: str) -> float:
-    """Return a sample's place in the audit's order, in [0, 1): below audit.share it is in the reserve."""
-    return int.from_bytes(hashlib.sha256(f"audit/{seed}/{sample_id}".encode()).digest()[:6], "big") / 2**48
+def audit_order(seed: int, sample_id: str) -> float:
+    """Return the number by which the audit orders samples, in [0, 1): those below audit.share are in the reserve.
+
+    ``rules.sql`` computes the same.
+    """
+    return uniform(f"audit/{seed}/{sample_id}")

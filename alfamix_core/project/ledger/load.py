@@ -22,6 +22,7 @@ from alfamix_core.errors import InputError, MissingObjectError, ObjectChangedErr
 from alfamix_core.project import layout, objects, rounds
 from alfamix_core.project.inbox.listing import InboxFile, list_inbox, manifests
 from alfamix_core.project.inbox.reading import ROWS, Reading, read
+from alfamix_core.project.inbox.samples import OTHER_URI
 from alfamix_core.project.ledger.queries import register_rows
 from alfamix_core.project.ledger.tables import Tables, append, create_missing, explained
 from alfamix_core.records.project import Project
@@ -29,7 +30,7 @@ from alfamix_core.records.query import Question
 from alfamix_core.records.record import read_lines
 from alfamix_core.records.round import ObjectName, Round, number_of
 from alfamix_core.records.stage import Quarantined
-from alfamix_core.records.tables import BLOCK, INBOX, SCHEMAS
+from alfamix_core.records.tables import BLOCK, SCHEMAS
 from alfamix_core.storage import Store
 
 LOADED, SET_ASIDE = "loaded", "set aside"
@@ -39,12 +40,43 @@ _OLDER_ROUNDS = (
     "loads again"
 )
 _READERS = 8  # files fetched at a time
-_FROM_FILES = ("samples", "events", "corrections")
-_SOURCES = (*_FROM_FILES, "questions", "quarantine")
+_SOURCES = ("samples", "events", "corrections", "questions", "quarantine")
 _FROM_ROUNDS: "dict[ObjectName, type[Question] | type[Quarantined]]" = {
     "questions": Question,
     "quarantine": Quarantined,
 }
+
+
+# one row of inbox for each file and round that was read, and one for each line that was set aside
+_OUTCOMES = """
+create temp table inbox_new as
+with other as materialized (select * from other_uri where {samples}),
+aside as (select key, count(*) as aside from other group by key),
+gone as (select key, vanished from vanished where {changed}),
+fresh as (
+    select key, count(*) as fresh
+    from (select key from samples_new union all select key from events_new union all select key from corrections_new)
+    group by key
+),
+outcomes as (
+    select key, line, 'set aside' as state,
+        format(?, key, line, sample_id, known_uri || ' of ' || known_key, uri) as reason,
+        tag, sha256, size, 0 as rows, 0 as repeated, 0 as vanished
+    from other join files_read using (key)
+    union all
+    select key, 0, state, reason, tag, sha256, size, coalesce(rows, fresh, 0),
+        greatest(0, lines - coalesce(rows, fresh, 0) - coalesce(aside, 0)),
+        coalesce(if(state = 'set aside', files_read.vanished, gone.vanished), 0)
+    from files_read left join fresh using (key) left join aside using (key) left join gone using (key)
+)
+select outcomes.*, ? as basis, loaded_at, ?::bigint as load from outcomes cross join loading
+"""
+_FILES_READ = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in ("key", "state", "reason", "tag", "sha256")),
+        *(pa.field(name, pa.int64()) for name in ("size", "lines", "rows", "vanished")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +110,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class News:
+class Unread:
     """The files and rounds that no load has read.
 
     Attributes:
@@ -104,7 +136,7 @@ class News:
         return bool(self.files or self.rounds)
 
 
-def look(store: Store, project: Project, tables: Tables) -> News:
+def look(store: Store, project: Project, tables: Tables) -> Unread:
     """Compare listings with the table ``inbox``; opens no inbox file.
 
     Args:
@@ -116,7 +148,7 @@ def look(store: Store, project: Project, tables: Tables) -> News:
     listing = list_inbox(store)
     basis = basis_of(project)
     present = {file.key for file in listing.files}
-    return News(
+    return Unread(
         files=tuple(file for file in listing.files if _is_news(file, known.get(file.key), basis)),
         rounds=tuple(_rounds(store, known)),
         known=known,
@@ -125,7 +157,7 @@ def look(store: Store, project: Project, tables: Tables) -> News:
     )
 
 
-def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes: int) -> News:
+def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes: int) -> Unread:
     """Return the manifests that no load has read, the smallest first, until their sizes exceed a limit in sum."""
     known, basis, files = known_files(tables), basis_of(project), []
     for file in sorted(manifests(store), key=lambda file: (file.size, file.key.encode())):
@@ -134,7 +166,7 @@ def look_at_manifests(store: Store, project: Project, tables: Tables, most_bytes
             if most_bytes < 0:
                 break
             files.append(file)
-    return News(tuple(sorted(files, key=lambda file: file.key.encode())), (), known, (), ())
+    return Unread(tuple(sorted(files, key=lambda file: file.key.encode())), (), known, (), ())
 
 
 def known_files(tables: Tables) -> dict[str, KnownFile]:
@@ -161,18 +193,18 @@ def pending(
     store: Store,
     project: Project,
     tables: Tables,
-    news: News,
+    unread: Unread,
     now: datetime,
     folder: Path,
 ) -> Load:
-    """Read the news, and compute the rows that the tables do not have; write nothing to the project.
+    """Read the unread, and compute the rows that the tables do not have; write nothing to the project.
 
     Args:
         con: Database with the tables as ``samples_table`` and so on; receives ``samples_new`` and so on.
         store: The project.
         project: Its settings.
         tables: All existing tables, at their newest versions.
-        news: Files and rounds to read.
+        unread: Files and rounds to read.
         now: Moment of the load, UTC.
         folder: Folder for temporary files.
 
@@ -180,15 +212,15 @@ def pending(
         InputError: A table is not what ingest wrote, or a committed round's object is not what its record names.
     """
     with _Incoming(folder) as incoming:
-        for file, reading in _read_all(store, project, news.files, folder):
-            incoming.add(file, reading)
-        for record in news.rounds:
+        for file, reading in _read_all(store, project, unread.files, folder):
+            incoming.add(file, reading, unread.known.get(file.key))
+        for record in unread.rounds:
             incoming.add_round(store, record)
     with explained("inbox"):
         for name in _SOURCES:
             register_rows(con, f"{name}_read", name, incoming.paths[name])
         con.execute("create temp table loading as select ?::timestamptz as loaded_at", [now])
-        changed = [key for key in incoming.readings if key in news.known]
+        changed = [file["key"] for file in incoming.files if file["key"] in unread.known]
         con.execute("create temp table changed as select unnest(?::varchar[]) as key", [changed])
         con.execute(files(__package__).joinpath("load.sql").read_text(encoding="utf-8"))
         for name in _SOURCES:
@@ -198,12 +230,13 @@ def pending(
             fresh = f"{name}_fresh" if incoming.paths[name] else f"{name}_none"
             version = _next_version(tables, name)
             con.execute(f"create temp table {name}_new as select {columns}, {version}::bigint as load from {fresh}")
-        outcome = _Outcome.of(con, incoming, news.known, basis_of(project), now)
-        inbox = outcome.table(_next_version(tables, "inbox"))
-        con.register("inbox_rows", inbox)
-        con.execute("create temp table inbox_new as select * from inbox_rows")
+        con.register("files_read", pa.Table.from_pylist(incoming.files, schema=_FILES_READ))
+        some = {"samples": str(bool(incoming.paths["samples"])), "changed": str(bool(changed))}
+        basis, version = basis_of(project), _next_version(tables, "inbox")
+        con.execute(_OUTCOMES.format(**some), [OTHER_URI, basis, version])
         counts = {name: con.execute(f"select count(*) from {name}_new").fetchall()[0][0] for name in SCHEMAS}
-    return Load({name: count for name, count in counts.items() if count}, outcome.files)
+    states = {str(file["key"]): str(file["state"]) for file in incoming.files}
+    return Load({name: count for name, count in counts.items() if count}, states)
 
 
 def commit(con: duckdb.DuckDBPyConnection, store: Store, tables: Tables, load: Load) -> Tables:
@@ -242,7 +275,7 @@ def _rounds(store: Store, known: Mapping[str, KnownFile]) -> Iterator[Round]:
     """Yield the rounds that have ended, asked or abandoned, and are not in the ledger.
 
     Raises:
-        InputError: the rounds are older than the ledger, so that questions would be open which no round asks.
+        InputError: The rounds are older than the ledger, so that questions would be open which no round asks.
     """
     present = rounds.numbers(store)
     loaded = sorted(key for key in known if key.startswith(layout.ROUNDS))
@@ -250,12 +283,12 @@ def _rounds(store: Store, known: Mapping[str, KnownFile]) -> Iterator[Round]:
     if gone:
         raise InputError(f"{gone[0]} is gone, and {_OLDER_ROUNDS}")
     if loaded:
-        record, _ = rounds.read(store, number_of(loaded[-1].split("/")[1]))
+        record = rounds.read(store, number_of(loaded[-1].split("/")[1])).value
         if record.is_unfinished or record.digest != known[loaded[-1]].sha256:
             raise InputError(f"{loaded[-1]} is {record.state} with digest {record.digest[:12]}, and {_OLDER_ROUNDS}")
     for number in present:
         if layout.round_file(number) not in known:
-            record, _ = rounds.read(store, number)
+            record = rounds.read(store, number).value
             if record.state in ("exported", "closed", "abandoned"):
                 yield record
 
@@ -291,9 +324,7 @@ class _Incoming:
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._stack = ExitStack()
         self.paths: dict[str, list[Path]] = {name: [] for name in _SOURCES}
-        self.readings: dict[str, tuple[InboxFile, Reading]] = {}
-        self.lines: dict[str, int] = {}
-        self.rounds: dict[str, Round] = {}
+        self.files: list[dict[str, str | int | None]] = []
 
     def __enter__(self) -> "_Incoming":
         return self
@@ -301,31 +332,35 @@ class _Incoming:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def add(self, file: InboxFile, reading: Reading) -> None:
+    def add(self, file: InboxFile, reading: Reading, before: KnownFile | None) -> None:
         """Add the rows of a file, or the reason why it is set aside."""
-        self.readings[file.key] = (file, reading)
-        if reading.path is not None:
-            with pq.ParquetFile(reading.path) as rows:
-                self.lines[file.key] = rows.metadata.num_rows
-                if rows.metadata.num_rows >= BLOCK:
-                    self.paths[reading.table].append(reading.path)
-                    return
-                for batch in rows.iter_batches():
-                    self._writer(reading.table, ROWS[reading.table]).write_batch(batch)
-            reading.path.unlink()
+        row = {"key": file.key, "reason": reading.reason, "tag": file.tag, "sha256": reading.sha256}
+        if reading.path is None:
+            vanished = before.vanished if before is not None else 0
+            self.files.append({**row, "state": SET_ASIDE, "size": reading.size, "lines": 0, "vanished": vanished})
+            return
+        with pq.ParquetFile(reading.path) as rows:
+            lines = rows.metadata.num_rows
+            self.files.append({**row, "state": LOADED, "size": reading.size, "lines": lines})
+            if lines >= BLOCK:
+                self.paths[reading.table].append(reading.path)
+                return
+            for batch in rows.iter_batches():
+                self._writer(reading.table, ROWS[reading.table]).write_batch(batch)
+        reading.path.unlink()
 
     def add_round(self, store: Store, record: Round) -> None:
         """Add a round's questions, and the samples that it could not read."""
-        key = layout.round_file(record.number)
-        self.rounds[key] = record
-        self.lines[key] = 0
+        key, count = layout.round_file(record.number), 0
         for name, kind in _FROM_ROUNDS.items():
             if name in record.objects:
                 lines = objects.read(store, record, name).splitlines()
                 rows = [{**line.model_dump(), "round": record.number} for _, line in read_lines(kind, lines, key)]
                 schema = pa.schema([column for column in SCHEMAS[name] if column.name != "load"])
                 self._writer(name, schema).write_table(pa.Table.from_pylist(rows, schema=schema))
-                self.lines[key] += len(rows)
+                count += len(rows)
+        row = {"key": key, "reason": "", "tag": record.state, "sha256": record.digest, "state": LOADED}
+        self.files.append({**row, "size": 0, "lines": count, "rows": count})
 
     def _writer(self, table: str, schema: pa.Schema) -> pq.ParquetWriter:
         if table not in self._writers:
@@ -333,61 +368,3 @@ class _Incoming:
             self.paths[table].append(path)
             self._writers[table] = self._stack.enter_context(pq.ParquetWriter(path, schema))
         return self._writers[table]
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """The outcome for each file, and for each line that was set aside: the rows of ``inbox``."""
-
-    rows: list[dict[str, object]]
-    files: dict[str, str]
-
-    @staticmethod
-    def of(
-        con: duckdb.DuckDBPyConnection, incoming: _Incoming, known: Mapping[str, KnownFile], basis: str, now: datetime
-    ) -> "_Outcome":
-        """Count the rows of a load, file by file."""
-        new: dict[str, int] = {}
-        for name in _FROM_FILES:
-            new |= dict(con.execute(f"select key, count(*) from {name}_new group by key").fetchall())
-        reread = any(key in known for key in incoming.readings)
-        vanished = dict(con.execute("select key, vanished from vanished").fetchall()) if reread else {}
-        aside = (
-            con.execute("select * from other_uri order by key, line").fetchall() if incoming.paths["samples"] else []
-        )
-        by_file: dict[str, int] = {}
-        rows: list[dict[str, object]] = []
-        shared = {"basis": basis, "loaded_at": now}
-        empty = {"rows": 0, "repeated": 0, "vanished": 0}
-        for key, line, sample_id, uri, known_uri, known_key in aside:
-            by_file[key] = by_file.get(key, 0) + 1
-            file, reading = incoming.readings[key]
-            reason = (
-                f'{key} line {line}: id "{sample_id}" is already the sample {known_uri} of {known_key}; it cannot be '
-                f"{uri} as well"
-            )
-            mark = {"tag": file.tag, "sha256": reading.sha256, "size": reading.size}
-            rows.append({"key": key, "line": line, "state": SET_ASIDE, "reason": reason, **mark, **empty, **shared})
-        states: dict[str, str] = {}
-        for key, (file, reading) in incoming.readings.items():
-            states[key] = SET_ASIDE if reading.path is None else LOADED
-            before = known.get(key)
-            lines = incoming.lines.get(key, 0)
-            kept = before.vanished if before is not None and reading.path is None else 0
-            counts = {
-                "rows": new.get(key, 0),
-                "repeated": max(0, lines - new.get(key, 0) - by_file.get(key, 0)),
-                "vanished": vanished.get(key, 0) if reading.path is not None else kept,
-            }
-            mark = {"tag": file.tag, "sha256": reading.sha256, "size": reading.size, "reason": reading.reason}
-            rows.append({"key": key, "line": 0, "state": states[key], **mark, **counts, **shared})
-        for key, record in incoming.rounds.items():
-            states[key] = LOADED
-            mark = {"tag": record.state, "sha256": record.digest, "size": 0, "reason": ""}
-            counts = {**empty, "rows": incoming.lines[key]}
-            rows.append({"key": key, "line": 0, "state": LOADED, **mark, **counts, **shared})
-        return _Outcome(rows, states)
-
-    def table(self, load: int) -> pa.Table:
-        """Return the rows of ``inbox``."""
-        return pa.Table.from_pylist([{**row, "load": load} for row in self.rows], schema=INBOX)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from alfamix_core.errors import InputError, ObjectChangedError, StorageError
+from alfamix_core.errors import InputError, ObjectChangedError, StorageError, one_line
 from alfamix_core.project import layout
 from alfamix_core.records.tables import SCHEMAS
 from alfamix_core.storage import Store
@@ -109,8 +109,11 @@ def open_tables(store: Store, versions: Mapping[str, int] | None = None, names: 
                 return name, None
 
     wanted = [name for name in SCHEMAS if name in (versions or SCHEMAS) and name in (names or SCHEMAS)]
+    # a load writes `inbox` last: read first, it names no version of another table that is not there yet
+    first, others = [name for name in wanted if name == "inbox"], [name for name in wanted if name != "inbox"]
     with ThreadPoolExecutor(len(SCHEMAS)) as pool:
-        tables = Tables({name: handle for name, handle in pool.map(one, wanted) if handle is not None})
+        opened = [*map(one, first), *pool.map(one, others)]
+    tables = Tables({name: handle for name, handle in opened if handle is not None})
     if not versions and not names:
         for name, version in tables.covered().items():
             if tables.versions.get(name, -1) < version:
@@ -216,4 +219,4 @@ def explained(name: str = "") -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(_COLOURS.sub("", str(error)).split())
+    return one_line(_COLOURS.sub("", str(error)))

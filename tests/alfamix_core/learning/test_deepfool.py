@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from alfamix_core.errors import InputError
+from alfamix_core.learning import deepfool
 from alfamix_core.learning.deepfool import deepfool_norms
 
 LOWEST = torch.finfo(torch.float32).min
@@ -21,12 +22,13 @@ def test_three_linear_classes_by_hand():
     assert found.tolist() == pytest.approx([1 / math.sqrt(2)])
 
 
-def test_a_linear_model_is_left_in_one_step():
+def test_a_linear_model_is_left_in_one_step(monkeypatch):
     """Without overshoot a step ends on the boundary, and 40 % would not have flipped after 50."""
     random = torch.Generator().manual_seed(0)
     weight, inputs = torch.randn(5, 7, generator=random).double(), torch.randn(300, 7, generator=random).double()
     logits = inputs @ weight.T
-    found = deepfool_norms(lambda x: x @ weight.T, inputs, iterations=1)
+    monkeypatch.setattr(deepfool, "_ITERATIONS", 1)
+    found = deepfool_norms(lambda x: x @ weight.T, inputs)
     top = logits.argmax(dim=1)
     gaps = logits.gather(1, top[:, None]) - logits
     lengths = (weight[top][:, None, :] - weight).norm(dim=2)
@@ -51,13 +53,14 @@ def test_without_a_slope_there_is_no_way():
     assert deepfool_norms(linear([[0.0], [0.0]], [1.0, 0.0]), torch.ones(2, 1)).tolist() == [LOWEST, LOWEST]
 
 
-def test_what_cannot_be_left_tells_how_far_it_went():
+def test_what_cannot_be_left_tells_how_far_it_went(monkeypatch):
     """One class wins by at least 1 everywhere, though its lead has a slope."""
 
     def forward(inputs):
         return torch.cat([(1 + inputs.square()).sqrt(), torch.zeros_like(inputs)], dim=1)
 
-    found = deepfool_norms(forward, torch.tensor([[1.0], [2.0], [0.0]]), iterations=3)
+    monkeypatch.setattr(deepfool, "_ITERATIONS", 3)
+    found = deepfool_norms(forward, torch.tensor([[1.0], [2.0], [0.0]]))
     assert (found[:2] < 0).all()
     assert (found[:2] > LOWEST).all()
     assert found[2] == LOWEST

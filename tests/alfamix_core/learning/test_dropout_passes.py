@@ -8,6 +8,7 @@ from alfamix_core.learning.backbones import initial
 from alfamix_core.learning.dropout_passes import dropout_passes
 from alfamix_core.learning.embedding import embed
 from alfamix_core.learning.network import Network
+from alfamix_core.learning.pixels import imagenet
 from alfamix_core.records.project import ImageSettings, ModelSettings
 
 CPU = torch.device("cpu")
@@ -17,7 +18,7 @@ def small(*layers, size=16):
     """A network of 16 pixels whose encoder has the layers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        return Network(nn.Sequential(*layers), size, 3, repeat_grey=False).eval()
+        return Network(nn.Sequential(*layers), size, 3, pixels=imagenet(1), repeat_grey=False).eval()
 
 
 def images(n=6, seed=0):

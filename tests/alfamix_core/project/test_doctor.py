@@ -116,6 +116,22 @@ def test_an_unfinished_round_a_promotion_that_was_not_applied_and_a_waiting_one_
     ]
 
 
+def test_a_champion_newer_than_the_rounds_is_half_a_restore(made, holder, noon):
+    """The next round would take the number of one that serves, and no rollback could tell them apart."""
+    made.drop("a", "b", "c")
+    planning.begin(made.store, holder("run-1"), noon, force=True)
+    outcome = Outcome(queries=0, strategy="random", exported_at=noon)
+    promotion = Promotion(reason="", model=made.model("weights"), metrics={}, promoted=True)
+    rounds.mark_exported(made.store, 1, "run-1", outcome, noon, promotion=promotion)
+    champion.apply(made.store, rounds.read(made.store, 1).value)
+    lock.release(made.store, "run-1")
+    path_of(made.store.uri).joinpath("rounds/000001/round.json").unlink()
+    line = "champion.json names round 1, and rounds/ has no round: put back both as of one moment"
+    with pytest.raises(InputError, match=f"^{line}$"):
+        planning.consider(made.store, noon, force=True)
+    assert line in [finding.what for finding in doctor.examine(made.store, noon)]
+
+
 def test_what_waits_for_people_is_counted(made, noon):
     made.drop("a", *"bcdefg")
     made.ask(1, "b", at=noon - 29 * DAY)
@@ -180,11 +196,11 @@ class Visited(FolderStore):
 
     visit = None
 
-    def _delete(self, key):
+    def delete(self, key):
         visit, self.visit = self.visit, None
         if visit is not None:
             visit()
-        super()._delete(key)
+        super().delete(key)
 
 
 def test_a_promotion_during_a_clean_is_refused_and_the_model_that_serves_stays(made, holder, noon):

@@ -166,8 +166,10 @@ def test_a_retry_after_a_failing_store_tries_again(made, planned):
 def test_another_stage_of_the_run_is_not_stopped(made, planned):
     fail(made, InputError("wrong"), "ingest", run_id="run-1")
     fail(made, InputError("wrong"), "embed", planned.key, shard="0")
+    worked = []
     with attempt("finish", made.store.uri, run_id="run-1"), attempt("embed", made.store.uri, planned.key, shard="1"):
-        pass
+        worked.append("both")
+    assert worked == ["both"]
 
 
 def test_another_run_may_try_again_and_the_old_failure_is_not_its_own(made, planned, holder, noon):

@@ -8,12 +8,13 @@ import time
 import zlib
 
 import pytest
+import torch
 from PIL import Image
 
 from alfamix_core.errors import SampleError
 from alfamix_core.learning.images import decode
 from alfamix_core.records.image_file import FORMATS, check_pieces
-from alfamix_core.records.project import ImageSettings, LimitSettings
+from alfamix_core.records.project import MAX_SCANS, ImageSettings, LimitSettings
 from alfamix_core.reports.thumbnails import thumbnail
 
 SQUARE = ImageSettings(size=8, channels="grey")
@@ -93,7 +94,8 @@ def test_a_file_whose_thumbnail_or_trailing_video_looks_like_scans_is_no_bomb(sm
     """Bytes inside a segment, and behind the end of the image, are not scans."""
     noise = b"\xff\xda" * 5_000
     data = small[:2] + segment(0xE3, noise) + small[2:] + noise
-    decode(data, SQUARE, 4_096)
+    assert len(scans_of(data)) > MAX_SCANS
+    assert torch.equal(decode(data, SQUARE, 4_096), decode(small, SQUARE, 4_096))
 
 
 def test_scans_behind_noise_of_every_kind_are_counted(small):

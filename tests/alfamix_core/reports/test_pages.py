@@ -14,7 +14,7 @@ from PIL import Image
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.project import Project, StrategySettings
 from alfamix_core.records.query import ChosenSample
-from alfamix_core.records.round import Counts, Outcome, Promotion, Round
+from alfamix_core.records.round import Counts, Outcome, Promotion, Round, StageTotal
 from alfamix_core.records.stage import Quarantined, StageLog, StageRun
 from alfamix_core.reports import project_report, round_report
 from alfamix_core.reports.charts import MapPoint
@@ -56,7 +56,7 @@ def a_round(number: int, classes: tuple[str, ...] = CLASSES, **changes: object) 
             metrics={"accuracy": 0.5 + 0.1 * number, "macro_f1": 0.4 + 0.1 * number},
             promoted=number == 3,
             quarantined=2,
-            seconds={"train": 61.0, "embed": 30.5},
+            stages={"train": StageTotal(seconds=61.0), "embed": StageTotal(seconds=30.5)},
             exported_at=NINE + timedelta(days=number, minutes=5),
         ),
     }

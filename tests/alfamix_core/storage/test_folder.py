@@ -154,7 +154,6 @@ def test_a_link_is_listed_and_never_followed(folder_store, root, tmp_path):
         for use in (
             lambda key: folder_store.read(key),
             lambda key: folder_store.open(key),
-            lambda key: folder_store.read_range(key, 0, 1),
             lambda key: folder_store.fetch(key, tmp_path / "x"),
             lambda key: folder_store.swap(key, b"2", hashlib.sha256(b"secret").hexdigest()),
             lambda key: folder_store.read(f"{key}/key"),

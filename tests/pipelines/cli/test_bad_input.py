@@ -36,7 +36,7 @@ CONFIG = [
     ({"model": {"depth": 3}}, 'unknown field "model.depth"'),
     ({"budget": "ten"}, 'field "budget" must be a valid integer, not "ten"'),
     ({"budget": 0}, 'field "budget" must be greater than or equal to 1, not 0'),
-    ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (places 1 and 3)'),
+    ({"classes": ["cat", "dog", "cat"]}, 'class "cat" is named twice (items 1 and 3)'),
 ]
 
 
@@ -51,7 +51,7 @@ def test_a_config_that_was_edited_wrongly_is_found_by_every_command(birds, refus
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--classes", "cat,dog,cat"), 'the project: class "cat" is named twice (places 1 and 3)'),
+        (("--classes", "cat,dog,cat"), 'the project: class "cat" is named twice (items 1 and 3)'),
         (("--budget", "0"), 'the project: field "budget" must be greater than or equal to 1, not 0'),
         (("--set", "colour=red"), 'the project: unknown field "colour"'),
         (

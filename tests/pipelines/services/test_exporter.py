@@ -16,6 +16,7 @@ from alfamix_core.project.initialise import initialise
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
 from alfamix_core.storage import open_store
+from pipelines.services import exporter as reading
 from pipelines.services.exporter import Exporter
 
 
@@ -90,7 +91,8 @@ def test_a_project_that_cannot_be_read_is_down_and_the_others_go_on(birds, tmp_p
     assert 'alfamix_data_samples{project="birds",split="",state="pool"} 3.0' in text
 
 
-def test_a_reading_that_takes_too_long_is_given_up(birds, capsys):
-    exporter = Exporter([birds.uri], refresh=1, timeout=0.01)
+def test_a_reading_that_takes_too_long_is_given_up(birds, capsys, monkeypatch):
+    monkeypatch.setattr(reading, "_TIMEOUT", 0.01)
+    exporter = Exporter([birds.uri], refresh=1)
     exporter.read_all()
     assert "was not read within 0.01 s" in capsys.readouterr().out

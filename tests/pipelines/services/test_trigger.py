@@ -1,25 +1,29 @@
 """The trigger on real stores and a real queue; rounds are real records, made in a moment instead of trained."""
 
 import json
+import os
 import random
+import re
 import threading
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 from urllib.request import urlopen
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from alfamix_core.errors import InputError, StorageError
-from alfamix_core.project import layout, lock, planning, rounds
+from alfamix_core.errors import DeniedError, InputError, StorageError
+from alfamix_core.project import champion, layout, lock, planning, rounds
 from alfamix_core.project.initialise import initialise
 from alfamix_core.records.lock import Holder
 from alfamix_core.records.manifest import ManifestLine
 from alfamix_core.records.project import Project
-from alfamix_core.records.round import Outcome
+from alfamix_core.records.round import Outcome, Promotion
 from alfamix_core.storage import connection, open_store
+from alfamix_core.storage.folder import FolderStore
 from pipelines.engines.engine import Started
 from pipelines.services import health
 from pipelines.services.s3_events import Messages
@@ -425,3 +429,79 @@ def test_a_store_that_accepts_and_never_answers_does_not_make_the_process_look_h
     """Five attempts of 10 s to connect and 60 s without a byte, and boto3's waits, for a listing and for a question."""
     assert connection.LONGEST_CALL >= 5 * (10 + 60)
     assert LONGEST_TURN >= 2 * connection.LONGEST_CALL
+
+
+# the rights
+
+
+class Restricted(FolderStore):
+    """A folder that refuses every write except the documented ones of the trigger."""
+
+    def _denied(self, key: str, *_: object) -> str:
+        raise DeniedError(f"{self.uri_of(key)}: access is denied")
+
+    _create = _create_from = _mark = _delete = _denied
+
+    def _swap(self, key: str, data: bytes, tag: str) -> str:
+        return super()._swap(key, data, tag) if key in RIGHTS else self._denied(key)
+
+
+def documented_rights():
+    """Return the keys that the bucket policy of docs/operations.md lets the trigger write."""
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text("utf-8")
+    policy = json.loads(re.search(r"```json\n(\{.*?\n\})\n```", page, re.DOTALL)[1])
+    resources = [
+        resource
+        for statement in policy["Statement"]
+        if "s3:PutObject" in statement["Action"] and "user/trigger" in json.dumps(statement["Principal"])
+        for resource in ([statement["Resource"]] if isinstance(statement["Resource"], str) else statement["Resource"])
+    ]
+    return {resource.removeprefix("arn:aws:s3:::alfamix/birds/") for resource in resources}
+
+
+RIGHTS = documented_rights()
+
+
+def killed_after_its_commit(store, promoted):
+    """Leave an exported round under the lock of its dead process, with a promotion that nobody applied."""
+    now = datetime.now(UTC)
+    dead = lock.process("run-1", os.getpid()).model_copy(update={"pid": 2**22 + 1})
+    planning.begin(store, dead, now)
+    rounds.mark_exported(
+        store,
+        1,
+        "run-1",
+        Outcome(queries=0, strategy="random", exported_at=now),
+        now,
+        promotion=Promotion(promoted=promoted, reason="the first trained model", model="a" * 64, metrics={}),
+    )
+
+
+@pytest.mark.parametrize("state", ["new", "idle", "running", "failed", "killed", "killed before its promotion"])
+def test_a_trigger_with_the_documented_rights_completes_a_turn(tmp_path, state):
+    folder = tmp_path / "p"
+    watched = Watched(open_store(folder.as_uri()))
+    now = datetime.now(UTC)
+    drop(watched.store, "first")
+    if state == "idle":
+        watched.trigger.run_once()
+    elif state == "running":
+        planning.begin(watched.store, Holder(run_id="run-1"), now)
+    elif state == "failed":
+        planning.begin(watched.store, Holder(run_id="run-1"), now)
+        rounds.mark_failed(watched.store, 1, "run-1", "killed")
+        lock.release(watched.store, "run-1")
+    elif state.startswith("killed"):
+        killed_after_its_commit(watched.store, promoted=state != "killed")
+    before = {entry.key: entry.tag for entry in watched.store.list()}
+    starts = len(watched.engine.runs)
+    trigger = Trigger(Restricted(folder), watched.engine, FAST, TriggerMetrics("birds"))
+    assert trigger.run_once() == 0
+    assert len(watched.engine.runs) - starts == (state in ("new", "failed"))
+    if state not in ("new", "failed"):
+        changed = {entry.key for entry in watched.store.list() if before.get(entry.key) != entry.tag}
+        assert changed == ({layout.LOCK} if state.startswith("killed") else set())
+    if state.startswith("killed"):
+        assert lock.read(watched.store).value.holder is None
+        planning.begin(watched.store, Holder(run_id="run-2"), now)
+        assert champion.read(watched.store).value.model == ("a" * 64 if state != "killed" else "")

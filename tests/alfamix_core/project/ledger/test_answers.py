@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from alfamix_core.project.ledger.answers import account
+from alfamix_core.project.ledger.answers import summarise
 
 
 def test_nothing_was_answered(made):
     made.drop("a", "x")
-    answers = account(made.ledger())
+    answers = summarise(made.ledger())
     assert (answers.kinds, answers.newest, answers.waiting, answers.agreement) == ({}, None, {}, None)
 
 
@@ -18,7 +18,7 @@ def test_kinds_and_the_newest_by_hand(made, noon):
     made.label("one", x="cat", y="dog")
     late = noon + timedelta(hours=3)
     made.events("two", made.event("e1", "z", kind="skip", time=late), made.event("e1", "z", kind="skip", time=late))
-    answers = account(made.ledger(late))
+    answers = summarise(made.ledger(late))
     assert answers.kinds == {"label": 2, "skip": 1}
     assert answers.newest == late
 
@@ -31,7 +31,7 @@ def test_from_the_last_question_before_an_answer(made, noon):
     made.events("one", made.event("e1", "x", "cat", time=noon + timedelta(minutes=90)))
     made.events("two", made.event("e2", "y", "dog", time=noon + timedelta(minutes=10)))
     made.events("three", made.event("e3", "z", "dog", time=noon + timedelta(minutes=10)))
-    assert account(made.ledger(noon + timedelta(hours=2))).waiting == {0.5: 1800.0, 0.9: 1800.0}
+    assert summarise(made.ledger(noon + timedelta(hours=2))).waiting == {0.5: 1800.0, 0.9: 1800.0}
 
 
 def test_agreement_of_pairs_by_hand(made, noon):
@@ -50,13 +50,13 @@ def test_agreement_of_pairs_by_hand(made, noon):
         made.event("e8", "z", "owl", annotator="bob"),
         made.event("e9", "z", kind="withdraw", annotator="bob", time=later),
     )
-    assert account(made.ledger(later)).agreement == pytest.approx(2 / 4)
+    assert summarise(made.ledger(later)).agreement == pytest.approx(2 / 4)
 
 
 def test_an_answer_from_the_future_or_before_all_calendars_is_no_fault(made, noon):
     made.drop("a", "x", "y")
     line = made.event("e1", "x", "cat").json_line()
     made.store.create("labels/1.jsonl", line.replace(b"2026-03-01T12:00:00Z", b"0001-01-01T00:00:00+14:00"))
-    assert account(made.ledger()).kinds == {}, "a moment that UTC cannot hold sets its file aside"
+    assert summarise(made.ledger()).kinds == {}, "a moment that UTC cannot hold sets its file aside"
     made.events("2", made.event("e2", "y", "dog", time=noon + timedelta(days=900)))
-    assert account(made.ledger()).newest == noon
+    assert summarise(made.ledger()).newest == noon

@@ -7,7 +7,7 @@ import pytest
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import layout, planning, rounds
-from alfamix_core.project.ledger.ledger import audit_place, frozen_ledger
+from alfamix_core.project.ledger.ledger import audit_order, frozen_ledger
 from alfamix_core.records.query import Question
 from alfamix_core.records.round import Counts
 
@@ -277,7 +277,7 @@ def test_a_place_in_the_audit_s_order_is_the_same_in_sql_and_here(made):
     for share in (0.1, 0.5):
         made.configure(audit={"share": share}, seed=3)
         reserve = {key for key, state in made.states().items() if state == "reserve"}
-        assert reserve == {key for key in ids if audit_place(3, key) < share}
+        assert reserve == {key for key in ids if audit_order(3, key) < share}
 
 
 def test_a_round_whose_object_is_not_what_its_record_names_is_one_line(made):

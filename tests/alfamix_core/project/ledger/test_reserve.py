@@ -7,7 +7,7 @@ import pytest
 
 from alfamix_core.errors import InputError
 from alfamix_core.project import objects
-from alfamix_core.project.ledger.ledger import audit_place
+from alfamix_core.project.ledger.ledger import audit_order
 from alfamix_core.records.project import Project
 from alfamix_core.records.query import Question
 
@@ -16,7 +16,7 @@ IDS = tuple(f"s{index:03d}" for index in range(200))
 
 
 def reserved(share, seed=0):
-    return {key for key in IDS if audit_place(seed, key) < share}
+    return {key for key in IDS if audit_order(seed, key) < share}
 
 
 def asked_next(made):
@@ -39,10 +39,10 @@ def test_the_reserve_is_the_share_by_hash_and_never_in_the_pool(made):
 def test_the_reserve_is_asked_in_hash_order(made):
     made.configure(audit={"share": 0.25})
     made.drop("d", *IDS)
-    places = [audit_place(0, key) for key, _ in made.ledger().reserve(0, 10)]
+    places = [audit_order(0, key) for key, _ in made.ledger().reserve(0, 10)]
     assert len(places) == 10
     assert places == sorted(places)
-    assert places[-1] < min(audit_place(0, key) for key in reserved(0.25) if audit_place(0, key) not in places)
+    assert places[-1] < min(audit_order(0, key) for key in reserved(0.25) if audit_order(0, key) not in places)
 
 
 def test_a_label_of_the_reserve_is_of_the_split_audit_and_not_of_train(made):

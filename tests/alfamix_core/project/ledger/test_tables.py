@@ -1,6 +1,7 @@
 """The tables on disk: their versions, who may append, and what a reader is told when they are not what they were."""
 
 import shutil
+import threading
 from datetime import timedelta
 
 import pyarrow as pa
@@ -103,7 +104,7 @@ def test_a_server_that_does_not_answer_is_no_fault_of_the_table(s3_server, monke
     create_missing(store, open_tables(store))
     uri, options = store.table("ledger/samples")
     away = options | {"aws_endpoint_url_s3": "http://127.0.0.1:9", "max_retries": "0", "retry_timeout": "1s"}
-    monkeypatch.setattr(type(store), "_table", lambda store, key: (uri, away))
+    monkeypatch.setattr(type(store), "table", lambda store, key: (uri, away))
     with pytest.raises(StorageError, match=r"^ledger/"):
         open_tables(store)
     store.close()
@@ -112,6 +113,28 @@ def test_a_server_that_does_not_answer_is_no_fault_of_the_table(s3_server, monke
 def test_every_table_says_when_its_rows_came():
     assert all("load" in schema.names for schema in SCHEMAS.values())
     assert list(SCHEMAS)[-1] == "inbox", "a file counts as read only when its rows are there"
+
+
+def test_a_reader_who_comes_while_a_load_commits_sees_a_whole_ledger(made, noon):
+    """A load writes one table after the other: whatever a reader meets, it is never called a damaged ledger."""
+    made.drop("a", "x", "y")
+    made.load(noon)
+    done = threading.Event()
+
+    def load_again():
+        for number in range(6):
+            made.label(f"{number}", x="cat" if number % 2 else "dog")
+            made.load(noon + (number + 1) * HOUR)
+        done.set()
+
+    loader = threading.Thread(target=load_again)
+    loader.start()
+    opened = 0
+    while not done.is_set():
+        open_tables(made.store)
+        opened += 1
+    loader.join()
+    assert opened > 6
 
 
 @pytest.mark.parametrize("name", ["events", "samples", "questions"])
