@@ -1,4 +1,4 @@
-"""What a caller of the library gives as an array or a number, checked: one line says what is wrong with it."""
+"""Checks of the arrays and numbers that a caller of the library passes: one line says what is wrong."""
 
 import operator
 from typing import Any
@@ -10,7 +10,7 @@ from torch import Tensor
 from alfamix_core.errors import InputError, one_line
 
 Array = Any
-"""A numpy array, a torch tensor, or what numpy makes an array of."""
+"""A numpy array, a torch tensor, or anything that numpy makes an array of."""
 
 _LONGEST = 60
 _LARGEST = 2**63
@@ -25,10 +25,10 @@ def shown(value: object) -> str:
 
 
 def whole(value: Any, what: str, least: int) -> int:
-    """Return a Python integer, also of numpy's integers.
+    """Return a Python integer, from numpy's integers too.
 
     Raises:
-        InputError: it is no whole number, or too small.
+        InputError: It is not a whole number, or too small.
     """
     try:
         number = operator.index(value)
@@ -43,7 +43,7 @@ def dense(values: Array, what: str) -> Array:
     """Return a numpy array or a tensor that is neither sparse nor masked, of any type.
 
     Raises:
-        InputError: it is none, and numpy makes none of it.
+        InputError: It is neither, and numpy cannot make an array of it.
     """
     if isinstance(values, Tensor):
         if values.layout != torch.strided:
@@ -61,7 +61,7 @@ def numbers(values: Array, what: str) -> Array:
     """Return a dense array or tensor of real numbers.
 
     Raises:
-        InputError: it is none.
+        InputError: It holds anything else.
     """
     array = dense(values, what)
     if isinstance(array, Tensor):
@@ -77,12 +77,12 @@ def column(values: Array, what: str, shape: tuple[int | str, ...]) -> Array:
     """Return a dense array or tensor of real numbers of a shape.
 
     Args:
-        values: array of the caller.
-        what: name of the argument.
-        shape: numbers, and letters for sizes that are free but not 0.
+        values: Array of the caller.
+        what: Name of the argument.
+        shape: Required sizes; a name stands for any size but 0.
 
     Raises:
-        InputError: another shape, or no numbers.
+        InputError: Another shape, or no numbers.
     """
     array = numbers(values, what)
     fits = array.ndim == len(shape) and all(
@@ -98,7 +98,7 @@ def whole_numbers(values: Array, what: str) -> Tensor:
     """Return (n,) int64 on the CPU.
 
     Raises:
-        InputError: another shape, or values that are not whole numbers.
+        InputError: Another shape, or values that are not whole numbers.
     """
     array = dense(values, what)
     if isinstance(array, Tensor):

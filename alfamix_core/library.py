@@ -30,8 +30,8 @@ class Selected:
     Attributes:
         indices: (m,) int64, rows of the arrays that ``select`` received, best first; numpy, or torch if those were.
         scores: (m,) float32, the strategy's score of each; higher is more informative.
-        short_by: number of queries of the budget that are missing.
-        reason: why, in one line; empty if none is missing.
+        short_by: Number of queries of the budget that are missing.
+        reason: Reason why they are missing, in one line; empty if none is.
     """
 
     indices: Array
@@ -64,27 +64,27 @@ def select(
         embeddings: (N, D), finite; numpy or torch, on any device. None for strategies that read probabilities alone.
         labels: (N,) whole numbers: the class of each row, 0 … K - 1, or -1 where it is unknown. With a scikit-learn
             classifier they are its classes.
-        head: the classifier on top of the embeddings: ``(W, b)``, (K, D) and (K,), such that the logits are
+        head: Classifier on top of the embeddings: ``(W, b)``, (K, D) and (K,), such that the logits are
             embeddings @ W.T + b; a fitted linear classifier of scikit-learn; or a differentiable function from
             (n, D) float32 tensors to (n, K) logits. None if the strategy needs no more than embeddings or
             probabilities.
-        budget: number of rows, >= 0.
-        strategy: name of a strategy; ``alfamix_core.acquisition.strategies.names()`` lists them.
-        seed: integer that all randomness comes from.
-        exclude: rows that are never chosen, as (N,) bool or as row numbers. Strategies that cover the pool do not
+        budget: Number of rows, >= 0.
+        strategy: Name of a strategy; ``alfamix_core.acquisition.strategies.names()`` lists them.
+        seed: Source of all randomness, an integer >= 0.
+        exclude: Rows that are never chosen, as (N,) bool or as row numbers. Strategies that cover the pool do not
             cover them either.
         groups: (N,) values of any kind that can be a key, such as the video of a frame.
-        per_group: largest number of chosen rows of a group, >= 1.
+        per_group: Largest number of chosen rows of a group, >= 1.
         probabilities: (N, K), rows that add up to 1, in place of a head.
-        columns: further columns by name: "mc_logits" (N, T, K) for bald, "deepfool" (N,) for dfal.
-        tunables: parameters of the strategy.
+        columns: Further columns by name: "mc_logits" (N, T, K) for bald, "deepfool" (N,) for dfal.
+        tunables: Parameters of the strategy.
 
     Returns:
         min(budget, unlabelled rows) distinct rows without a label, best first; fewer where ``per_group`` allows no
         more.
 
     Raises:
-        InputError: an argument cannot be used; the message names the argument and the row.
+        InputError: An argument cannot be used; the message names the argument and the row.
     """
     budget, seed = whole(budget, "budget", least=0), whole(seed, "seed", least=0)
     per_group = whole(per_group, "per_group", least=1)
@@ -119,14 +119,14 @@ class _Table:
     """The caller's arrays, checked; rows are copied a block at a time.
 
     Attributes:
-        embeddings: (N, D), as it came; None without any.
+        embeddings: (N, D), as they were passed; None without any.
         logits: (N, K) float32 where probabilities were given, else None: they are computed from the embeddings.
-        others: further columns, as they came.
+        others: Further columns, as they were passed.
         labels_N: (N,) int64 on the CPU, -1 for unknown.
-        head: of the caller; None without any.
-        classes: K; None where nothing says it.
-        device: where the rows are computed with.
-        in_torch: whether the caller's arrays are tensors.
+        head: Head of the caller; None without any.
+        classes: Number of classes K; None if nothing tells it.
+        device: Device that computes.
+        in_torch: Whether the caller's arrays are tensors.
     """
 
     embeddings: Array | None
@@ -150,7 +150,7 @@ class _Table:
         """Check the arrays against each other and the strategy's needs.
 
         Raises:
-            InputError: they do not fit.
+            InputError: They do not fit.
         """
         labels_N = whole_numbers(labels, "labels")
         N = len(labels_N)
@@ -178,7 +178,7 @@ class _Table:
         """Look for values that are not finite or too large, a block at a time.
 
         Raises:
-            InputError: there is one; it names the row.
+            InputError: There is one; it names the row.
         """
         for name, values in (("embeddings", self.embeddings), *self.others.items()):
             for start in range(0, 0 if values is None else len(values), _BLOCK_ROWS):
@@ -188,11 +188,11 @@ class _Table:
                     raise InputError(f"{name}: row {start + bad} {_fault(block[bad])}")
 
     def features(self, rows_n: Tensor, *, logits: bool) -> Features:
-        """Return the columns of some rows, whose positions are the caller's rows; the head computes logits if told."""
+        """Return the columns of some rows, whose positions are the caller's rows, with the head's logits on demand."""
         embeddings_nD = None if self.embeddings is None else floats(some_rows(self.embeddings, rows_n), self.device)
         logits_nK = None if self.logits is None else self.logits[rows_n.to(self.device)]
         if embeddings_nD is not None and self.head is not None:
-            # a strategy that asks the head itself does not look at what a function returns for each row
+            # a strategy that calls the head itself does not check what a function returns for each row
             if logits or not isinstance(self.head, LinearHead):
                 logits_nK = self._checked_logits(embeddings_nD, rows_n)
             logits_nK = logits_nK if logits else None
@@ -205,7 +205,7 @@ class _Table:
         """Return the head's logits, every one of them finite.
 
         Raises:
-            InputError: the head cannot take the rows, or returns a value that is not finite; it names the row.
+            InputError: The head cannot take the rows, or returns a value that is not finite; it names the row.
         """
         assert self.head is not None
         with torch.no_grad():
@@ -216,7 +216,7 @@ class _Table:
         return logits_nK
 
     def labelled(self) -> Labelled:
-        """Return the rows with a class; what is not there is filled with what says nothing: features 1, logits 0."""
+        """Return the rows with a class; missing embeddings are filled with 1 and missing logits with 0."""
         rows_L = (self.labels_N >= 0).nonzero()[:, 0]
         features = self.features(rows_L, logits=True)
         labels_L = self.labels_N[rows_L].to(self.device)
@@ -235,17 +235,17 @@ class _Table:
 
 
 def _fault(row_X: Tensor) -> str:
-    """Return what is wrong with a row; its value may have been finite before it was rounded."""
+    """Return what is wrong with a row, whose value may have been finite before it was rounded."""
     return fault(row_X) if bool(row_X.isfinite().all()) else "has a value that is not finite in float32"
 
 
 def _complete(
     strategy: Strategy, embeddings: Array | None, head: Any, probabilities: Array | None, others: Mapping[str, Array]
 ) -> None:
-    """Check that everything that the strategy reads is there.
+    """Check that every input that the strategy reads is present.
 
     Raises:
-        InputError: something is missing, or a further column has a name that no strategy reads.
+        InputError: Something is missing, or a further column has a name that no strategy reads.
     """
     if not isinstance(others, Mapping):
         raise InputError(f"columns: must be a dict from names to arrays, not {shown(others)}")
@@ -265,10 +265,10 @@ def _complete(
 
 
 def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, Tensor | None]:
-    """Return a head, and the classes as the caller numbers them where those are not 0 … K - 1.
+    """Return a head, and the caller's numbers of the classes if they are not 0 … K - 1.
 
     Raises:
-        InputError: it is nothing that can be a head, or of another width.
+        InputError: It cannot be a head, or has another width.
     """
     names = None
     if head is None:
@@ -307,7 +307,7 @@ def _head(head: Any, D: int | None, device: torch.device) -> tuple[Head | None, 
 
 
 def _silent(labelled: Labelled) -> LinearHead:
-    """Return a head of the right size for strategies that read none."""
+    """Return a head of zeros for strategies that read none."""
     D, K = labelled.embeddings_LD.shape[1], labelled.logits_LK.shape[1]
     return LinearHead(labelled.embeddings_LD.new_zeros(K, D), labelled.embeddings_LD.new_zeros(K))
 
@@ -316,7 +316,7 @@ def _check_head(head: Head, first: Array, device: torch.device, names_K: Tensor 
     """Return the number of classes, from the logits of one row.
 
     Raises:
-        InputError: the head cannot take the row, returns no logits, or has a value that is not finite or too large.
+        InputError: The head cannot take the row, returns no logits, or has a value that is not finite or too large.
     """
     if isinstance(head, LinearHead):
         rows_KX = torch.cat([head.weight_KD, head.bias_K[:, None]], dim=1)
@@ -324,7 +324,7 @@ def _check_head(head: Head, first: Array, device: torch.device, names_K: Tensor 
         if bad is not None:
             name = bad if names_K is None else int(names_K[bad])
             raise InputError(f"head: W or b of class {name} {_fault(rows_KX[bad])}")
-    row_1D = floats(first, device).to(torch.float32, copy=True)  # a head that works in place gets rows of its own
+    row_1D = floats(first, device).to(torch.float32, copy=True)  # a head that works in place gets a copy
     try:
         with torch.no_grad():
             logits = head(row_1D if len(row_1D) else row_1D.new_zeros(1, row_1D.shape[1]))
@@ -345,10 +345,10 @@ def _numbered(labels_N: Tensor, names_K: Tensor | None, classes: int | None) -> 
     """Return the labels as indices of classes, -1 where unknown.
 
     Raises:
-        InputError: a label is none of the classes.
+        InputError: A label is none of the classes.
     """
     if names_K is None and classes is None:
-        # nothing but the labels says which classes there are, and only their sizes matter
+        # only the labels tell the classes, and only the classes' sizes matter
         names_K = torch.from_numpy(np.unique(labels_N[labels_N >= 0].numpy()))
         bad_N = labels_N < -1
         numbered_N = torch.where(labels_N >= 0, torch.searchsorted(names_K, labels_N.contiguous()), labels_N)
@@ -373,7 +373,7 @@ def _logarithms(probabilities: Array, device: torch.device) -> Tensor:
     """Return log-probabilities (N, K) float32 as logits.
 
     Raises:
-        InputError: a row is no distribution.
+        InputError: A row is no distribution.
     """
     probs_NK = floats(probabilities, device)
     if probs_NK.shape[1] < 2:
@@ -387,10 +387,10 @@ def _logarithms(probabilities: Array, device: torch.device) -> Tensor:
 
 
 def _excluded(exclude: Array | None, N: int) -> Tensor:
-    """Return which rows are left out, (N,) bool.
+    """Return a mask of the rows that are left out, (N,) bool.
 
     Raises:
-        InputError: a mask of another length, or a row that does not exist.
+        InputError: A mask of another length, or a row that does not exist.
     """
     left_out_N = torch.zeros(N, dtype=torch.bool)
     if exclude is None:
@@ -414,7 +414,7 @@ def _codes(groups: Sequence[Hashable] | Array, N: int) -> Tensor:
     """Return a number for each row's group, (N,) int64.
 
     Raises:
-        InputError: another length, a value that is not equal to itself, or values that cannot be keys.
+        InputError: Another length, a value that is not equal to itself, or values that cannot be keys.
     """
     if isinstance(groups, Tensor):
         groups = dense(groups, "groups")
@@ -422,7 +422,7 @@ def _codes(groups: Sequence[Hashable] | Array, N: int) -> Tensor:
     if not isinstance(values, Collection) or len(values) != N:
         came = len(values) if isinstance(values, Collection) else shown(groups)
         raise InputError(f"groups: must have one value per row, {N}, not {came}")
-    # tensors of one number are equal by their number, not by their place in memory
+    # tensors of one number compare by that number, not by identity
     keys = [value.item() if isinstance(value, Tensor) and value.numel() == 1 else value for value in values]
     unequal = next((row for row, value in enumerate(keys) if isinstance(value, float) and value != value), None)
     if unequal is not None:

@@ -39,7 +39,7 @@ os.environ.update(WAITING | os.environ)  # before torch: both sides' threads wai
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import agglomerative, mixing, strategies
+from alfamix_core.acquisition import agglomerative, strategies
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import CUDA_BLOCK_ROWS
 from alfamix_core.acquisition.clustering import kmeans
@@ -56,6 +56,7 @@ from alfamix_core.acquisition.tunable_types import Effort
 from alfamix_core.acquisition.types import Features, Labelled, LinearHead, Scores
 from alfamix_core.records.features import FeatureWriter, read_blocks
 from alfamix_core.records.scores import read_scores, write_scores
+from tests.alfamix_core.acquisition.paper_loop import first_caps_by_loop
 
 T = TypeVar("T")
 
@@ -70,14 +71,14 @@ class Line:
     """One side of a comparison.
 
     Attributes:
-        row: name of the comparison.
-        size: what was computed on.
-        side: whose code.
-        seconds: median over the repeats; a first call of less than a second does not count.
-        cpu_seconds: likewise of the processor's time, all threads together: steadier on a busy machine.
-        peak_mb: growth of RssAnon during the first call, in MiB.
-        ratio: seconds beside the first line of the same row and size, which is ours.
-        note: whatever else was measured, and what limits the comparison.
+        row: Name of the comparison.
+        size: Size of the input.
+        side: Code that was measured.
+        seconds: Median over the repeats; a first call of less than a second does not count.
+        cpu_seconds: Median of the processor's time, all threads together, which is steadier on a busy machine.
+        peak_mb: Growth of RssAnon during the first call, in MiB.
+        ratio: Seconds divided by those of the first line of the same row and size, which is ours.
+        note: Other measurements, and the limits of the comparison.
     """
 
     row: str
@@ -92,12 +93,12 @@ class Line:
 
 @dataclass
 class Bench:
-    """Measures, and collects the lines.
+    """The measurements of a run.
 
     Attributes:
-        quick: whether sizes are small.
-        repeats: calls of which the median counts; calls that take long are not repeated.
-        lines: what was measured.
+        quick: Whether sizes are small.
+        repeats: Number of calls of which the median counts; long calls are not repeated.
+        lines: Lines measured so far.
     """
 
     quick: bool
@@ -127,7 +128,7 @@ class Bench:
         print(_text(line.row, line.size, line.side, *numbers, line.note), flush=True)
 
     def skip(self, row: str, reason: str) -> None:
-        """Say that a row, or a side of it, is left out."""
+        """Report that a row, or a side of it, is left out."""
         print(_text(row, "", "skipped", "", "", "", "", reason), flush=True)
 
 
@@ -155,7 +156,7 @@ def _timed(call: Callable[[], T]) -> tuple[T, tuple[float, float]]:
 
 
 def _watched(call: Callable[[], T]) -> tuple[T, tuple[float, float], int]:
-    """Return what ``_timed`` does, and the call's peak of RssAnon above the start."""
+    """Return the results of ``_timed``, and the call's peak of RssAnon above the start."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -177,7 +178,7 @@ def _watched(call: Callable[[], T]) -> tuple[T, tuple[float, float], int]:
 
 
 def _module(bench: Bench, row: str, name: str) -> ModuleType | None:
-    """Return a module of others, or None, and say so, where it is not installed."""
+    """Return a module of another package; report it and return None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -202,7 +203,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Where K Gaussian classes lie, and the head that tells them apart."""
+    """The centres of K Gaussian classes, and the head that tells them apart."""
 
     centres_KD: Tensor
     head: LinearHead
@@ -254,7 +255,7 @@ def alfamix(bench: Bench) -> None:
         return critical_caps(embeddings_nD, linear_flips(task.labelled, task.head))
 
     def loop(embeddings_nD: Tensor) -> Tensor:
-        return mixing.first_caps_by_loop(embeddings_nD, anchors_CD, task.head)
+        return first_caps_by_loop(embeddings_nD, anchors_CD, task.head)
 
     def candidates(firsts_n: Tensor, *, of_loop: bool) -> list[Tensor]:
         return [firsts_n <= cap if of_loop else firsts_n < cap for cap in CAPS]
@@ -266,12 +267,12 @@ def alfamix(bench: Bench) -> None:
     rows_nD, exact_nD = task.rows, task.rows.double()
     single = bench.measure("alfamix", size, "closed form", lambda: closed_form(rows_nD), shares)
     looped = bench.measure("alfamix", size, "loop", lambda: loop(rows_nD))
-    ours, theirs = candidates(single, of_loop=False), candidates(looped, of_loop=True)
-    differ = sum(int((one != other).sum()) for one, other in zip(ours, theirs, strict=True))
+    fast, slow = candidates(single, of_loop=False), candidates(looped, of_loop=True)
+    differ = sum(int((one != other).sum()) for one, other in zip(fast, slow, strict=True))
     double = bench.measure("alfamix", size + " f64", "closed form", lambda: closed_form(exact_nD))
     looped = bench.measure("alfamix", size + " f64", "loop", lambda: loop(exact_nD), "identical candidates")
-    ours, theirs = candidates(double, of_loop=False), candidates(looped, of_loop=True)
-    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True)), "candidates differ"
+    fast, slow = candidates(double, of_loop=False), candidates(looped, of_loop=True)
+    assert all(torch.equal(one, other) for one, other in zip(fast, slow, strict=True)), "candidates differ"
     print(f"  float32 beside float32 loop: {differ} of {5 * N} memberships differ by rounding")
 
 
@@ -304,7 +305,7 @@ def _inertia(rows_nD: Tensor, centres_BD: Tensor) -> float:
 
 
 def clustering(bench: Bench) -> None:
-    """k-means of unit vectors beside scikit-learn's and faiss's; the notes say the inertia.
+    """k-means of unit vectors beside scikit-learn's and faiss's; the notes hold the inertia.
 
     Two kinds of data: classes that vary in few directions, as embeddings do, and as many round groups far apart as
     there are clusters, where Lloyd alone is at its worst.
@@ -314,9 +315,9 @@ def clustering(bench: Bench) -> None:
     spread_nr, axes_rD = torch.randn(N, 32, generator=random), torch.randn(32, D, generator=random)
     classes_nD = 4 * torch.randn(100, D, generator=random)[torch.randint(100, (N,), generator=random)]
     alike_nD = classes_nD + 2 * spread_nr @ axes_rD / 32**0.5 + torch.randn(N, D, generator=random)
-    heaps_nD = 3 * torch.randn(B, D, generator=random)[torch.randint(B, (N,), generator=random)]
-    heaps_nD = heaps_nD + torch.randn(N, D, generator=random)
-    for kind, raw_nD in (("classes", alike_nD), ("heaps", heaps_nD)):
+    apart_nD = 3 * torch.randn(B, D, generator=random)[torch.randint(B, (N,), generator=random)]
+    apart_nD = apart_nD + torch.randn(N, D, generator=random)
+    for kind, raw_nD in (("classes", alike_nD), ("clusters", apart_nD)):
         _cluster(bench, f"N={N} D={D} B={B} {kind}", torch.nn.functional.normalize(raw_nD, dim=1), B)
 
 
@@ -358,7 +359,7 @@ def _cluster(bench: Bench, size: str, rows_nD: Tensor, count: int) -> None:
 
 
 def _others(task: Task, base: Any) -> tuple[Any, Any, Any]:
-    """Return X, y and a fitted classifier as scikit-activeml wants them: the pool first, then the labelled."""
+    """Return X, y and a fitted classifier as scikit-activeml expects them: the pool first, then the labelled rows."""
     import numpy as np
 
     X = torch.cat([task.rows, task.labelled.embeddings_LD]).numpy()
@@ -395,7 +396,7 @@ def _beside_activeml(
     if module is None:
         return
     if needs > 0.7 * _available():
-        bench.skip(name, f"scikit-activeml needs {needs / 2**30:.0f} GiB, at hand are {_available() / 2**30:.0f}")
+        bench.skip(name, f"scikit-activeml needs {needs / 2**30:.0f} GiB, available are {_available() / 2**30:.0f}")
         return
     bench.measure(name, size, "scikit-activeml", lambda: query(module), note)
 
@@ -403,7 +404,7 @@ def _beside_activeml(
 def badge(bench: Bench) -> None:
     """Gradient embeddings: scikit-activeml forms N x K D numbers and their squares, so its batch is cut short.
 
-    At the size of the last row theirs needs 23 GiB; the rows before it show how its time grows with N.
+    At the size of the last row scikit-activeml needs 23 GiB; the rows before it show how its time grows with N.
     """
     sizes = [(20_000, 768, 10, 200, 10), *((N, 768, 100, 200, 10) for N in (2_500, 5_000, 10_000, 20_000))]
     if bench.quick:
@@ -437,7 +438,7 @@ def coreset(bench: Bench) -> None:
 
 
 def typiclust(bench: Bench) -> None:
-    """Typical samples of clusters; scikit-activeml looks at 5 neighbours by default, here at 20 as the paper."""
+    """Typical samples of clusters; scikit-activeml takes 5 neighbours by default, here 20 as in the paper."""
     N, D, B = (2_000, 64, 50) if bench.quick else (20_000, 512, 200)
     task = Mixture.of(D, 100).task(N, L=50)
 
@@ -506,7 +507,7 @@ def linkage(bench: Bench) -> None:
     distance = _module(bench, "linkage", "scipy.spatial.distance")
     if hierarchy is not None and distance is not None:
 
-        def theirs() -> Tensor:
+        def scipy_heights() -> Tensor:
             tree = hierarchy.linkage(distance.pdist(rows_nD.numpy()), "average")
             return torch.from_numpy(tree[:, 2].copy())
 
@@ -514,7 +515,7 @@ def linkage(bench: Bench) -> None:
             torch.testing.assert_close(ours, heights_m, rtol=1e-9, atol=1e-9)
             return "the same heights"
 
-        bench.measure("linkage", size, "scipy", theirs, check)
+        bench.measure("linkage", size, "scipy", scipy_heights, check)
 
 
 def herding(bench: Bench) -> None:
@@ -547,7 +548,7 @@ def herding(bench: Bench) -> None:
 
 
 def bait(bench: Bench) -> None:
-    """Bait from features to queries, beside the published steps: every trace from the matrices, n D² a pick.
+    """Bait from features to queries, beside the published steps: every trace from the matrices, n D² per pick.
 
     The other side runs for the first steps alone, on the rows of the subset.
     """
@@ -625,7 +626,7 @@ def stream(bench: Bench) -> None:
 
 
 def parts(bench: Bench) -> None:
-    """Choose from what eight shards wrote to disk: memory above the start must not hold the pool."""
+    """Choose from the files of eight shards: memory above the start must not hold the pool."""
     sizes = [("coreset", 100_000, 512, 100, 1_000), ("badge", 20_000, 768, 100, 200)]
     sizes += [("typiclust", 50_000, 512, 100, 200), ("class_threshold", 100_000, 64, 1_000, 200)]
     if bench.quick:
@@ -657,11 +658,11 @@ def parts(bench: Bench) -> None:
 
 
 def labels(bench: Bench) -> None:
-    """What grows with the labelled samples: the anchors and the state, and a distance that queries keep from labels."""
+    """The work that grows with the labelled samples: the anchors, the state, and a distance of queries from labels."""
     L, D, K, B = (5_000, 64, 10, 20) if bench.quick else (100_000, 512, 100, 50)
     mixture = Mixture.of(D, K)
-    found = mixture.labelled(L)
-    labelled = Labelled(found.embeddings_LD.half(), found.logits_LK, found.labels_L)
+    full = mixture.labelled(L)
+    labelled = Labelled(full.embeddings_LD.half(), full.logits_LK, full.labels_L)
     size, strategy = f"L={L} D={D} K={K}", strategies.load("alfamix")
     note = f"labelled rows {labelled.embeddings_LD.nbytes / _MB:.0f} MiB"
     bench.measure("labels", size, "alfamix prepares", lambda: strategy.prepare(labelled, mixture.head, 0), note)
@@ -729,7 +730,7 @@ ROWS: dict[str, Callable[[Bench], None]] = {
 
 
 def _environment(threads: int) -> dict[str, str | int]:
-    """Return what the numbers depend on beside the code."""
+    """Return the machine and the versions that the numbers depend on."""
     versions = {}
     for package in ("torch", "scikit-learn", "scikit-activeml", "faiss-cpu", "scipy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -745,15 +746,17 @@ def _environment(threads: int) -> dict[str, str | int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the rows that are named, all if none is; return 0."""
+    """Run the named rows, or all if none is named; return 0."""
     parser = argparse.ArgumentParser(description="Time and memory of acquisition beside others' code.")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(ROWS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes: under two minutes on two cores")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file to which the table is written as JSON, too")
     parser.add_argument(
         "--repeats", type=int, default=3, help="number of calls, of which the median counts (default 3)"
     )
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every side (default: all cores)")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="number of threads on every side (default: all cores)"
+    )
     options = parser.parse_args(arguments)
     unknown = [row for row in options.rows if row not in ROWS]
     if unknown:

@@ -31,8 +31,8 @@ def write_package(commit: str, folder: Path) -> None:
     """Write the acquisition of a commit below a folder as the package ``alfamix_earlier``.
 
     Args:
-        commit: name that git knows.
-        folder: existing folder.
+        commit: Commit, by any name that git knows.
+        folder: Existing folder.
     """
     paths = [f"{TODAY}/{name}" for name in ("__init__.py", "errors.py", "acquisition")]
     packed = subprocess.run(["git", "archive", commit, *paths], cwd=ROOT, capture_output=True, check=True).stdout
@@ -113,15 +113,15 @@ def compare(part: str, rows: int, size: int, repeats: int) -> tuple[float, float
     """Return the median seconds of the earlier side and of today's, which take turns.
 
     Args:
-        part: key of ``PARTS``.
-        rows: number of pool samples.
-        size: size of an embedding.
-        repeats: number of runs of each side, after one that is not counted.
+        part: Name in ``PARTS``.
+        rows: Number of pool samples.
+        size: Size of an embedding.
+        repeats: Number of runs of each side, after one that does not count.
     """
     sides = [PARTS[part](package, rows, size) for package in (EARLIER, TODAY)]
     seconds: list[list[float]] = [[], []]
     for repeat in range(repeats + 1):
-        # the side that begins changes, so neither always finds the caches as the other left them
+        # the first side alternates, so neither always finds the caches as the other left them
         for side in (0, 1) if repeat % 2 else (1, 0):
             started = time.process_time()
             sides[side]()

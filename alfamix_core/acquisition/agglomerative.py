@@ -9,7 +9,7 @@ _EQUAL = 1e-12
 
 
 def distances(rows_nD: Tensor) -> Tensor:
-    """Return the Euclidean distances of all pairs: the one matrix of n² numbers, so n must be bounded.
+    """Return the Euclidean distances of all pairs, the only matrix of n² numbers: n must be bounded.
 
     Args:
         rows_nD: (n, D), any floating dtype.
@@ -66,7 +66,7 @@ def average_linkage(pairs_nn: Tensor) -> tuple[Tensor, Tensor]:
         nearest_n = pairs_nn[last] + gone_n
         best = int(nearest_n.argmin())
         height = float(nearest_n[best])
-        # where the one before is as near as any, the two are each other's nearest: without this a tie might cycle
+        # if the previous cluster is as near as any, the two are each other's nearest: without this a tie might cycle
         if len(chain) < 2 or float(nearest_n[chain[-2]]) != height:
             chain.append(best)
             continue
@@ -75,7 +75,7 @@ def average_linkage(pairs_nn: Tensor) -> tuple[Tensor, Tensor]:
         merges.append((min(before, last), max(before, last)))
         heights.append(height)
         stays, goes = merges[-1]
-        # no differences: those that are gone are at inf
+        # sums, not differences: the distances of merged clusters are inf
         merged_n = (sizes[stays] * pairs_nn[stays] + sizes[goes] * pairs_nn[goes]) / (sizes[stays] + sizes[goes])
         merged_n[stays] = torch.inf
         pairs_nn[stays] = merged_n
@@ -91,9 +91,9 @@ def cut(merges_m2: Tensor, rows: int, count: int) -> Tensor:
     """Return the clusters that the nearest merges leave.
 
     Args:
-        merges_m2: (n - 1, 2) int64, from ``average_linkage``.
+        merges_m2: (n - 1, 2) int64, the merges that ``average_linkage`` returns.
         rows: n.
-        count: number of clusters, 1 <= count <= n.
+        count: Number of clusters, 1 <= count <= n.
 
     Returns:
         (n,) int64: the cluster of each row. Clusters are numbered 0, 1, … in the order of their lowest rows.
@@ -119,7 +119,7 @@ def clusters(rows_nD: Tensor, count: int) -> Tensor:
 
     Args:
         rows_nD: (n, D), n >= 1; memory is 8 n² bytes.
-        count: number of clusters, 1 <= count <= n.
+        count: Number of clusters, 1 <= count <= n.
 
     Returns:
         (n,) int64 on the device of the rows, in [0, count): numbered in the order of their lowest rows.

@@ -6,7 +6,7 @@ linear head's logits are lines, so each anchor has a critical cap, and the small
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.blocks import map_rows, products
+from alfamix_core.acquisition.flips import meetings, pulls
 from alfamix_core.acquisition.types import Head, LinearHead
 
 Ray = Literal["bounded", "released"]
 
 
 def steps(rows_nD: Tensor, anchor_D: Tensor, direction_nD: Tensor, ray: Ray) -> Tensor:
-    """Return the step towards one anchor when the ratios' bound is 1.
+    """Return the step towards one anchor for ratios bounded by 1.
 
     With d = z* - z and the unit direction g of steepest growth, the maximiser of the first-order growth α ⊙ d · g under
     ‖α‖ <= 1 is α = d ⊙ g / ‖d ⊙ g‖. The released code computes α = ‖d‖ g / (d + 1e-8), so where a coordinate of d is
@@ -53,9 +54,9 @@ def critical_caps(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps: S
     Args:
         embeddings_nD: (n, D) float16, float32 or float64.
         anchors_CD: (C, D).
-        head: linear, or any that is differentiable.
-        caps: the schedule, ascending; read for a head that is not linear.
-        ray: how a sample moves towards an anchor.
+        head: Linear head, or any differentiable one.
+        caps: Schedule, ascending; read for a head that is not linear.
+        ray: Way in which a sample moves towards an anchor.
 
     Returns:
         (n,) float64. A linear head: exact in float64, inf where nothing flips. Any other: the first cap of the schedule
@@ -63,40 +64,29 @@ def critical_caps(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps: S
     """
     if isinstance(head, LinearHead):
         return map_rows(lambda rows_nD: _linear_caps(rows_nD.to(torch.float64), anchors_CD, head, ray), embeddings_nD)
-    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
-    return map_rows(lambda rows_nD: _grid_caps(rows_nD.to(dtype), anchors_CD.to(dtype), head, caps, ray), embeddings_nD)
+    rows_nD = embeddings_nD.to(torch.promote_types(embeddings_nD.dtype, torch.float32))
+    direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], rows_nD)
+
+    def towards(anchor_D: Tensor) -> Callable[[float, Tensor], Tensor]:
+        step_nD = steps(rows_nD, anchor_D, direction_nD, ray) / math.sqrt(rows_nD.shape[1])
+        return lambda cap, left_m: cap * step_nD[left_m]
+
+    return mixing.first_caps(rows_nD, head, caps, map(towards, anchors_CD.to(rows_nD.dtype)))
 
 
 def _linear_caps(rows_nD: Tensor, anchors_CD: Tensor, head: LinearHead, ray: Ray) -> Tensor:
     weight_KD = head.weight_KD.to(torch.float64)
     logits_nK = products(rows_nD, weight_KD.T) + head.bias_K.to(torch.float64)
     predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
-    gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
     # what all classes share moves all logits by the same amount
     weight_KD = weight_KD - weight_KD.mean(dim=0)
     same_KK = torch.cdist(weight_KD, weight_KD, compute_mode="donot_use_mm_for_euclid_dist") == 0
-    same_nK = same_KK[predicted_n1[:, 0]]
-    others_nK = logits_nK.masked_fill(same_nK, -torch.inf)
-    pull_nK = others_nK.softmax(dim=1).nan_to_num(nan=0.0).scatter(1, predicted_n1, -1.0)
-    slope_nD = products(pull_nK, weight_KD)
+    slope_nD = products(pulls(logits_nK, predicted_n1, same_KK), weight_KD)
     lengths_n1 = slope_nD.norm(dim=1, keepdim=True)
     direction_nD = torch.where(lengths_n1 > 0, slope_nD / lengths_n1, 0.0)
     caps_n = rows_nD.new_full((len(rows_nD),), torch.inf)
     for anchor_D in anchors_CD.to(torch.float64):
         rise_nK = products(steps(rows_nD, anchor_D, direction_nD, ray), weight_KD.T.contiguous())
-        rise_nK = (rise_nK - rise_nK.gather(1, predicted_n1)).masked_fill(same_nK, 0.0)
-        meeting_n = (gap_nK / rise_nK).masked_fill(~(rise_nK > 0), torch.inf).amin(dim=1)
+        meeting_n = meetings(logits_nK, rise_nK, predicted_n1, same_KK)
         caps_n = torch.minimum(caps_n, math.sqrt(rows_nD.shape[1]) * meeting_n)
     return caps_n
-
-
-def _grid_caps(rows_nD: Tensor, anchors_CD: Tensor, head: Head, caps: Sequence[float], ray: Ray) -> Tensor:
-    predicted_n, direction_nD = mixing.direction(rows_nD, head)
-    first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=rows_nD.device)
-    for anchor_D in anchors_CD:
-        step_nD = steps(rows_nD, anchor_D, direction_nD, ray) / math.sqrt(rows_nD.shape[1])
-        for cap in caps:
-            with torch.no_grad():
-                flipped_n = head(rows_nD + cap * step_nD).argmax(dim=1) != predicted_n
-            first_n = torch.where(flipped_n & (first_n > cap), cap, first_n)
-    return first_n

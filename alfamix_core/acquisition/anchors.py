@@ -12,12 +12,12 @@ _BLOCK_ROWS = 2048
 
 @dataclass(frozen=True)
 class Anchors:
-    """Where the labelled samples lie.
+    """The mean embeddings of the labelled samples.
 
     Attributes:
-        classes_C: (C,) int64, ascending: the classes that have a label.
-        means_CD: (C, D) float64: the mean embedding of each of them.
-        overall_D: (D,) float64: the mean of all labelled embeddings, the anchor of a class without labels.
+        classes_C: (C,) int64, ascending, the classes that have a label.
+        means_CD: (C, D) float64, the mean embedding of each of them.
+        overall_D: (D,) float64, the mean of all labelled embeddings, the anchor of a class without labels.
     """
 
     classes_C: Tensor
@@ -25,12 +25,12 @@ class Anchors:
     overall_D: Tensor
 
     def for_mixing(self, classes: int, *, per_class: bool) -> Tensor:
-        """Return what samples are mixed with: the mean of all labelled samples stands for a class without labels.
+        """Return the anchors for mixing: the mean of all labelled samples stands for a class without labels.
 
         Args:
             classes: K.
-            per_class: whether it stands there once for each of these classes, in the order of the classes, so that
-                every class has a draw of its own; otherwise it stands once for all of them, at the end.
+            per_class: Whether it occurs once for each of these classes, in the order of the classes, so that
+                every class has a draw of its own; otherwise it occurs once for all of them, at the end.
 
         Returns:
             (K, D), or (C, D) or (C + 1, D).
@@ -43,9 +43,9 @@ class Anchors:
 
 
 def medoids(labelled: Labelled) -> Tensor:
-    """Return of each labelled class the sample with the least sum of squared distances to the others of its class.
+    """Return, for each labelled class, the sample with the smallest sum of squared distances to the others.
 
-    That is the one nearest to their mean; ties to the first.
+    It is the sample nearest to their mean; ties go to the first.
 
     Args:
         labelled: L >= 1 labelled samples.

@@ -1,7 +1,7 @@
 """The batch of a round while it is chosen: a strategy offers samples, best first, and the rules accept or refuse them.
 
-Whatever a strategy chooses one by one depends on what was chosen before, so a rule must speak at the moment of each
-choice: a sample that is refused afterwards has already kept its neighbours away.
+Each choice of a strategy depends on the choices before it, so a rule must judge a sample when it is chosen: one that is
+refused afterwards has already kept its neighbours away.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,8 +16,8 @@ class Batch:
     """The queries so far, and which samples the rules have refused.
 
     Attributes:
-        need: number of queries wanted.
-        taken: positions of the queries so far, best first.
+        need: Number of queries wanted.
+        taken: Positions of the queries so far, best first.
     """
 
     def __init__(
@@ -26,10 +26,10 @@ class Batch:
         """Begin without a query.
 
         Args:
-            need: number of queries wanted, >= 0.
-            positions_n: (n,) int64, ascending: all that can be offered.
-            rules: fresh ones.
-            indices_n: (n,) int64, the index by which the rules know each sample; 0, 1, … if left out.
+            need: Number of queries wanted, >= 0.
+            positions_n: (n,) int64, ascending, all samples that can be offered.
+            rules: Rules that no sample joined yet.
+            indices_n: (n,) int64, the index by which the rules know each sample; None for 0, 1, ….
         """
         self.need = need
         self.taken: list[int] = []
@@ -51,14 +51,14 @@ class Batch:
         return len(self._refused)
 
     def refusals(self) -> list[str]:
-        """Return, for each sample that was refused, the words of the rule that refused it."""
+        """Return the words of the rule that refused it, for each refused sample."""
         return list(self._words)
 
     def offer(self, position: int) -> bool:
         """Offer a sample that was not offered before; it joins if every rule accepts it.
 
         Args:
-            position: one of the positions; the batch is not full.
+            position: One of the positions; the batch is not full.
 
         Returns:
             Whether it joined. If not, it stays refused.
@@ -66,7 +66,7 @@ class Batch:
         return self._offer(int(torch.searchsorted(self._positions_n, position)), position)
 
     def _offer(self, row: int, position: int) -> bool:
-        assert self.missing > 0, "nothing is wanted any more"
+        assert self.missing > 0, "the batch is full"
         assert not self._offered_n[row], f"position {position} is offered for the second time"
         self._offered_n[row] = True
         if not self._rules:
@@ -87,7 +87,7 @@ class Batch:
         """Offer samples in their order until the batch is full.
 
         Args:
-            positions_m: (m,) int64, distinct; those offered before are passed over.
+            positions_m: (m,) int64, distinct; samples that were offered before are skipped.
         """
         positions_m = positions_m[self.untouched(positions_m)]
         if not self._rules:
@@ -105,7 +105,7 @@ class Batch:
         return next((position for position in positions if self.offer(position)), None)
 
     def by_row(self, positions_n: Tensor) -> Callable[[int], bool]:
-        """Return what offers a sample by its row: what greedy loops call at each choice.
+        """Return a function that offers a sample by its row, for greedy loops to call at each choice.
 
         Args:
             positions_n: (n,) int64, the positions of the loop's rows.
@@ -118,10 +118,10 @@ class Batch:
         return lambda row: self._offer(int(rows_n[row]), int(positions_n[row]))
 
     def untouched(self, positions_n: Tensor) -> Tensor:
-        """Return which samples were not offered yet: (n,) bool on the device of the positions."""
+        """Return a mask of the samples that were not offered yet: (n,) bool on the device of the positions."""
         rows_n = torch.searchsorted(self._positions_n, positions_n.cpu())
         return (~self._offered_n[rows_n]).to(positions_n.device)
 
     def open(self, positions_n: Tensor) -> Tensor:
-        """Return which samples were not refused, queries among them: (n,) bool on the device of the positions."""
+        """Return a mask of the samples that were not refused, queries included: (n,) bool on the positions' device."""
         return ~torch.isin(positions_n, torch.tensor(self._refused, dtype=torch.int64, device=positions_n.device))

@@ -2,7 +2,7 @@
 
 A matrix product changes the last bits of a row with the number of rows of its block, so everything that is computed
 row by row runs through ``map_rows``: full blocks of ``block_rows``, the last padded with zeros. It may also change
-them with the row's place in the block, unless every row of the result is a whole number of cache lines, so such
+them with the row's index in the block, unless every row of the result is a whole number of cache lines, so such
 products run through ``products``.
 """
 
@@ -22,11 +22,11 @@ CUDA_BLOCK_ROWS = 24_576
 classes: 1,536 rows take 0.080 s, 6,144 take 0.047 s, 24,576 take 0.044 s, 49,152 take 0.047 s."""
 
 _WIDTH = 16
-"""In float32 a cache line. Measured on CPU (MKL, AVX-512): of 10 columns every second row has other last bits."""
+"""A cache line in float32. Measured on CPU (MKL, AVX-512): with 10 columns every second row has other last bits."""
 
 
 def block_rows(device: torch.device) -> int:
-    """Return the rows of a block on a device."""
+    """Return the number of rows of a block on a device."""
     return CUDA_BLOCK_ROWS if device.type == "cuda" else BLOCK_ROWS
 
 
@@ -34,12 +34,12 @@ def map_rows(compute: Callable[..., Tensor], *columns_nX: Tensor) -> Tensor:
     """Apply a function row by row, in padded blocks of one size.
 
     Args:
-        compute: takes each column as (block_rows, X) and returns (block_rows, …), whose rows depend on the same row
-            of the columns alone. It must accept rows of zeros.
+        compute: Function that takes each column as (block_rows, X) and returns (block_rows, …), whose rows depend on
+            the same row of the columns alone. It must accept rows of zeros.
         columns_nX: (n, X) each, X of any width or none; n may be 0.
 
     Returns:
-        (n, …): the results, bitwise the same however the n rows were cut out of the pool.
+        (n, …): the results, bitwise the same however the pool was cut into such calls.
     """
     results, n, size = [], len(columns_nX[0]), block_rows(columns_nX[0].device)
     for start in range(0, max(n, 1), size):
@@ -52,7 +52,7 @@ def map_rows(compute: Callable[..., Tensor], *columns_nX: Tensor) -> Tensor:
 
 
 def products(rows_nD: Tensor, kernel_DX: Tensor) -> Tensor:
-    """Return rows @ kernel so that a row's bits do not depend on its place in the block.
+    """Return rows @ kernel so that a row's bits do not depend on its index in the block.
 
     Args:
         rows_nD: (n, D), a block of ``map_rows``.

@@ -1,8 +1,8 @@
-"""k-means with a start that belongs to the samples' positions, and the row that stands for each cluster.
+"""k-means with a start that belongs to the samples' positions, and the members of each cluster in order.
 
 Rows are in position order, the blocks have one size and every tie goes to the lowest index, so the outcome depends
 on the rows and the seed alone. On CUDA the sums of a cluster are only repeatable under
-``torch.use_deterministic_algorithms(True)``, which is the process's to set.
+``torch.use_deterministic_algorithms(True)``, a setting of the process.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from alfamix_core.acquisition.sketch import sketch
 from alfamix_core.acquisition.tunable_types import Effort
 
 _BLOCK_NUMBERS = 1 << 20
-"""Distances in one block, about: 4 MiB, which the allocator uses again. Larger ones may be fetched again each time."""
+"""Approximate number of distances in a block: 4 MiB, which the allocator reuses, as it may not larger blocks."""
 _PIECE_ROWS = 1024
-"""Rows in one block of what is no product, for the same reason."""
+"""Rows in a block of elementwise arithmetic, for the same reason."""
 _SAME_DISTANCE = 1e-6
 _SKETCH_WIDTH = 64
 _SAMPLE_PER_CLUSTER = 10
@@ -36,9 +36,9 @@ class Clusters:
 
     Attributes:
         owner_n: (n,) int64 in [0, B): the cluster of each row.
-        centres_BD: (B, D) float32: the means of the clusters; of an empty one, where it last stood.
+        centres_BD: (B, D) float32: the means of the clusters; the last position of an empty one.
         squares_n: (n,) float32: squared distance of each row to its centre.
-        inertia: the sum of ``squares_n``, in float64.
+        inertia: Sum of ``squares_n``, in float64.
     """
 
     owner_n: Tensor
@@ -49,13 +49,13 @@ class Clusters:
 
 @dataclass(frozen=True)
 class _Search:
-    """How long to look for a better partition.
+    """The limits of the search for a better partition.
 
     Attributes:
-        rounds: of Lloyd's, at most.
-        smallest_gain: Lloyd stops when a round lowers the inertia by no more than this share of it.
-        moves: times that centres are moved out of a local minimum, at most.
-        smallest_move: moving stops when it lowers the inertia by no more than this share.
+        rounds: Largest number of Lloyd's rounds.
+        smallest_gain: Share of the inertia that a round must save for another to follow.
+        moves: Largest number of times that centres are moved out of a local minimum.
+        smallest_move: Share of the inertia that a move must save for another to follow.
     """
 
     rounds: int
@@ -72,7 +72,7 @@ _ROUNDS_AFTER_MOVE = 3
 
 
 class _Rows:
-    """Rows, and what every round asks of them. Distances are taken about the mean, so an offset costs no digits."""
+    """Rows, and what every round computes from them. Distances are about the mean, so an offset costs no digits."""
 
     def __init__(self, rows_nD: Tensor, positions_n: Tensor, count: int) -> None:
         self.rows_nD = rows_nD
@@ -111,17 +111,17 @@ class _Rows:
         return torch.cat([(piece - centres_BD[owner]).square().sum(dim=1) for piece, owner in pairs])
 
     def means(self, owner_n: Tensor, centres_BD: Tensor) -> Tensor:
-        """Return the mean of each cluster; an empty one stays where it is."""
+        """Return the mean of each cluster; an empty cluster keeps its centre."""
         counts_B = owner_n.bincount(minlength=len(centres_BD))
         sums_BD = torch.zeros_like(centres_BD).index_add_(0, owner_n, self.rows_nD)
         return torch.where(counts_B[:, None] > 0, sums_BD / counts_B[:, None].clamp(min=1), centres_BD)
 
 
 def _refill(owner_n: Tensor, squares_n: Tensor, count: int) -> Tensor:
-    """Give every empty cluster the row farthest from its centre, as long as one can be spared.
+    """Give every empty cluster the row farthest from its centre, as long as a row can be spared.
 
-    A row can be spared that is not alone in its cluster and not at its centre. With B distinct rows there always is
-    one, so then no cluster stays empty.
+    A row can be spared if it is neither alone in its cluster nor at its centre. With B distinct rows there is always
+    such a row, so no cluster stays empty.
     """
     sizes = owner_n.bincount(minlength=count).tolist()
     empty = [cluster for cluster in range(count) if not sizes[cluster]]
@@ -197,12 +197,12 @@ def _search_directly(rows: _Rows, count: int, seed: int) -> tuple[Tensor, Tensor
 
 
 def _from_a_start(rows: _Rows, count: int, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Return the same from a start among all rows, by Lloyd's rounds alone."""
+    """Return owners, their means and the inertia, from a start among all rows, by Lloyd's rounds alone."""
     return _improve(rows, _start(rows.rows_nD, _order(rows, seed), count, seed), _EACH_START, seed)
 
 
 def _search(rows: _Rows, count: int, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Return the same, all but the last rounds on a sketch, where rows are wide."""
+    """Return owners, their means and the inertia; for wide rows all but the last rounds run on a sketch."""
     if rows.rows_nD.shape[1] <= 2 * _SKETCH_WIDTH:
         return _search_directly(rows, count, seed)
     order_n = _order(rows, seed)
@@ -222,9 +222,9 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
     Args:
         rows_nD: (n, D) float32, in position order.
         positions_n: (n,) int64, ascending: the random numbers belong to them.
-        count: number of clusters B, 1 <= B <= n.
-        seed: of the start and the moves.
-        effort: "fast" looks for the start among 10 rows a cluster (at least 2,048) and, with more than 128 features,
+        count: Number of clusters B, 1 <= B <= n.
+        seed: Seed of the start and the moves.
+        effort: "fast" looks for the start among 10 rows per cluster (at least 2,048) and, with more than 128 features,
             takes all but the last five rounds on a sketch of 64. "best" takes the best of sixteen searches, eight of
             them without a sketch, and continues until nothing improves: for up to a percent less inertia at twenty
             times the time or more. "ten_starts" takes the best of ten starts followed by Lloyd's rounds alone, as
@@ -259,11 +259,11 @@ def kmeans(rows_nD: Tensor, positions_n: Tensor, count: int, seed: int, effort: 
 def grouped(clusters: Clusters, order_n: Tensor) -> list[Tensor]:
     """Return the members of each cluster, those nearest to its centre first.
 
-    Distances within 1e-6 of the smallest count as equal: of two members, rounding alone would say which is nearer.
+    Distances within 1e-6 of the smallest count as equal: rounding alone would decide which of two members is nearer.
 
     Args:
-        clusters: of n rows of length about 1.
-        order_n: (n,) int64 indices of all rows, which of two at an equal distance comes first.
+        clusters: Clusters of n rows of length about 1.
+        order_n: (n,) int64 indices of all rows, in the order in which rows at an equal distance come.
 
     Returns:
         (m,) int64 indices of rows for each cluster; none for an empty one.

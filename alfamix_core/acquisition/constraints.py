@@ -1,4 +1,4 @@
-"""The rules that a batch of queries must respect. A sample that is refused once is refused for good."""
+"""The rules that a batch of queries must respect. A refused sample is refused permanently."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -19,7 +19,7 @@ class Constraint(Protocol):
         """The rule in a user's words, such as "at most 3 of a group"."""
 
     def barred(self) -> Tensor | None:
-        """Return which rows the rule refuses whatever else is in the batch, (n,) bool; None if that is not known."""
+        """Return the rows that the rule refuses whatever the batch holds, (n,) bool; None if they are not known."""
 
     def accepts(self, index: int) -> bool:
         """Tell whether the sample in that row may join the batch as it stands."""
@@ -29,15 +29,15 @@ class Constraint(Protocol):
 
 
 class AtMost:
-    """A limit on the number of samples of each code: of a group, or of a predicted class."""
+    """A limit on the number of samples with one code, such as a group or a predicted class."""
 
     def __init__(self, codes_n: Tensor, limits: Mapping[int, int], what: str):
         """Limit the samples of a code.
 
         Args:
-            codes_n: (n,) int64, one per row of the scores.
-            limits: largest number of samples by code; a code that is not named has no limit.
-            what: name of such a code in the singular: "group", "class".
+            codes_n: (n,) int64, the code of each row of the scores.
+            limits: Largest number of samples by code; a code that is not listed has no limit.
+            what: Name of such a code in the singular: "group", "class".
         """
         self._codes_n = codes_n.cpu()
         self._limits = limits
@@ -46,7 +46,7 @@ class AtMost:
         self.words = f"at most {min(different)} of a {what}" if len(different) == 1 else f"the limits of each {what}"
 
     def barred(self) -> Tensor:
-        """Return the rows of codes without any room."""
+        """Return the rows whose codes admit no sample at all."""
         closed = [code for code, limit in self._limits.items() if limit <= 0]
         return torch.isin(self._codes_n, torch.tensor(closed, dtype=torch.int64))
 
@@ -63,14 +63,14 @@ class AtMost:
 
 
 class Apart:
-    """A least distance between the samples of a batch, and from each to every labelled sample."""
+    """A minimum distance between the samples of a batch, and from each of them to every labelled sample."""
 
     def __init__(self, embeddings_nD: Column, distance: float, labelled_LD: Tensor | None = None):
         """Demand a Euclidean distance.
 
         Args:
-            embeddings_nD: (n, D), one per row of the scores.
-            distance: in the unit of the embeddings, > 0.
+            embeddings_nD: (n, D), the embedding of each row of the scores.
+            distance: Smallest distance, in the unit of the embeddings, > 0.
             labelled_LD: (L, D) of the labelled samples; None if they do not count.
         """
         self._embeddings_nD = embeddings_nD
@@ -82,10 +82,10 @@ class Apart:
         self.words = f"at least {distance:g} apart"
 
     def barred(self) -> None:
-        """Return nothing: which rows are near to a labelled one is computed for those that are offered."""
+        """Return None: distances to labelled samples are computed only for rows that are offered."""
 
     def accepts(self, index: int) -> bool:
-        """Tell whether the sample is far enough from all that were taken."""
+        """Tell whether the sample is far enough from all samples of the batch and all labelled ones."""
         row_1D = self._embeddings_nD[index : index + 1].to(torch.float32)
         known = [self._batch_mD[: self._taken]] + ([] if self._labelled_LD is None else [self._labelled_LD])
         blocks = (block for rows_mD in known for block in torch.split(rows_mD, _BLOCK_ROWS))

@@ -1,8 +1,8 @@
 """Critical caps: how far the schedule must open before mixing changes a sample's prediction.
 
-Every anchor moves a sample along one and the same ray, so with a linear head the logits are lines, the predicted
-class loses the maximum once and permanently, and the farthest anchor decides. One pass gives every cap; the
-loop over classes and caps, which this equals, is in ``mixing``.
+Every anchor moves a sample along the same ray, so with a linear head the logits are lines, the predicted class loses
+the maximum once and permanently, and the farthest anchor decides. One pass gives every cap, the same as the paper's
+loop over classes and caps; docs/algorithm.md has the proof.
 """
 
 import math
@@ -16,7 +16,6 @@ from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.blocks import map_rows, products
 from alfamix_core.acquisition.points import Distributions, coarse_mean
-from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import Head, Labelled, LinearHead
 
 _EQUAL = 1e-13
@@ -25,19 +24,19 @@ _EQUAL = 1e-13
 
 @dataclass(frozen=True)
 class LinearFlips:
-    """What critical caps need of the anchors and a linear head: K² + (K + C) D numbers.
+    """The anchors and a linear head in the form that critical caps need: K² + (K + C) D numbers.
 
     Attributes:
         centre_D: (D,) float64, subtracted from every sample before the products; exact in float32.
         kernel_DX: (D, K + C) float64: the K rows of the head's weight, less what they share, then the C
             anchors minus their mean.
-        offsets_X: (K + C,) float64: what the products lack after centring, and the bias.
-        mean_D: (D,) float64: the mean anchor minus the centre.
-        squares_C: (C,) float64: squared distances of the anchors from their mean.
-        gram_KK: (K, K) float64: products of the weight's rows, each minus the mean row.
-        same_KK: (K, K) bool: classes with equal weights, which cannot overtake each other; None if there are none.
-        smallest: squared gradients up to this are rounding of 0.
-        nearest: whether the nearest anchor decides, not the farthest.
+        offsets_X: (K + C,) float64, added to the products to undo the centring, bias included.
+        mean_D: (D,) float64, the mean anchor minus the centre.
+        squares_C: (C,) float64, squared distances of the anchors from their mean.
+        gram_KK: (K, K) float64, products of the weight's rows, each minus the mean row.
+        same_KK: (K, K) bool, classes with equal weights, which cannot overtake each other; None if there are none.
+        smallest: Largest squared gradient that counts as rounding of 0.
+        nearest: Whether the nearest anchor decides, not the farthest.
     """
 
     centre_D: Tensor
@@ -62,14 +61,14 @@ def linear_flips(
     Args:
         labelled: L >= 1 labelled samples.
         head: K >= 2 classes.
-        anchors_CD: (C, D) float64, what samples are mixed with; the class means if left out.
-        nearest: whether each sample is mixed with the nearest anchor alone.
+        anchors_CD: (C, D) float64, with which samples are mixed; None for the class means.
+        nearest: Whether each sample is mixed with the nearest anchor alone.
 
     Returns:
         Small matrices, deterministic, independent of the pool.
 
     Source:
-        docs: "The closed form collapses to one number per sample"; Parvaneh et al., CVPR 2022, equation 5.
+        docs/algorithm.md, "One number per sample"; Parvaneh et al., CVPR 2022, equation 5.
     """
     anchors_CD = class_means(labelled).means_CD if anchors_CD is None else anchors_CD
     weight_KD = head.weight_KD.to(torch.float64)
@@ -97,6 +96,46 @@ def linear_flips(
     )
 
 
+def pulls(logits_nK: Tensor, predicted_n1: Tensor, same_KK: Tensor | None) -> Tensor:
+    """Return each class's share in the gradient of the other classes' gain over the predicted class.
+
+    r - e_y, not p - e_y = (1 - p_y)(r - e_y): it does not vanish however confident the prediction is.
+
+    Args:
+        logits_nK: (n, K) float64.
+        predicted_n1: (n, 1) int64, the predicted class y.
+        same_KK: (K, K) bool, classes with equal weights; None if no two have them.
+
+    Returns:
+        (n, K) q = r - e_y, r the softmax over the classes other than y.
+    """
+    others_nK = logits_nK.scatter(1, predicted_n1, -torch.inf)
+    if same_KK is None:
+        return others_nK.softmax(dim=1).scatter_(1, predicted_n1, -1.0)
+    # a class with the weights of y adds nothing to the gradient, but takes the digits of those that do
+    others_nK.masked_fill_(same_KK[predicted_n1[:, 0]], -torch.inf)
+    return others_nK.softmax(dim=1).nan_to_num_(nan=0.0).scatter_(1, predicted_n1, -1.0)
+
+
+def meetings(logits_nK: Tensor, slope_nK: Tensor, predicted_n1: Tensor, same_KK: Tensor | None) -> Tensor:
+    """Return where along a ray another class first reaches the predicted one.
+
+    Args:
+        logits_nK: (n, K) float64, logits at the start of the ray.
+        slope_nK: (n, K) float64, slopes of the logits along it.
+        predicted_n1: (n, 1) int64, the predicted class y.
+        same_KK: (K, K) bool, classes with equal weights; None if no two have them.
+
+    Returns:
+        (n,) float64 >= 0, in steps of the slope; inf where no class reaches it.
+    """
+    gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
+    rise_nK = slope_nK - slope_nK.gather(1, predicted_n1)
+    if same_KK is not None:
+        rise_nK = rise_nK.masked_fill(same_KK[predicted_n1[:, 0]], 0.0)
+    return (gap_nK / rise_nK).masked_fill_((rise_nK > 0).logical_not_(), torch.inf).amin(dim=1)
+
+
 def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
     """Return each sample's critical cap: it is a candidate at cap a exactly when its critical cap is below a.
 
@@ -105,26 +144,26 @@ def critical_caps(embeddings_nD: Tensor, flips: LinearFlips) -> Tensor:
 
     Args:
         embeddings_nD: (n, D) float16, float32 or float64, finite.
-        flips: from ``linear_flips``.
+        flips: Result of ``linear_flips``.
 
     Returns:
         (n,) float64 >= 0, without unit; +inf where no step flips the prediction; NaN only where a logit
         overflows.
 
     Source:
-        docs: a* = √D t*/R, t* the distance along the gradient at which the predicted class loses the maximum, R the
-        distance to the farthest anchor.
+        docs/algorithm.md: a* = √D t*/R, t* the distance along the gradient at which the predicted class loses the
+        maximum, R the distance to the farthest anchor.
     """
     return map_rows(_block_caps(embeddings_nD.dtype, flips), embeddings_nD)
 
 
 def flip_divergences(embeddings_nD: Tensor, flips: LinearFlips, caps: Sequence[float]) -> Tensor:
-    """Return how much the prediction changes at each sample's own first flipping cap, towards the farthest anchor.
+    """Return the change of the prediction at each sample's own first flipping cap, towards the farthest anchor.
 
     Args:
         embeddings_nD: (n, D), as for ``critical_caps``.
-        flips: from ``linear_flips``.
-        caps: the schedule, ascending.
+        flips: Result of ``linear_flips``.
+        caps: Schedule, ascending.
 
     Returns:
         (n,) float32: half the symmetric Kullback-Leibler divergence, nats; 0 where no cap of the schedule flips.
@@ -150,9 +189,11 @@ def flip_divergences(embeddings_nD: Tensor, flips: LinearFlips, caps: Sequence[f
 
 
 def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """Return what computes, of a block, logits (n, K), predicted class (n, 1), slopes along the ray times ‖g‖ (n, K),
-    ‖g‖² (n,) and the squared distance to the farthest anchor (n,).
-    """  # noqa: D205
+    """Return a function from a block to its rays.
+
+    Its results are logits (n, K), the predicted class (n, 1), slopes along the ray times ‖g‖ (n, K), ‖g‖² (n,) and the
+    squared distance to the farthest anchor (n,).
+    """
     dtype = torch.promote_types(dtype, torch.float32)
     centre_D, mean_D, kernel_DX = (x.to(dtype) for x in (flips.centre_D, flips.mean_D, flips.kernel_DX))
     K, centred = len(flips.gram_KK), bool(centre_D.any())
@@ -170,15 +211,7 @@ def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tu
         farthest_n = (farthest_n + (beyond_nC.amin(dim=1) if flips.nearest else beyond_nC.amax(dim=1))).clamp(min=0)
 
         predicted_n1 = logits_nK.argmax(dim=1, keepdim=True)
-        # r - e_y, not p - e_y = (1 - p_y)(r - e_y): this one does not vanish with confidence
-        others_nK = logits_nK.scatter(1, predicted_n1, -torch.inf)
-        if flips.same_KK is None:
-            pull_nK = others_nK.softmax(dim=1)
-        else:
-            # a class with the weights of y adds nothing to the gradient, but takes the digits of those that do
-            others_nK.masked_fill_(flips.same_KK[predicted_n1[:, 0]], -torch.inf)
-            pull_nK = others_nK.softmax(dim=1).nan_to_num_(nan=0.0)
-        pull_nK.scatter_(1, predicted_n1, -1.0)
+        pull_nK = pulls(logits_nK, predicted_n1, flips.same_KK)
         slope_nK = products(pull_nK, flips.gram_KK)
         square_n = (pull_nK * slope_nK).sum(dim=1)
         return logits_nK, predicted_n1, slope_nK, square_n, farthest_n
@@ -187,16 +220,12 @@ def _block_rays(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], tu
 
 
 def _block_caps(dtype: torch.dtype, flips: LinearFlips) -> Callable[[Tensor], Tensor]:
-    """Return what computes the critical caps (n,) of a block."""
+    """Return a function from a block to its critical caps (n,)."""
     rays, root = _block_rays(dtype, flips), math.sqrt(len(flips.centre_D))
 
     def block_caps(embeddings_nD: Tensor) -> Tensor:
         logits_nK, predicted_n1, slope_nK, square_n, farthest_n = rays(embeddings_nD)
-        gap_nK = logits_nK.gather(1, predicted_n1) - logits_nK
-        rise_nK = slope_nK - slope_nK.gather(1, predicted_n1)
-        if flips.same_KK is not None:
-            rise_nK = rise_nK.masked_fill(flips.same_KK[predicted_n1[:, 0]], 0.0)
-        meeting_n = (gap_nK / rise_nK).masked_fill_((rise_nK > 0).logical_not_(), torch.inf).amin(dim=1)
+        meeting_n = meetings(logits_nK, slope_nK, predicted_n1, flips.same_KK)
         caps_n = root * meeting_n * square_n.sqrt() / farthest_n.sqrt()
         return torch.where((square_n <= flips.smallest) | (farthest_n == 0), torch.inf, caps_n)
 
@@ -207,23 +236,23 @@ def first_flipping_caps(
     embeddings_nD: Tensor,
     anchors_CD: Tensor,
     head: Head,
-    caps: Sequence[float] = CAPS,
+    caps: Sequence[float],
     *,
     farthest_only: bool = False,
     nearest_only: bool = False,
 ) -> Tensor:
     """Return the first cap of the schedule at which a step towards any anchor flips the prediction, for any head.
 
-    Caps upwards, anchors from the farthest, samples that have flipped are skipped. Every anchor counts, since a
-    flip need not persist along the ray.
+    Anchors from the farthest, caps upwards; a sample that has flipped is tested at smaller caps alone. Every anchor
+    counts, since a flip need not persist along the ray.
 
     Args:
         embeddings_nD: (n, D) float16, float32 or float64; the head sees at least float32.
         anchors_CD: (C, D), with the mean of all labelled samples if some class has no label.
-        head: differentiable, in evaluation mode; each row of its output depends on that row alone.
-        caps: ascending.
-        farthest_only: try the farthest anchor alone, C times faster. Nearly always the same.
-        nearest_only: mix with the nearest anchor alone.
+        head: Differentiable head in evaluation mode; each row of its output depends on that row alone.
+        caps: Caps, ascending.
+        farthest_only: Whether the farthest anchor alone is tried: C times faster, and nearly always the same.
+        nearest_only: Whether samples are mixed with the nearest anchor alone.
 
     Returns:
         (n,) float64: one of ``caps``, or +inf where none flips the prediction.
@@ -231,44 +260,29 @@ def first_flipping_caps(
     Source:
         Parvaneh et al., CVPR 2022, algorithm 1 with the schedule of the released code.
     """
-    dtype = torch.promote_types(embeddings_nD.dtype, torch.float32)
-    embeddings_nD = embeddings_nD.to(dtype)
+    rows_nD = embeddings_nD.to(torch.promote_types(embeddings_nD.dtype, torch.float32))
     mean_D = anchors_CD.to(torch.float64).mean(dim=0)
     centred_CD = anchors_CD.to(torch.float64) - mean_D
-
-    def predict(rows_nD: Tensor) -> Tensor:
-        with torch.no_grad():
-            return map_rows(lambda block_nD: head(block_nD).argmax(dim=1), rows_nD)
-
-    predicted_n = predict(embeddings_nD)
-    direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], embeddings_nD)
-    distances_nC = map_rows(
-        lambda block_nD: torch.cdist(block_nD.to(torch.float64) - mean_D, centred_CD), embeddings_nD
-    )
+    direction_nD = map_rows(lambda block_nD: mixing.direction(block_nD, head)[1], rows_nD)
+    distances_nC = map_rows(lambda block_nD: torch.cdist(block_nD.to(torch.float64) - mean_D, centred_CD), rows_nD)
     tried = slice(0, 1) if farthest_only else slice(-1, None) if nearest_only else slice(None)
-    distances_nC = distances_nC.sort(dim=1, descending=True).values[:, tried].to(dtype)
+    distances_nC = distances_nC.sort(dim=1, descending=True).values[:, tried].to(rows_nD.dtype)
 
-    first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=embeddings_nD.device)
-    left_m = torch.arange(len(first_n), device=embeddings_nD.device)
-    for cap in caps:
-        for distance_n in distances_nC.unbind(dim=1):
-            if not len(left_m):
-                return first_n
-            step_m1 = cap / math.sqrt(embeddings_nD.shape[1]) * distance_n[left_m, None]
-            flipped_m = predict(embeddings_nD[left_m] + step_m1 * direction_nD[left_m]) != predicted_n[left_m]
-            first_n[left_m[flipped_m]] = cap
-            left_m = left_m[~flipped_m]
-    return first_n
+    def towards(distance_n: Tensor) -> Callable[[float, Tensor], Tensor]:
+        root = math.sqrt(rows_nD.shape[1])
+        return lambda cap, left_m: cap / root * distance_n[left_m, None] * direction_nD[left_m]
+
+    return mixing.first_caps(rows_nD, head, caps, map(towards, distances_nC.unbind(dim=1)))
 
 
 def grid_divergences(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps_n: Tensor) -> Tensor:
-    """Return how much the prediction of any head changes at each sample's cap, towards the farthest anchor.
+    """Return the change of the prediction of any head at each sample's cap, towards the farthest anchor.
 
     Args:
         embeddings_nD: (n, D), as for ``first_flipping_caps``.
         anchors_CD: (C, D).
-        head: differentiable.
-        caps_n: (n,) float64, from ``first_flipping_caps``.
+        head: Differentiable head.
+        caps_n: (n,) float64, the result of ``first_flipping_caps``.
 
     Returns:
         (n,) float32: half the symmetric Kullback-Leibler divergence, nats; 0 where the cap is inf.

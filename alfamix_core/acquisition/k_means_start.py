@@ -1,4 +1,4 @@
-"""Greedy k-means++: of a few rows drawn in proportion to their distance, the one that leaves the least stays."""
+"""Greedy k-means++: of a few rows drawn in proportion to their distance, keep the one that leaves the smallest sum."""
 
 import math
 
@@ -12,15 +12,15 @@ _SAME = 8 * torch.finfo(torch.float32).eps
 def greedy_start(rows_mD: Tensor, count: int, uniform_BT: Tensor) -> Tensor:
     """Choose rows one by one, far from each other.
 
-    Each time T are drawn with probability proportional to the squared distance to the nearest chosen one, and the one
-    stays with which the sum of these distances is the least. The first row given is the first chosen. Once every row
-    coincides with a chosen one, the rest are the first rows not yet chosen. Distances are differences of products: call
-    it within ``true_float32``.
+    Each time T rows are drawn with probability proportional to the squared distance to the nearest chosen row, and the
+    row that makes the sum of these distances smallest is kept. The first row of the input is the first chosen. Once
+    every row coincides with a chosen one, the rest are the first rows not yet chosen. Distances are differences of
+    products: call this within ``true_float32``.
 
     Args:
         rows_mD: (m, D) float32 about a point near their mean, in random order.
-        count: number of rows B to choose, 1 <= B <= m.
-        uniform_BT: (B, T) float64 in (0, 1): the draws. The first line is not used.
+        count: Number of rows B to choose, 1 <= B <= m.
+        uniform_BT: (B, T) float64 in (0, 1), the draws. The first row is not used.
 
     Returns:
         (B,) int64 indices of rows, distinct, in the order of the choice.
@@ -50,13 +50,13 @@ def greedy_start(rows_mD: Tensor, count: int, uniform_BT: Tensor) -> Tensor:
 
 
 def trials(count: int) -> int:
-    """Return how many rows are drawn for each choice of ``count``: 2 + ln B, as is usual."""
+    """Return the number of rows drawn for each of ``count`` choices: 2 + ln B, the usual number."""
     return 2 + int(math.log(count))
 
 
 def _distances(rows_mD: Tensor, squares_m: Tensor, chosen_T: Tensor) -> Tensor:
     """Return the squared distances of the chosen rows to all: (T, m); 0 to itself and to rows that equal it."""
     about_Tm = squares_m[chosen_T, None] + squares_m
-    found_Tm = torch.addmm(about_Tm, rows_mD[chosen_T], rows_mD.T, alpha=-2)
-    found_Tm.masked_fill_(found_Tm <= _SAME * about_Tm, 0.0)
-    return found_Tm
+    squares_Tm = torch.addmm(about_Tm, rows_mD[chosen_T], rows_mD.T, alpha=-2)
+    squares_Tm.masked_fill_(squares_Tm <= _SAME * about_Tm, 0.0)
+    return squares_Tm

@@ -6,18 +6,18 @@ from torch import Tensor
 from alfamix_core.acquisition import noise
 
 
-def kept(key: int, positions_n: Tensor, width: int, dropout: float) -> Tensor:
-    """Return for each position which of its elements survive dropout.
+def kept(noise_key: int, positions_n: Tensor, width: int, dropout: float) -> Tensor:
+    """Return a mask of the elements that survive dropout, for each position.
 
     Args:
-        key: from ``noise.fold``: seed, purpose, pass.
+        noise_key: Result of ``noise.fold`` for seed, purpose and pass.
         positions_n: (n,) int64, ascending.
-        width: elements a row, D.
-        dropout: probability that an element is dropped, in [0, 1).
+        width: Elements per row, D.
+        dropout: Probability that an element is dropped, in [0, 1).
 
     Returns:
         (n, D) bool on the device of the positions, from numbers drawn on the CPU.
     """
     return noise.wide(
-        key, positions_n, lambda generator, count: torch.rand(count, width, generator=generator) >= dropout
+        noise_key, positions_n, lambda generator, count: torch.rand(count, width, generator=generator) >= dropout
     )

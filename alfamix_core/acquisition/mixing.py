@@ -1,6 +1,6 @@
-"""Feature mixing by the letter: step towards each anchor at each cap and look whether the prediction changes.
+"""Feature mixing as published: a step towards each anchor at each cap, and a test whether the prediction changes.
 
-Slow and plain. The tests hold ``flips`` against it, and the report explains single queries with it.
+``flips`` and ``anchor_rays`` build on it, and the report explains single queries with it.
 
 The paper forms α = ε ‖d‖ g/‖g‖ ⊘ d with d = z*_c - z and mixes z + α ⊙ d. The division and the product cancel:
 z' = z + ε ‖d‖ g/‖g‖. Only this step is computed here, and nothing is divided by d. The released code divides by
@@ -8,14 +8,14 @@ d + 1e-8 and so drops the step in every coordinate where z*_c equals z (10-20 % 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from alfamix_core.acquisition.anchors import Anchors
-from alfamix_core.acquisition.schedule import CAPS
+from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.types import Head, LinearHead
 
 
@@ -27,7 +27,7 @@ def direction(embeddings_nD: Tensor, head: Head) -> tuple[Tensor, Tensor]:
 
     Args:
         embeddings_nD: (n, D), floating point.
-        head: any differentiable head with K >= 2 classes; each row of its output depends on that row alone.
+        head: Any differentiable head with K >= 2 classes; each row of its output depends on that row alone.
 
     Returns:
         The predicted class (n,) int64, the first where logits are equal, and the direction (n, D) of norm 1, or 0
@@ -53,7 +53,7 @@ def step_lengths(embeddings_nD: Tensor, anchor_D: Tensor, cap: float) -> Tensor:
     Args:
         embeddings_nD: (n, D).
         anchor_D: (D,), the same dtype.
-        cap: of the schedule, >= 0.
+        cap: Cap of the schedule, >= 0.
 
     Returns:
         (n,) lengths in the unit of the embeddings.
@@ -62,27 +62,39 @@ def step_lengths(embeddings_nD: Tensor, anchor_D: Tensor, cap: float) -> Tensor:
     return cap / math.sqrt(embeddings_nD.shape[1]) * distance_n
 
 
-def first_caps_by_loop(embeddings_nD: Tensor, anchors_CD: Tensor, head: Head, caps: Sequence[float] = CAPS) -> Tensor:
-    """Return the first cap at which mixing with any anchor changes the prediction: the loop of the paper.
+def first_caps(
+    rows_nD: Tensor, head: Head, caps: Sequence[float], steps: Iterable[Callable[[float, Tensor], Tensor]]
+) -> Tensor:
+    """Return the first cap at which a step towards any anchor changes the prediction.
+
+    A sample that has flipped is tested at smaller caps alone.
 
     Args:
-        embeddings_nD: (n, D), best in float64: everything is computed in this dtype.
-        anchors_CD: (C, D).
-        head: any head.
-        caps: ascending.
+        rows_nD: (n, D), in the dtype that the head sees.
+        head: Head whose output rows each depend on their own input row alone.
+        caps: Caps, ascending.
+        steps: Function per anchor, from a cap and (m,) int64 rows to the steps (m, D) of these rows.
 
     Returns:
-        (n,) float64: one of ``caps``, or +inf where no cap flips the prediction.
+        (n,) float64: one of ``caps``, or +inf where none flips the prediction.
 
     Source:
-        Parvaneh et al., CVPR 2022, equations 1, 4 and 5 and algorithm 1.
+        Parvaneh et al., CVPR 2022, algorithm 1 with the schedule of the released code.
     """
-    predicted_n, direction_nD = direction(embeddings_nD, head)
-    first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=embeddings_nD.device)
-    for cap in reversed(caps):
-        for anchor_D in anchors_CD.to(embeddings_nD.dtype):
-            mixed_nD = embeddings_nD + step_lengths(embeddings_nD, anchor_D, cap)[:, None] * direction_nD
-            first_n[head(mixed_nD).argmax(dim=1) != predicted_n] = cap
+
+    def predict(rows_mD: Tensor) -> Tensor:
+        with torch.no_grad():
+            return map_rows(lambda block_mD: head(block_mD).argmax(dim=1), rows_mD)
+
+    predicted_n = predict(rows_nD)
+    first_n = torch.full(predicted_n.shape, torch.inf, dtype=torch.float64, device=rows_nD.device)
+    for step in steps:
+        for cap in caps:
+            left_m = (first_n > cap).nonzero()[:, 0]
+            if not len(left_m):
+                break
+            flipped_m = predict(rows_nD[left_m] + step(cap, left_m)) != predicted_n[left_m]
+            first_n[left_m[flipped_m]] = cap
     return first_n
 
 
@@ -91,11 +103,12 @@ class Explanation:
     """Why one sample was a candidate.
 
     Attributes:
-        predicted: the class that the model predicts.
-        anchor: the class whose anchor was mixed in: the farthest one that flips; the farthest if none flips.
-        flips_to: the class predicted after mixing, or None where the prediction stays.
-        step: length of the step, in the unit of the embeddings.
-        distance: distance to that anchor, in the same unit.
+        predicted: Class that the model predicts.
+        anchor: Class whose anchor was mixed in: the farthest anchor that flips the sample, or the farthest if none
+            does.
+        flips_to: Class predicted after mixing; None if the prediction stays.
+        step: Length of the step, in the unit of the embeddings.
+        distance: Distance to that anchor, in the same unit.
     """
 
     predicted: int
@@ -106,13 +119,13 @@ class Explanation:
 
 
 def explain(embedding_D: Tensor, anchors: Anchors, head: Head, cap: float) -> Explanation:
-    """Tell into which class one sample flips at a cap, and towards which anchor it had to go.
+    """Tell into which class one sample flips at a cap, and towards which anchor.
 
     Args:
         embedding_D: (D,) one pool sample.
-        anchors: of the labelled samples.
-        head: the head that scored the sample.
-        cap: any cap above the sample's critical cap shows its flip.
+        anchors: Anchors of the labelled samples.
+        head: Head that scored the sample.
+        cap: Cap; any above the sample's critical cap shows its flip.
 
     Returns:
         The explanation; anchors are tried from the farthest to the nearest, equal distances by class.

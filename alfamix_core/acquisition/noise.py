@@ -1,6 +1,6 @@
 """Random numbers that belong to a sample: made from (seed, purpose, position), so no shard, block or order shows.
 
-A key is ``fold(seed, purpose, …)``; the numbers of a key are a hash of the position. Every purpose has its own
+A noise key is ``fold(seed, purpose, …)``; the numbers of a key are a hash of the position. Every purpose has its own
 constant here, so that two uses of one seed never meet.
 """
 
@@ -22,9 +22,9 @@ RANDOM_FILL = 5
 K_CENTRE_START = 6
 """The first centre where nothing is labelled."""
 BADGE_DRAW = 7
-"""The draws of badge, one key a draw."""
+"""The draws of badge, one key per draw."""
 GCN_SUBSET = 8
-"""The rows of the pool that gcnal looks at."""
+"""The subset of the pool from which gcnal chooses."""
 GCN_TRAINING = 9
 """Weights and dropout of gcnal's network."""
 MIXING_RATIOS = 10
@@ -34,21 +34,21 @@ DROPOUT_MASKS = 11
 POWER_DRAW = 21
 """The numbers that power_margin adds to the logarithm of the margin."""
 HEAD_DROPOUT = 22
-"""The masks of dropquery's passes, one key a pass."""
+"""The masks of dropquery's passes, one key per pass."""
 FLIPS_FILL = 23
-"""The order among samples with as many flips in dropquery."""
+"""The order among samples with equally many flips in dropquery."""
 CLUSTER_MEMBER_ORDER = 24
 """The order within a cluster of cluster_margin."""
 HERD_SUBSET = 25
-"""The rows of the pool that uherding looks at."""
+"""The subset of the pool from which uherding and maxherding choose."""
 KMEANS_SKETCH = 26
-"""Where the search for the directions of k-means' sketch begins."""
+"""The start of the search for the directions of k-means' sketch."""
 KMEANS_SPLIT = 27
-"""The rows at which k-means tries another centre, one key a try."""
+"""The rows at which k-means tries a moved centre, one key per attempt."""
 DESIGN_SUBSET = 41
-"""The rows of the pool that bait looks at."""
+"""The subset of the pool from which bait chooses."""
 COVER_SUBSET = 42
-"""The rows of the pool that probcover looks at."""
+"""The subset of the pool from which probcover chooses."""
 COVER_CLUSTERS = 43
 """The clusters that probcover takes for classes."""
 JOINT_DRAW = 44
@@ -88,10 +88,10 @@ def _mix_all(x_n: Tensor) -> Tensor:
 
 
 def fold(*parts: int) -> int:
-    """Return one key from integers, such as a seed, a purpose and the number of a draw.
+    """Return a noise key from integers, such as a seed, a purpose and the number of a draw.
 
     Args:
-        parts: integers of any size and sign; their order matters.
+        parts: Integers of any size and sign; their order matters.
 
     Returns:
         A key in [0, 2^64).
@@ -99,101 +99,101 @@ def fold(*parts: int) -> int:
     Source:
         The finaliser is that of Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
-    key = 0
+    noise_key = 0
     for part in parts:
-        key = _mix((key + _GOLDEN + part) % _WRAP)
-    return key
+        noise_key = _mix((noise_key + _GOLDEN + part) % _WRAP)
+    return noise_key
 
 
-def bits(key: int, positions_n: Tensor) -> Tensor:
+def bits(noise_key: int, positions_n: Tensor) -> Tensor:
     """Return 64 random bits for each position, as int64 (the bits of an unsigned number).
 
     Args:
-        key: from ``fold``.
+        noise_key: Result of ``fold``.
         positions_n: (n,) int64.
 
     Returns:
         (n,) int64 on the device of the positions.
     """
-    return _mix_all(_mix_all(positions_n * _signed(_GOLDEN) + _signed(key)))
+    return _mix_all(_mix_all(positions_n * _signed(_GOLDEN) + _signed(noise_key)))
 
 
-def uniform(key: int, positions_n: Tensor) -> Tensor:
+def uniform(noise_key: int, positions_n: Tensor) -> Tensor:
     """Return a uniform number for each position.
 
     Args:
-        key: from ``fold``.
+        noise_key: Result of ``fold``.
         positions_n: (n,) int64.
 
     Returns:
         (n,) float64 in (0, 1), never 0 or 1: multiples of 2^-53.
     """
-    return (_shift(bits(key, positions_n), 12).to(torch.float64) + 0.5) * 2.0**-52
+    return (_shift(bits(noise_key, positions_n), 12).to(torch.float64) + 0.5) * 2.0**-52
 
 
-def gumbel(key: int, positions_n: Tensor) -> Tensor:
+def gumbel(noise_key: int, positions_n: Tensor) -> Tensor:
     """Return a standard Gumbel number for each position: argmax of ln w + gumbel draws with probability w / Σw.
 
     Args:
-        key: from ``fold``.
+        noise_key: Result of ``fold``.
         positions_n: (n,) int64.
 
     Returns:
         (n,) float64, finite.
     """
-    return -torch.log(-torch.log(uniform(key, positions_n)))
+    return -torch.log(-torch.log(uniform(noise_key, positions_n)))
 
 
-def generator(key: int) -> torch.Generator:
-    """Return a generator on the CPU for what belongs to no sample.
+def generator(noise_key: int) -> torch.Generator:
+    """Return a generator on the CPU for random numbers that belong to no sample.
 
     Args:
-        key: from ``fold``.
+        noise_key: Result of ``fold``.
     """
-    return torch.Generator().manual_seed(_signed(key))
+    return torch.Generator().manual_seed(_signed(noise_key))
 
 
-def wide(key: int, positions_n: Tensor, draw: Callable[[torch.Generator, int], Tensor]) -> Tensor:
-    """Return a row of random numbers for each position, the same in whatever company the position comes.
+def wide(noise_key: int, positions_n: Tensor, draw: Callable[[torch.Generator, int], Tensor]) -> Tensor:
+    """Return a row of random numbers for each position, the same whatever other positions are passed.
 
     Hashing every number would be twenty times slower: a generator draws the rows of 256 positions at a time, in blocks
-    that start at multiples of 256, and those at hand are kept.
+    that start at multiples of 256, and the rows of the given positions are kept.
 
     Args:
-        key: from ``fold``.
+        noise_key: Result of ``fold``.
         positions_n: (n,) int64 >= 0, ascending.
-        draw: from a generator and a number of rows to a tensor of as many rows, on the CPU.
+        draw: Function from a generator and a number of rows to a tensor of that many rows, on the CPU.
 
     Returns:
-        (n, …), what ``draw`` returns of each position, on the device of the positions.
+        (n, …), the row that ``draw`` returns for each position, on the device of the positions.
     """
-    there_n = positions_n.cpu()
-    starts, counts = torch.unique_consecutive(there_n // _WIDE_ROWS, return_counts=True)
+    on_cpu_n = positions_n.cpu()
+    starts, counts = torch.unique_consecutive(on_cpu_n // _WIDE_ROWS, return_counts=True)
     rows = [draw(torch.Generator(), 0)]
-    for block, part_m in zip(starts.tolist(), torch.split(there_n, counts.tolist()), strict=True):
-        rows.append(draw(generator(fold(key, block)), _WIDE_ROWS)[part_m % _WIDE_ROWS])
+    for block, part_m in zip(starts.tolist(), torch.split(on_cpu_n, counts.tolist()), strict=True):
+        rows.append(draw(generator(fold(noise_key, block)), _WIDE_ROWS)[part_m % _WIDE_ROWS])
     return torch.cat(rows).to(positions_n.device)
 
 
-def normals(key: int, positions_n: Tensor, width: int) -> Tensor:
+def normals(noise_key: int, positions_n: Tensor, width: int) -> Tensor:
     """Return a row of standard normal numbers for each position.
 
     Args:
-        key: from ``fold``.
+        noise_key: Result of ``fold``.
         positions_n: (n,) int64 >= 0, ascending.
-        width: numbers a row.
+        width: Numbers per row.
 
     Returns:
         (n, width) float32 on the device of the positions; drawn on the CPU.
     """
-    return wide(key, positions_n, lambda generator, count: torch.randn(count, width, generator=generator))
+    return wide(noise_key, positions_n, lambda generator, count: torch.randn(count, width, generator=generator))
 
 
 def draw_seed(generator: torch.Generator) -> int:
     """Draw a seed for ``fold`` from a generator.
 
     Args:
-        generator: on any device; one number is taken from it.
+        generator: Generator on any device; one number is taken from it.
 
     Returns:
         A seed in [0, 2^63 - 1).

@@ -1,8 +1,8 @@
-"""Rows that make a regularised information matrix large where the pool needs it, one by one and back again.
+"""A greedy optimal design: rows that lower the variance of a linear model's predictions on the pool.
 
-A row x of weight w adds w x x' to the information M. With F the information of the whole pool, tr(F M⁻¹) is what a
-linear model's predictions on the pool still vary by; a row lowers it by w x'AFAx / (1 + w x'Ax), A = M⁻¹. Two numbers
-a row, x'Ax and x'AFAx, say all of that, and one product with the rows brings them up to date after each pick.
+A row x of weight w adds w x x' to the information M. With F the information of the whole pool, tr(F M⁻¹) is the
+remaining variance of a linear model's predictions on the pool; a row lowers it by w x'AFAx / (1 + w x'Ax), A = M⁻¹. Two
+numbers per row, x'Ax and x'AFAx, are enough for that, and one product with the rows updates them after each pick.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from alfamix_core.acquisition.blocks import BLOCK_ROWS, map_rows, products
 
 _TILE = 48
-"""Of as many rows none falls into an odd tile of a matrix product, see ``blocks``."""
+"""Among this many rows none falls into an odd tile of a matrix product, see ``blocks``."""
 
 
 def information(rows_nD: Tensor, weights_n: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def _by_row(compute: Callable[[Tensor], Tensor], rows_nD: Tensor) -> Tensor:
 
 @dataclass
 class Design:
-    """The state of a greedy search: the inverse, and what it says of each row.
+    """The state of a greedy search: the inverse, and two numbers per row that follow from it.
 
     Attributes:
         rows_nD: (n, D) float32, or float64.
@@ -78,16 +78,16 @@ class Design:
         return Design(rows_nD, weights_n, pool_DD, inverse_DD.clone(), spans_n.clone(), reaches_n.clone())
 
     def gains(self) -> Tensor:
-        """Return by how much each row would lower tr(F A), (n,) float64."""
+        """Return the fall of tr(F A) that each row would cause: (n,) float64."""
         return self.weights_n * self.reaches_n / (1 + self.weights_n * self.spans_n)
 
     def losses(self) -> Tensor:
-        """Return by how much tr(F A) would rise without each row, if all of them are in: (n,) float64."""
+        """Return the rise of tr(F A) without each row, if all rows are in: (n,) float64."""
         left_n = (1 - self.weights_n * self.spans_n).clamp(min=torch.finfo(torch.float64).tiny)
         return self.weights_n * self.reaches_n / left_n
 
     def change(self, row: int, sign: int) -> None:
-        """Take a row in (+1), or out again (-1): O(n D + D²), Sherman and Morrison's formula."""
+        """Add a row (+1) or remove it (-1) in O(n D + D²), by Sherman and Morrison's formula."""
         row_D = self.rows_nD[row].to(torch.float64)
         weight = sign * float(self.weights_n[row])
         solved_D = self.inverse_DD @ row_D
@@ -105,22 +105,22 @@ class Design:
 def forward_backward(
     rows_nD: Tensor, weights_n: Tensor, pool_DD: Tensor, known_DD: Tensor, count: int, ahead: float = 2.0
 ) -> list[int]:
-    """Pick rows one by one, more than are wanted, then drop the ones that are missed least.
+    """Pick more rows than are wanted, one by one, then drop those whose removal costs least.
 
     Args:
         rows_nD: (n, D) float32 or float64.
         weights_n: (n,) float64 >= 0.
         pool_DD: (D, D) float64, F.
         known_DD: (D, D) float64, M before the first pick, its ridge included.
-        count: rows wanted, <= n.
-        ahead: rows picked for each row wanted, >= 1.
+        count: Number of rows wanted, <= n.
+        ahead: Number of rows picked for each row wanted, >= 1.
 
     Returns:
         ``count`` rows in the order of the picks; ties go to the lowest row.
 
     Source:
         Ash, Goel, Krishnamurthy, Kakade, "Gone fishing: neural active learning with Fisher embeddings", NeurIPS 2021,
-        algorithm 1; with one row a sample: Huseljic et al., "Fast Fishing: approximating BAIT for efficient and
+        algorithm 1; with one row per sample: Huseljic et al., "Fast Fishing: approximating BAIT for efficient and
         scalable deep active image classification", ECML PKDD 2024.
     """
     design = Design.of(rows_nD, weights_n, pool_DD, inverse(known_DD))

@@ -1,7 +1,7 @@
-"""Rows and how far apart they are: what k-centre and the draws of k-means++ need to know of a space.
+"""Rows and the distances between them, as k-centre and the draws of k-means++ need them.
 
 No matrix of all pairs exists anywhere: a pass over n rows compares one block of them with a few others at a time, and
-reads a block only once, so rows may lie in memory-mapped files: what is taken is in memory, nothing else.
+reads a block only once, so rows may lie in memory-mapped files: only the rows taken are in memory.
 """
 
 import math
@@ -40,7 +40,7 @@ class Points(Protocol):
         ...
 
     def for_passes(self) -> Self:
-        """Return the same rows with what is worth storing for several passes, a number a row."""
+        """Return the same rows with numbers that are worth storing for several passes, a few per row."""
         return self
 
     def distances(self, others: Self) -> Tensor:
@@ -55,7 +55,7 @@ class Points(Protocol):
         return within_n
 
     def at_most(self, others: Self) -> Tensor:
-        """Return what the distance to the nearest of m >= 1 others does not exceed, as cheaply as can be: (n,)."""
+        """Return upper bounds of the distance to the nearest of m >= 1 others, at the lowest cost: (n,)."""
         return to_nearest(self, others)
 
 
@@ -65,8 +65,8 @@ P = TypeVar("P", bound=Points)
 def coarse_mean(rows_nD: Tensor) -> Tensor:
     """Return the mean row rounded to a grid of 8 to 16 times the spread of the rows: (D,) float64.
 
-    An offset that dwarfs the spread would drown products in the rounding of float32, so it must go; an ordinary one
-    rounds to 0, which keeps what is exactly equal so.
+    An offset much larger than the spread would lose products in the rounding of float32, so it is removed; an ordinary
+    one rounds to 0, so that equal rows stay exactly equal.
     """
     blocks, zeros_D = torch.split(rows_nD, BLOCK_ROWS), torch.zeros_like(rows_nD[0], dtype=torch.float64)
     mean_D = sum((block.sum(dim=0, dtype=torch.float64) for block in blocks), zeros_D) / len(rows_nD)
@@ -82,13 +82,13 @@ def coarse_mean(rows_nD: Tensor) -> Tensor:
 class Euclidean(Points):
     """Rows compared by their squared Euclidean distance, the float64 sum of the squares of their differences.
 
-    A distance belongs to its two rows alone, to the bit. Products in float32 bound it; what the bounds do not decide
-    is computed.
+    The bits of a distance depend on its two rows alone. Products in float32 bound it; it is computed only where the
+    bounds do not decide.
 
     Attributes:
         rows_nD: (n, D), any floating dtype, in memory or not.
-        centre_D: what is subtracted before the products; made from the others where it is None.
-        squares_n: (n,) float32, squared norms of the rows without the centre; None as long as nothing stored them.
+        centre_D: (D,) row that is subtracted before the products; None to make it from the other rows.
+        squares_n: (n,) float32, squared norms of the rows minus the centre; None until ``for_passes`` stores them.
     """
 
     rows_nD: Column
@@ -104,7 +104,7 @@ class Euclidean(Points):
         return Euclidean(self.rows_nD[rows], self.centre_D, None if squares_n is None else squares_n[rows])
 
     def for_passes(self) -> "Euclidean":
-        """Return the same rows with their squared norms: one pass, which saves it in each of those to come."""
+        """Return the same rows with their squared norms: one pass now saves computing them in every later pass."""
         D, device = self.rows_nD.shape[1], self.rows_nD.device
         centre_D = coarse_mean(self.rows_nD[:_OTHERS]) if len(self) else torch.zeros(D, device=device)
         squares_n = torch.empty(len(self), dtype=torch.float32, device=device)
@@ -123,7 +123,7 @@ class Euclidean(Points):
         return distances_nm
 
     def nearest(self, others: "Euclidean", within_n: Tensor) -> Tensor:
-        """Return the squared distance to the nearest of m others, or ``within_n``: of few pairs is it computed."""
+        """Return the squared distance to the nearest of m others, or ``within_n``, computed for a few pairs only."""
         within_n = within_n.clone()
         for start in range(0, len(others), _OTHERS):
             part = others.take(slice(start, start + _OTHERS))
@@ -148,12 +148,12 @@ class Euclidean(Points):
         return most_n.clamp(min=0)
 
     def _least(self, others: "Euclidean") -> tuple[Tensor, Tensor]:
-        """Return what no squared distance falls below (m, n) float32, and how far one exceeds it at most, (n,).
+        """Return lower bounds of the squared distances, (m, n) float32, and the most that one exceeds its bound, (n,).
 
         A product of float32 differs from the exact one by at most D u/(1 - D u) ‖z‖‖c‖ in any order of its terms,
         u = 2⁻²⁴: Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.1. As 2‖z‖‖c‖ <= ‖z‖² +
-        ‖c‖², this and the rounding of norms and sums stay below (2 D + 32) u (‖z‖² + ‖c‖²); what underflows is
-        added. NaN where float32 does not reach.
+        ‖c‖², this and the rounding of norms and sums stay below (2 D + 32) u (‖z‖² + ‖c‖²); products that underflow
+        are added. NaN where values exceed float32.
         """
         D = self.rows_nD.shape[1]
         share, lost = (2 * D + 32) * 2.0**-24, D * 1e-36
@@ -218,20 +218,20 @@ class Distributions(Points):
         return distances_nm
 
     def from_each(self, others: "Distributions") -> Tensor:
-        """Return the divergence of each row from the one at its place among n others: (n,)."""
+        """Return the divergence of each row from the row with the same index among n others: (n,)."""
         log_probs_nK, others_nK = self._log_probs(), others._log_probs()
         return ((log_probs_nK.exp() - others_nK.exp()) * (log_probs_nK - others_nK)).sum(dim=1) / 2
 
 
 @dataclass(frozen=True)
 class _Pulls:
-    """What passes over gradients need of each row beside its factors, all (n,).
+    """Numbers of each row that passes over gradients need beside its factors, all (n,).
 
     Attributes:
-        norms_n: float64, LSE of the logits.
-        predicted_n: int64, the class y.
-        rests_n: float64, the sum of the other classes' probabilities.
-        squares_n: float64, the squared norm of the gradient.
+        norms_n: Log-sum-exp of the logits, float64.
+        predicted_n: Predicted class y, int64.
+        rests_n: Sum of the other classes' probabilities, float64.
+        squares_n: Squared norm of the gradient, float64.
     """
 
     norms_n: Tensor
@@ -263,7 +263,7 @@ class Gradients(Points):
     Attributes:
         logits_nK: (n, K), in memory or not.
         embeddings_nD: (n, D), any floating dtype, in memory or not.
-        known: what passes need besides; made when it is needed where it is None.
+        known: Numbers that passes need besides; None until ``for_passes`` stores them.
     """
 
     logits_nK: Column
@@ -279,7 +279,7 @@ class Gradients(Points):
         return Gradients(self.logits_nK[rows], self.embeddings_nD[rows], known)
 
     def for_passes(self) -> "Gradients":
-        """Return the same rows with their norms and what a softmax adds up: one pass, which saves it in later ones."""
+        """Return the same rows with their norms and softmax sums: one pass now saves time in later ones."""
         starts = range(0, max(len(self), 1), BLOCK_ROWS)
         pulls = [self.take(slice(start, start + BLOCK_ROWS))._pulls() for start in starts]
         return Gradients(self.logits_nK, self.embeddings_nD, _Pulls.join(pulls))
@@ -319,8 +319,24 @@ class Gradients(Points):
         )
 
 
+def pair_squares(rows_aD: Tensor, rows_bD: Tensor, rounding: float = 0.0) -> Tensor:
+    """Return the squared distances of all pairs of rows, from products.
+
+    Args:
+        rows_aD: (a, D) float64 of length about 1, or 0.
+        rows_bD: (b, D) float64, likewise.
+        rounding: Largest square that counts as rounding of 0, >= 0.
+
+    Returns:
+        (a, b) float64 >= 0.
+    """
+    sums_ab = rows_aD.square().sum(dim=1)[:, None] + rows_bD.square().sum(dim=1)
+    squares_ab = torch.addmm(sums_ab, rows_aD, rows_bD.T, alpha=-2)
+    return torch.threshold_(squares_ab, rounding, 0.0)
+
+
 def no_less_than_rounding(squares_nm: Tensor, sums_nm: Tensor) -> Tensor:
-    """Return squares that are differences of larger terms, 0 where they are only those terms' rounding."""
+    """Return squares that are differences of larger terms; 0 where only the rounding of these is left."""
     return torch.where(squares_nm <= _EQUAL * sums_nm, 0.0, squares_nm)
 
 
@@ -330,7 +346,7 @@ def to_nearest(points: P, others: P) -> Tensor:
 
 
 def lower(points: P, nearest_n: Tensor, others: P) -> None:
-    """Lower each row's distance to the nearest, in place, where one of the others is nearer: one pass over the rows.
+    """Lower each row's distance to the nearest, in place, where one of the others is nearer, in one pass over the rows.
 
     Args:
         points: n rows.
@@ -343,7 +359,7 @@ def lower(points: P, nearest_n: Tensor, others: P) -> None:
 
 
 def lower_bounds(points: P, bounds_n: Tensor, others: P) -> None:
-    """Lower upper bounds of each row's distance to the nearest, in place, to those of the others: one pass, cheaper.
+    """Lower upper bounds of each row's distance to the nearest, in place, in one pass that is cheaper than ``lower``.
 
     Args:
         points: n rows.

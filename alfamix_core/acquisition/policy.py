@@ -1,4 +1,4 @@
-"""From a strategy's order to a batch of queries: the one way, whatever the strategy."""
+"""The choice of a round's queries, the same for every strategy and every rule."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ class Choice:
     """A batch of queries.
 
     Attributes:
-        queries: distinct positions, best first, ranks 0, 1, ….
-        short_by: number of queries of the budget that are missing.
-        reason: why they are missing, in one line; empty if none is.
+        queries: Distinct positions, best first, ranks 0, 1, ….
+        short_by: Number of queries of the budget that are missing.
+        reason: Reason why they are missing, in one line; empty if none is.
     """
 
     queries: list[Query]
@@ -33,14 +33,14 @@ class Choice:
 
 
 def reach(budget: int, *, sparse: bool = False) -> int:
-    """Return how many queries a shard must be ready for.
+    """Return the number of queries that a shard must be ready for.
 
     Args:
-        budget: queries of the round.
-        sparse: whether a constraint may refuse many of the best: a distance, or a limit by group.
+        budget: Queries of the round.
+        sparse: Whether a constraint may refuse many of the best: a distance, or a limit by group.
 
     Returns:
-        ``budget``, or 20 times as many.
+        ``budget``, or 20 times the budget.
     """
     return budget * (_REACH_IF_SPARSE if sparse else 1)
 
@@ -55,26 +55,26 @@ def choose(
     reach: int | None = None,
     constraints: Sequence[Constraint] = (),
 ) -> Choice:
-    """Choose the queries of a round: exactly ``budget`` distinct samples, fewer only if no more may be asked.
+    """Choose the queries of a round: exactly ``budget`` distinct samples, fewer only if the rules allow no more.
 
-    The samples that a constraint refuses in any case leave first: the batch is that of the pool without them. Then the
-    strategy offers one sample after another, and each joins the batch if all constraints accept it. One that is refused
-    is out for good; the strategy learns that immediately and continues without it.
+    Samples that a constraint refuses in any case are removed first: the batch is that of the pool without them. Then
+    the strategy offers one sample after another, and each joins the batch if all constraints accept it. A refused
+    sample is refused permanently; the strategy learns that immediately and continues without it.
 
     Args:
-        strategy: strategy that scored.
-        scores: the merge of what all shards sent.
-        state: state of the strategy.
-        budget: number of queries, >= 0.
-        generator: all randomness of the choice.
-        reach: reach with which the shards were scored; None for the budget.
-        constraints: fresh constraints, as they remember the batch. Their indices are rows of ``scores``.
+        strategy: Strategy that scored.
+        scores: Merge of the rows that all shards sent.
+        state: State of the strategy.
+        budget: Number of queries, >= 0.
+        generator: Source of all randomness of the choice.
+        reach: Reach with which the shards were scored; None for the budget.
+        constraints: Constraints that no sample joined yet. Their indices are rows of ``scores``.
 
     Returns:
-        The batch, and what is missing.
+        The batch, and the number of missing queries with the reason.
 
     Raises:
-        InputError: the budget is negative.
+        InputError: The budget is negative.
     """
     if budget < 0:
         raise InputError(f"budget must be 0 or more, not {budget}")
@@ -87,7 +87,7 @@ def choose(
             allowed_n &= ~barred_n.to(allowed_n.device)
             refused[rule.words] += before - int(allowed_n.sum())
     left = scores if bool(allowed_n.all()) else scores.take(allowed_n.nonzero()[:, 0])
-    # the cut that one shard with the whole pool would have made: how many shards there were cannot show
+    # the cut that a single shard with the whole pool makes, so the number of shards does not matter
     left = scoring.keep(strategy, left, state, budget if reach is None else reach)
     indices_n = None if left is scores else torch.searchsorted(scores.positions_n, left.positions_n)
     batch = Batch(budget, left.positions_n, constraints, indices_n)

@@ -1,4 +1,4 @@
-"""Products of float32 as float32, whatever the process has allowed for speed."""
+"""Matrix products of float32 in full precision, whatever the process allows for speed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def true_float32() -> Iterator[None]:
-    """Within it, matrix products of float32 keep all 24 bits of their factors; what was set before is set again after.
+    """Keep all 24 bits of the factors in matrix products of float32 within the block, then restore the settings.
 
     ``torch.set_float32_matmul_precision``, ``allow_tf32`` and ``fp32_precision`` let a GPU round factors to 11 bits
     (TF32) and a CPU to 8 (bfloat16). A bound made for float32 would not hold then. The settings belong to the process.

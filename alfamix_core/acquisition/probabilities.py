@@ -38,13 +38,13 @@ def score_logits(block: Features, measure: Callable[[Tensor], Tensor]) -> Scores
 
     Args:
         block: n pool samples with logits_nK (n, K), K >= 2.
-        measure: from ln p (n, K) in float64 to (n,), higher = more informative.
+        measure: Function from ln p (n, K) in float64 to (n,); higher is more informative.
 
     Returns:
         The measure, rounded to float32.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.logits_nK is not None
     if block.logits_nK.shape[1] < 2:

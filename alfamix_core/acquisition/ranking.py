@@ -25,7 +25,7 @@ def order(scores: Scores) -> Tensor:
 
 
 def repeats(scores: Scores) -> Tensor:
-    """Return which rows are copies of an earlier one: their scores are equal, and their embeddings to the bit.
+    """Return a mask of the rows that are copies of an earlier one: equal scores, and embeddings equal to the bit.
 
     Only embeddings of equal scores are read.
 
@@ -55,7 +55,7 @@ def repeats(scores: Scores) -> Tensor:
 
 
 def _marks(rows_mD: Tensor) -> Tensor:
-    """Return 64 bits for each row that equal rows share and others, but for one chance in 2^64, do not: (m,) int64."""
+    """Return 64 bits per row: equal for equal rows, different for others but for one chance in 2^64: (m,) int64."""
     whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[rows_mD.element_size()]
     # adding 0 makes the two zeros one
     bits_mD = (rows_mD + 0.0).contiguous().view(whole).to(torch.int64)
@@ -66,7 +66,8 @@ def _marks(rows_mD: Tensor) -> Tensor:
 def largest(values_n: Tensor, count: int) -> Tensor:
     """Return the indices of the largest values, ascending; of equal values the lowest indices.
 
-    Without a sort of all: ``torch.topk`` gives the smallest value that belongs to them, and nothing else of it is used.
+    Nothing is sorted as a whole: ``torch.topk`` gives the smallest value among them, the only part of its answer in
+    use.
 
     Args:
         values_n: (n,) without NaN.
@@ -89,12 +90,12 @@ def best(scores: Scores, count: int) -> Scores:
 
 
 def keep(scores: Scores, state: object, reach: int) -> Scores:
-    """Return what a shard of a ranking must send: its ``reach`` best rows, exactly.
+    """Return the rows that a shard of a ranking must send: exactly its ``reach`` best.
 
     Args:
         scores: n rows of one shard or of several merged.
-        state: not read.
-        reach: the greatest number of queries that can still be asked for, >= 0.
+        state: Not read.
+        reach: Largest number of queries that can still be asked for, >= 0.
 
     Returns:
         min(reach, n) rows in position order.
@@ -107,8 +108,8 @@ def select(scores: Scores, state: object, batch: Batch, generator: torch.Generat
 
     Args:
         scores: n rows, positions ascending.
-        state: not read.
-        batch: what they are offered to.
-        generator: not read.
+        state: Not read.
+        batch: Batch that they are offered to.
+        generator: Not read.
     """
     batch.offer_all(scores.positions_n[order(scores)])

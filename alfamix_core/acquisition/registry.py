@@ -1,4 +1,4 @@
-"""The strategies there are and the tunables of each, known without importing torch.
+"""The names of the strategies and their tunables, without importing torch.
 
 ``strategies/bald.py`` is the strategy ``bald``, and ``tunables/bald.py``, if there is one, holds what a user may set.
 A package beside this one adds a strategy by the entry point ``alfamix.strategies``, which names the module, and its
@@ -42,21 +42,21 @@ def names() -> list[str]:
 
 @cache
 def _outside(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Return the entry points of a group; as long as the search path is the same, so are they."""
+    """Return the entry points of a group; they change only with the search path."""
     return tuple(entry_points(group=group))
 
 
 def outside(group: str, name: str) -> EntryPoint | None:
-    """Return the entry point of a strategy that another package brings, None for one of this package.
+    """Return the entry point of a strategy of another package, None for a strategy of this one.
 
     Args:
         group: ``GROUP`` or ``TUNABLES_GROUP``.
-        name: name of the strategy.
+        name: Name of the strategy.
 
     Raises:
-        InputError: two packages, or another package and this one, have a strategy of that name.
+        InputError: Two packages, or another package and this one, have a strategy of that name.
     """
-    # the same distribution may be kind twice, on two folders of the search path
+    # the same distribution may be found twice, in two folders of the search path
     points = {(origin(point), point.value): point for point in _outside(group, tuple(sys.path)) if point.name == name}
     brought_by = [f"{package} ({value})" for package, value in points]
     if name in own_names() and points:
@@ -72,15 +72,15 @@ def origin(point: EntryPoint) -> str:
 
 
 def described(point: EntryPoint) -> str:
-    """Return what an error calls a strategy of another package."""
+    """Return the name of a strategy of another package as errors write it."""
     return f'strategy "{point.name}" ({point.value} of {origin(point)})'
 
 
 def imported(point: EntryPoint) -> Any:
-    """Return what an entry point names.
+    """Return the object that an entry point names.
 
     Raises:
-        InputError: it cannot be imported.
+        InputError: It cannot be imported.
     """
     try:
         return point.load()
@@ -92,10 +92,10 @@ def tunables(name: str) -> type:
     """Return the dataclass of a strategy's tunables.
 
     Args:
-        name: one of ``names()``.
+        name: One of ``names()``.
 
     Raises:
-        InputError: no strategy has that name, or the dataclass is not one of tunables.
+        InputError: No strategy has that name, or the dataclass is not one of tunables.
     """
     if name not in names():
         near = difflib.get_close_matches(name.lower(), names(), n=1)
@@ -118,10 +118,10 @@ def _is_frozen(kind: Any) -> bool:
 
 
 def _check_class(kind: Any, where: str) -> None:
-    """Refuse what another package calls tunables and is none.
+    """Refuse tunables of another package that are not a dataclass of tunables.
 
     Raises:
-        InputError: it is no frozen dataclass, or a field has no default or an annotation that cannot be checked.
+        InputError: It is no frozen dataclass, or a field has no default or an annotation that cannot be checked.
     """
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and _is_frozen(kind)):
         raise InputError(f"{where}: tunables must be a frozen dataclass")
@@ -157,7 +157,7 @@ def annotations(name: str) -> dict[str, Any]:
 
 
 def meaning(annotation: Any) -> str:
-    """Return what a tunable does, from its annotation."""
+    """Return the meaning of a tunable, from its annotation."""
     return next((text for text in getattr(annotation, "__metadata__", ()) if isinstance(text, str)), "")
 
 
@@ -165,14 +165,14 @@ def check(name: str, parameters: Mapping[str, object]) -> Any:
     """Return the tunables of a strategy with a user's values.
 
     Args:
-        name: one of ``names()``.
-        parameters: tunables by name; those left out keep their default.
+        name: One of ``names()``.
+        parameters: Tunables by name; omitted ones keep their default.
 
     Returns:
         An instance of ``tunables(name)``.
 
     Raises:
-        InputError: no strategy or no tunable has that name, or a value does not fit. What is known is listed.
+        InputError: No strategy or no tunable has that name, or a value does not fit. The message lists the known ones.
     """
     kind, known = tunables(name), annotations(name)
     for key, value in parameters.items():
@@ -181,7 +181,7 @@ def check(name: str, parameters: Mapping[str, object]) -> Any:
             raise InputError(f'strategy "{name}": unknown parameter {_shown(key)}; {listed}')
         if not fits(value, known[key]):
             raise InputError(f'strategy "{name}": {key} must be {words(known[key])}, not {_shown(value)}')
-    # numbers without a fraction come as integers, of any length
+    # numbers without a fraction arrive as integers of any length
     values: dict[str, Any] = dict(parameters)
     values |= {key: float(value) for key, value in values.items() if _is_float(value, known[key])}
     try:
@@ -191,7 +191,7 @@ def check(name: str, parameters: Mapping[str, object]) -> Any:
 
 
 def fits(value: object, annotation: Any) -> bool:
-    """Tell whether a value is what an annotation says: true is no number, and nan and inf are none either."""
+    """Tell whether a value fits an annotation; true is not a number, and neither are nan and inf."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return fits(value, arguments[0]) and all(_holds(value, rule) for rule in arguments[1:])
@@ -212,7 +212,7 @@ def _is_float(value: object, annotation: Any) -> bool:
 
 
 def _holds(value: Any, rule: object) -> bool:
-    """Tell whether a value keeps a bound; what is no bound, such as the meaning, always holds."""
+    """Tell whether a value keeps a bound; anything else in the annotation, such as the meaning, always holds."""
     bounds = {name: getattr(rule, name) for name in _BOUNDS if hasattr(rule, name)}
     if value is None or not bounds:
         return True
@@ -224,7 +224,7 @@ def _holds(value: Any, rule: object) -> bool:
 
 
 def words(annotation: Any) -> str:
-    """Return what fits an annotation in a user's words."""
+    """Return a user's words for the values that fit an annotation."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         rules = [

@@ -1,4 +1,4 @@
-"""A way out of Lloyd's local minima: a centre that is hardly needed moves into a cluster that holds more than one."""
+"""A way out of Lloyd's local minima: a centre that is hardly needed moves into a cluster that holds two groups."""
 
 import torch
 from torch import Tensor
@@ -13,18 +13,19 @@ def relocations(
 ) -> list[tuple[int, int]]:
     """Pair centres that can be spared with rows at which they would be worth more.
 
-    Without its centre, a cluster's rows go to their second nearest: that is what the centre is worth. Into every
-    cluster a new centre could come at one of its rows, drawn in proportion to the squared distance: what its rows
-    would gain immediately is what that is worth, at least. In a cluster of one round group it is next to nothing; if a
-    cluster holds two groups, it is nearly all. The least needed centres move to where the most is gained, as long as
-    more is gained than lost. No cluster takes part twice, neither does one that takes over another's rows.
+    Without its centre, a cluster's rows go to their second nearest centre; the rise of the inertia is the worth of the
+    centre. In every cluster a new centre could start at one of its rows, drawn in proportion to the squared distance;
+    the immediate fall of the inertia is the least that it gains. In a cluster of one round group the gain is next to
+    nothing; in a cluster of two groups it is nearly the whole inertia. The least needed centres move to the largest
+    gains, as long as more is gained than lost. No cluster takes part twice, and neither does one that takes over
+    another's rows.
 
     Args:
         rows_nD: (n, D) float32.
-        count: number of centres B >= 2.
-        nearest_n2: (n, 2) int64: the two nearest centres of each row.
-        squares_n2: (n, 2) float32 >= 0: squared distances to them.
-        gumbel_n: (n,) standard Gumbel numbers: the draw of a row in each cluster.
+        count: Number of centres B >= 2.
+        nearest_n2: (n, 2) int64, the two nearest centres of each row.
+        squares_n2: (n, 2) float32 >= 0, squared distances to them.
+        gumbel_n: (n,) standard Gumbel numbers, which draw a row in each cluster.
 
     Returns:
         (centre, row) for each move.
@@ -68,12 +69,12 @@ def _drawn(owner_n: Tensor, chances_n: Tensor, count: int) -> Tensor:
 
 
 def _heirs(owner_n: Tensor, second_n: Tensor, count: int) -> Tensor:
-    """Return the cluster that is second nearest to most rows of each, itself for an empty one: (B,) int64."""
+    """Return the cluster that is second nearest to most rows of each cluster, itself for an empty one: (B,) int64."""
     pairs_p, sizes_p = torch.unique(owner_n * count + second_n, return_counts=True)
     order_p = sizes_p.sort(stable=True).indices
     order_p = order_p[(pairs_p[order_p] // count).sort(stable=True).indices]
     heirs_B = torch.arange(count, device=owner_n.device)
-    # of equal indices in one assignment the order is not defined, so only the last of each cluster is written
+    # assignment to repeated indices has no defined order, so only the last of each cluster is written
     owners_p = pairs_p[order_p] // count
     last_p = torch.ones_like(owners_p, dtype=torch.bool)
     last_p[:-1] = owners_p[1:] != owners_p[:-1]

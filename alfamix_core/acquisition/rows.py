@@ -14,13 +14,14 @@ _BLOCK_ROWS = 2048
 class Rows:
     """The rows of several tensors, one after another, or some of them in any order; never concatenated.
 
-    Taking rows by index or slice copies those alone, so a walk in blocks holds one block, and 8 bytes a row where only
-    some of the rows count.
+    Taking rows by index or slice copies those rows alone, so a pass in blocks holds one block in memory, and 8 bytes
+    per row if only some of the rows count.
 
     Attributes:
-        parts: at least one, (n_i, X) each, of one dtype and device.
-        index_n: (n,) int64, the rows that count, of all parts' rows numbered through; None for all of them in order.
-        target: the device that rows are moved to when they are taken; None for that of the parts.
+        parts: One or more tensors (n_i, X) of one dtype and device.
+        index_n: (n,) int64, indices of the rows that count, with the rows of all parts numbered consecutively; None for
+            all rows in order.
+        target: Device that rows are moved to when they are taken; None for the device of the parts.
     """
 
     parts: tuple[Tensor, ...]
@@ -32,21 +33,21 @@ class Rows:
 
     @property
     def shape(self) -> torch.Size:
-        """(n, X)."""
+        """Shape (n, X) of all rows."""
         return torch.Size((len(self), *self.parts[0].shape[1:]))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of every part."""
+        """Type of every part."""
         return self.parts[0].dtype
 
     @property
     def device(self) -> torch.device:
-        """Where rows are once they are taken."""
+        """Device of the rows that are taken."""
         return self.parts[0].device if self.target is None else self.target
 
     def on(self, device: torch.device) -> "Rows":
-        """Return the same rows, where they are; those that are taken move to a device."""
+        """Return the same rows, which move to a device when they are taken."""
         return Rows(self.parts, self.index_n, device)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
@@ -88,7 +89,7 @@ class Rows:
 
     @staticmethod
     def join(columns: Sequence["Rows"]) -> "Rows":
-        """Return the rows of several, one after another, without reading them; what they share is listed once."""
+        """Return the rows of several columns, one after another, without reading them; a shared part is listed once."""
         if all(column.index_n is None for column in columns):
             return Rows(tuple(part for column in columns for part in column.parts), None, columns[0].target)
         starts: dict[int, int] = {}
@@ -108,7 +109,7 @@ class Rows:
 
 
 Column = Tensor | Rows
-"""A value a row: in memory, or read when it is taken."""
+"""One value or vector per row: in memory, or read when it is taken."""
 
 
 def whole(column: Column) -> Tensor:
@@ -126,7 +127,7 @@ def unit(*columns: Column) -> Tensor:
     The columns are read a block at a time: nothing but the matrix is as large as they are.
 
     Args:
-        columns: at least one, (n_i, D) each, of any floating dtype, on one device.
+        columns: One or more columns (n_i, D) of any floating dtype, on one device.
 
     Returns:
         (n, D) float32; rows of zeros stay.

@@ -15,13 +15,13 @@ def schedule(first: float | None, step: float | None, last: float | None, *, dra
     """Return the caps, ascending.
 
     Args:
-        first: first cap, > 0; None for the usual one, as for the others.
-        step: difference of two caps, > 0.
-        last: bound of the caps, >= first.
-        drawn: whether ratios are drawn, which says what is usual.
+        first: First cap, > 0; None for the default, as for the other two.
+        step: Difference between a cap and the next, > 0.
+        last: Bound of the caps, >= first.
+        drawn: Whether ratios are drawn, which decides the defaults.
 
     Raises:
-        ValueError: the schedule does not begin above 0 and grow, or has more than 1,000 caps.
+        ValueError: The schedule does not begin above 0 and grow, or has more than 1,000 caps.
     """
     usual = DRAWN_CAPS if drawn else CAPS
     if first is None and step is None and last is None:

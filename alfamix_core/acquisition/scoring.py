@@ -1,4 +1,4 @@
-"""The map side: score one shard block by block and keep only what the choice can need."""
+"""The work of one shard: score it block by block and keep only the rows that the choice can need."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -17,13 +17,13 @@ _LEAST_ROWS = 65_536
 
 
 def keep(strategy: Strategy, scores: Scores, state: Any, reach: int) -> Scores:
-    """Return what is needed to choose up to ``reach`` queries, of each predicted class if the scores carry it.
+    """Return the rows that are needed to choose up to ``reach`` queries, per predicted class if the scores carry it.
 
     Args:
-        strategy: the strategy that scored.
+        strategy: Strategy that scored.
         scores: n rows of one shard or of several merged.
-        state: the strategy's.
-        reach: queries that can be asked for, from ``policy.reach``.
+        state: State of the strategy.
+        reach: Number of queries that can be asked for, the result of ``policy.reach``.
 
     Returns:
         Rows in position order. Keeping the parts of a pool and then their merge gives the same as keeping the pool.
@@ -44,24 +44,25 @@ def score_shard(
     each_class: bool = False,
     embeddings: bool = False,
 ) -> Scores:
-    """Score the blocks of one shard; memory holds about twice what is kept, and one block.
+    """Score the blocks of one shard; memory holds about twice the rows that are kept, and one block.
 
-    Wide rows that are a block's own columns are kept as they are: where these are mapped files, they stay there.
+    A block's own wide columns are not copied: rows of mapped files stay in the files.
 
     Args:
-        strategy: the strategy.
-        blocks: at least one, of any sizes, in any order, without a position twice; 0 rows are fine.
-        state: from ``strategy.prepare``.
-        reach: queries that can be asked for, from ``policy.reach``.
-        each_class: keep the best of each predicted class, for targets by class; needs the logits.
-        embeddings: carry the embeddings even if the strategy does not, for a distance between queries; needs them.
+        strategy: Strategy that scores.
+        blocks: One or more blocks of any sizes and in any order, no position twice; 0 rows are fine.
+        state: Result of ``strategy.prepare``.
+        reach: Number of queries that can be asked for, the result of ``policy.reach``.
+        each_class: Whether the best of each predicted class are kept, for targets per class; needs the logits.
+        embeddings: Whether the scores carry the embeddings even if the strategy does not read them, for a distance
+            between queries; needs the embeddings.
 
     Returns:
-        What the shard must send, in position order: the same for any cut into blocks.
+        The rows that the shard must send, in position order: the same for any cut into blocks.
 
     Raises:
-        InputError: a value is not finite, or a column is missing.
-        ValueError: there is no block.
+        InputError: A value is not finite, or a column is missing.
+        ValueError: There is no block.
     """
     kept: list[Scores] = []
     rows, limit = 0, _LEAST_ROWS
@@ -86,7 +87,7 @@ def score_shard(
 
 
 def _settled(scores: Scores) -> Scores:
-    """Return the scores, with rows read of which only some are kept: so the blocks that they came from can go."""
+    """Return the scores with partly kept rows read into memory, so that their blocks can be freed."""
     return Scores(
         scores.positions_n,
         scores.scores_n,
@@ -98,6 +99,6 @@ def _settled(scores: Scores) -> Scores:
 
 
 def _unread(rows: Mapping[str, Column], block: Features) -> dict[str, Column]:
-    """Return the rows, those that are a column of the block as parts that are never joined."""
+    """Return the rows, with the block's own columns as parts that are never concatenated."""
     own = {id(column) for column in vars(block).values() if isinstance(column, Tensor) and column.dim() > 1}
     return {name: Rows((row,)) if isinstance(row, Tensor) and id(row) in own else row for name, row in rows.items()}

@@ -1,7 +1,7 @@
-"""A narrow picture of wide rows: their coordinates in the few directions in which they vary most.
+"""A narrow sketch of wide rows: their coordinates in the few directions in which they vary most.
 
-Only a place to start from: what is decided on it is decided again on the rows themselves. Still, products of fewer
-bits would be other starts and other queries: call it within ``true_float32``.
+It only gives k-means a start; the rows themselves decide in the end. Still, products of fewer bits would lead to other
+starts and other queries: call it within ``true_float32``.
 """
 
 import torch
@@ -17,9 +17,9 @@ def sketch(rows_nD: Tensor, sample_m: Tensor, width: int, generator: torch.Gener
 
     Args:
         rows_nD: (n, D) float32.
-        sample_m: (m,) int64 indices of rows in random order; the first 4,096 are looked at.
-        width: number of directions d, 1 <= d <= D.
-        generator: on the CPU; draws where the search for the directions begins.
+        sample_m: (m,) int64 indices of rows in random order; the first 4,096 are used.
+        width: Number of directions d, 1 <= d <= D.
+        generator: Generator on the CPU, which draws where the search for the directions begins.
 
     Returns:
         (n, d) float32, about the mean of the sample.

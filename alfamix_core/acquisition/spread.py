@@ -1,4 +1,4 @@
-"""A batch spread over candidates by k-means: a query for each cluster, of the members that may be asked."""
+"""A batch spread over candidates by k-means: one query per cluster, from the members that may be asked."""
 
 from collections.abc import Callable
 
@@ -13,13 +13,13 @@ from alfamix_core.acquisition.types import Scores
 
 
 def offer_in_rounds(batch: Batch, scores: Scores, choose: Callable[[Scores], None]) -> None:
-    """Offer samples as if those that are refused had never been there, as far as that can be.
+    """Offer samples as if the refused ones had never been in the pool, as far as possible.
 
     Args:
-        batch: takes the queries.
+        batch: Batch that receives the queries.
         scores: n rows.
-        choose: offers some of the rows that it is given, queries among them. Where some are refused and places are
-            free, it is called again, without the refused ones.
+        choose: Function that offers some of the rows that it receives, earlier queries included. If some are refused
+            and queries are still missing, it is called again, without the refused ones.
     """
     open_scores, refused = scores, -1
     while batch.missing and batch.refused > refused:
@@ -29,18 +29,18 @@ def offer_in_rounds(batch: Batch, scores: Scores, choose: Callable[[Scores], Non
 
 
 def offer_clusters(batch: Batch, scores: Scores, order_n: Tensor, seed: int, effort: Effort) -> None:
-    """Cluster candidates and offer the one nearest to each centre, or else the next nearest that is accepted.
+    """Cluster candidates and offer the one nearest to each centre, or the next nearest that is accepted.
 
-    Queries that were taken before are clustered too: a cluster that holds one needs no other. So rows nearest to a
-    query belong to it.
+    Earlier queries are clustered too: a cluster that holds one needs no other, and the rows nearest to a query belong
+    to its cluster.
 
     Args:
-        batch: takes the queries.
+        batch: Batch that receives the queries.
         scores: n candidates, n > 0, with ``embeddings``, which are scaled to length 1.
-        order_n: (n,) int64 indices of all rows, the better first: of two at an equal distance the better counts as
+        order_n: (n,) int64 indices of all rows, best first: of two rows at an equal distance the better counts as
             nearer, and the clusters come in the order of the rows nearest to their centres.
-        seed: of the k-means.
-        effort: of the k-means.
+        seed: Seed of the k-means.
+        effort: Effort of the k-means.
     """
     taken_n = ~batch.untouched(scores.positions_n)
     count = min(batch.missing + int(taken_n.sum()), len(scores))

@@ -19,7 +19,7 @@ _WORDS = {
 
 
 class StrategyModule(Protocol):
-    """What a file below ``strategies/`` defines.
+    """The names that a file in ``strategies/`` defines.
 
     A module may also define ``summary(scores, state, need)``, numbers for the report, and ``COLUMN_TUNABLES``, the
     names of those tunables that say how its columns are computed.
@@ -30,18 +30,18 @@ class StrategyModule(Protocol):
     USES_HEAD: bool
 
     def prepare(self, labelled: Labelled, head: Head, tunables: Any, *, seed: int) -> Any:
-        """Return what every shard needs: small, deterministic, frozen; the tunables are in it."""
+        """Return the state that every shard needs: small, deterministic and frozen; the tunables are in it."""
 
     def score(self, block: Features, state: Any) -> Scores:
         """Score each sample by itself: its bits do not depend on the block."""
 
     def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
-        """Return what is needed to choose up to ``reach`` queries. Keeping parts, then their merge, loses nothing."""
+        """Return the rows needed to choose up to ``reach`` queries. Keeping parts, then their merge, loses nothing."""
 
     def select(self, scores: Scores, state: Any, batch: Batch, generator: torch.Generator) -> None:
         """Offer samples by position, best first, until the batch is full or all were offered.
 
-        What joins counts as chosen for all that follows: as a centre, as covered, as labelled. What is refused is no
+        A sample that joins counts as chosen from then on: as a centre, as covered, as labelled. A refused sample is no
         query and must keep no other sample away.
         """
 
@@ -49,7 +49,7 @@ class StrategyModule(Protocol):
 _LARGEST = {"embeddings": 1e15}
 """Values up to this have products, and sums of thousands of them, within float32. Logits are only compared."""
 _SMALLEST = 1e-15
-"""Where every value is smaller, squares and products of float32 lose their digits."""
+"""Squares and products of float32 lose their digits if every value is smaller."""
 
 
 def first_bad_row(column_nX: Tensor, what: str) -> int | None:
@@ -57,11 +57,11 @@ def first_bad_row(column_nX: Tensor, what: str) -> int | None:
 
     Args:
         column_nX: (n, …) of a floating dtype.
-        what: name of the column; embeddings have a lower limit than the others.
+        what: Name of the column; embeddings have a lower limit than the others.
     """
     if not column_nX.numel():
         return None
-    # one cheap pass; only where it finds something is it asked which row
+    # one cheap pass; only if it finds a bad value is the row looked up
     lowest, highest = torch.aminmax(column_nX)
     largest = _LARGEST.get(what, torch.finfo(column_nX.dtype).max)
     if bool((lowest >= -largest) & (highest <= largest)):
@@ -72,18 +72,18 @@ def first_bad_row(column_nX: Tensor, what: str) -> int | None:
 
 
 def fault(row_X: Tensor) -> str:
-    """Say what is wrong with a bad row."""
+    """Return the fault of a bad row, to follow its name in an error."""
     if not bool(row_X.isfinite().all()):
         return "has a value that is not finite"
     return f"must have no value above {_LARGEST['embeddings']:g}, and has {float(row_X.abs().max()):.3g}"
 
 
 def _check_labelled(labelled: Labelled, columns: frozenset[str]) -> None:
-    """Refuse labelled samples that cannot be computed with.
+    """Refuse labelled samples that no strategy can compute with.
 
     Raises:
-        InputError: a value is not finite or too large, all embeddings are too small, a label is no class, or there are
-            not as many of one thing as of the other.
+        InputError: A value is not finite or too large, all embeddings are too small, a label is no class, or
+            the numbers of embeddings, logits and labels differ.
     """
     L, K = len(labelled), labelled.logits_LK.shape[1]
     for what, rows in (("embeddings", labelled.embeddings_LD), ("logits", labelled.logits_LK)):
@@ -105,7 +105,7 @@ def _check_head(head: Head, labelled: Labelled) -> None:
     """Refuse a head that does not fit the labelled samples, or gives no numbers.
 
     Raises:
-        InputError: its sizes are not those of the embeddings and logits, or a value is not finite.
+        InputError: Its sizes are not those of the embeddings and logits, or a value is not finite.
     """
     D, K = labelled.embeddings_LD.shape[1], labelled.logits_LK.shape[1]
     if isinstance(head, LinearHead):
@@ -132,9 +132,9 @@ class Strategy:
     """A strategy with its tunables, ready to be used; ``strategies.load`` makes it.
 
     Attributes:
-        name: the name of its file.
-        module: its arithmetic.
-        tunables: the dataclass in ``tunables/`` that belongs to it.
+        name: Name of its file.
+        module: Module that holds its arithmetic.
+        tunables: Instance of its dataclass in ``tunables/``.
     """
 
     name: str
@@ -157,23 +157,23 @@ class Strategy:
         return self.module.USES_HEAD
 
     def column_parameters(self) -> dict[str, Any]:
-        """Return the tunables that say how its columns are computed, with their values: what ``embed`` is given."""
+        """Return the tunables that say how its columns are computed, with their values, for ``embed``."""
         names: frozenset[str] = getattr(self.module, "COLUMN_TUNABLES", frozenset())
         return {name: getattr(self.tunables, name) for name in sorted(names)}
 
     def prepare(self, labelled: Labelled, head: Head, seed: int) -> Any:
-        """Return what every shard needs.
+        """Return the state that every shard needs.
 
         Args:
             labelled: L labelled samples.
-            head: of the model that computed the features.
-            seed: of the noise that belongs to positions.
+            head: Head of the model that computed the features.
+            seed: Seed of the noise that belongs to positions.
 
         Returns:
             The strategy's state.
 
         Raises:
-            InputError: no sample is labelled where labels are needed, or the strategy cannot compute with these or the
+            InputError: No sample is labelled where labels are needed, or the strategy cannot compute with these or the
                 head; the message names the sample or the class.
         """
         if self.needs_labels and not len(labelled):
@@ -188,13 +188,13 @@ class Strategy:
 
         Args:
             block: n >= 0 samples with at least the strategy's columns.
-            state: from ``prepare``.
+            state: Result of ``prepare``.
 
         Returns:
-            One score a sample, in position order, and the rows that ``select`` needs.
+            One score per sample, in position order, and the rows that ``select`` needs.
 
         Raises:
-            InputError: a column is missing, or a value is not finite; the message names the position.
+            InputError: A column is missing, or a value is not finite; the message names the position.
         """
         for name in sorted(self.columns):
             column_nX = block.column(name)
@@ -212,21 +212,21 @@ class Strategy:
         return scores
 
     def keep(self, scores: Scores, state: Any, reach: int) -> Scores:
-        """Return what is needed of these rows to choose up to ``reach`` queries."""
+        """Return the rows that are needed to choose up to ``reach`` queries."""
         return self.module.keep(scores, state, reach)
 
     def fill(self, batch: Batch, scores: Scores, state: Any, generator: torch.Generator) -> None:
         """Offer samples, best first, until the batch is full or all were offered.
 
         Args:
-            batch: an empty one over the positions of the scores.
-            scores: the merge of what all shards sent.
-            state: from ``prepare``.
-            generator: all randomness of the choice.
+            batch: Empty batch over the positions of the scores.
+            scores: Merge of the rows that all shards sent.
+            state: Result of ``prepare``.
+            generator: Source of all randomness of the choice.
         """
         self.module.select(scores, state, batch, generator)
         assert not batch.missing or not bool(batch.untouched(scores.positions_n).any()), (
-            f'strategy "{self.name}" left a place free and samples without an offer'
+            f'strategy "{self.name}" left queries missing and samples without an offer'
         )
 
     def select(self, scores: Scores, state: Any, need: int, generator: torch.Generator) -> Tensor:
@@ -236,6 +236,6 @@ class Strategy:
         return torch.tensor(batch.taken, dtype=torch.int64, device=scores.positions_n.device)
 
     def summary(self, scores: Scores, state: Any, need: int) -> dict[str, float | int]:
-        """Return the strategy's own numbers for the report; most have none."""
+        """Return the strategy's own numbers for the report; most strategies have none."""
         summarise = getattr(self.module, "summary", None)
         return cast(dict[str, float | int], summarise(scores, state, need)) if summarise else {}

@@ -1,4 +1,4 @@
-"""The types of tunables: bounds, and the choices that several strategies share. No torch, no package beside Python.
+"""The types of tunables: bounds, and the choices that several strategies share, without torch or any other package.
 
 A tunable is a field such as ``passes: Annotated[int, Ge(2), "Number of passes."] = 10``. The attributes of the bounds
 have the names that pydantic's have, so one reader serves both; they are not pydantic's, because the

@@ -1,10 +1,11 @@
 """The values that flow through acquisition, and the letters of their shapes.
 
 N pool samples, L labelled samples, n rows of a block or shard, D embedding size, K classes, C classes that have a
-label, B budget of a round or number of clusters, T Monte-Carlo passes. A suffix names the shape: ``logits_nK`` is
-(n, K). Other letters are local: m rows that were chosen out of n, M joint outcomes or rows that are drawn, a and b rows
-of two blocks, c rows or classes out of others, l and u members of a run or a cluster, q rows that are clustered, X any
-further sizes. A digit is itself: ``row_1D`` is (1, D).
+label, B budget of a round or number of clusters, T Monte-Carlo passes or draws per choice. A suffix names the shape:
+``logits_nK`` is (n, K). Other letters are local: m rows that were chosen out of n, M joint outcomes or rows that are
+drawn, a and b rows of two blocks, c rows or classes out of others, l and u members of a run or a cluster, p pairs or
+rows of another block, k classes or neighbours of which only some are in memory, d directions of a sketch, q rows that
+are clustered, X any further sizes. A digit is itself: ``row_1D`` is (1, D).
 """
 
 from collections.abc import Callable, Mapping
@@ -21,17 +22,17 @@ COLUMNS = frozenset({"embeddings", "logits", "mc_logits", "deepfool"})
 
 @dataclass(frozen=True)
 class Features:
-    """What ``embed`` computed for n pool samples: only the columns that the strategy declares.
+    """The columns that ``embed`` computed for n pool samples: only those that the strategy declares.
 
     Attributes:
-        positions_n: (n,) int64, ascending, each once: indices into one snapshot's pool.
+        positions_n: (n,) int64, ascending and distinct, indices into one snapshot's pool.
         embeddings_nD: (n, D) float16 or float32, or None.
         logits_nK: (n, K) float32, computed from the stored (rounded) embedding, or None.
-        mc_logits_nTK: (n, T, K) float32: logits of T passes with dropout, each with masks of its own that all samples
+        mc_logits_nTK: (n, T, K) float32, logits of T passes with dropout, each with masks of its own that all samples
             share; or None.
-        deepfool_n: (n,) float32, or None: how far the input must go until the prediction changes. A number >= 0 is the
-            norm of DeepFool's step. Below 0: it did not change within the iterations, the norm of the way so far is
-            minus the number; the lowest finite float32 where no gradient led anywhere.
+        deepfool_n: (n,) float32, or None. A number >= 0 is the norm of DeepFool's step, after which the prediction
+            changes. Below 0 the prediction did not change within the iterations, and minus the number is the norm of
+            the way so far; the lowest finite float32 if no gradient led anywhere.
     """
 
     positions_n: Tensor
@@ -95,12 +96,12 @@ Head = LinearHead | Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Scores:
-    """One score a sample, and the rows that a later choice may need.
+    """One score per sample, and the rows that a later choice may need.
 
     Attributes:
-        positions_n: (n,) int64, ascending, each once.
+        positions_n: (n,) int64, ascending and distinct.
         scores_n: (n,) float32; higher is more informative; -inf is legal, NaN and +inf are not.
-        rows: more columns by name, each (n, …), such as ``embeddings`` for a clustering; ``Rows`` are left where they
+        rows: More columns by name, each (n, …), such as ``embeddings`` for a clustering; ``Rows`` are left where they
             are until they are needed.
     """
 
@@ -131,7 +132,7 @@ class Scores:
         """Return the rows of all parts in position order; the parts' order does not matter. ``Rows`` are not read.
 
         Raises:
-            ValueError: there is no part, or the parts carry different columns.
+            ValueError: There is no part, or the parts carry different columns.
         """
         if not parts:
             raise ValueError("merge needs at least one part")
@@ -161,7 +162,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Query:
-    """A sample chosen for labelling: its place in the batch (0 is best), position and score."""
+    """A sample chosen for labelling: its rank in the batch (0 is best), position and score."""
 
     rank: int
     position: int

@@ -5,7 +5,7 @@ froze: a champion that a person chose meanwhile stays, and the promotion waits f
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from alfamix_core.errors import InputError, ObjectChangedError, ObjectExistsError
 from alfamix_core.project import layout, versioned
@@ -61,10 +61,10 @@ def decide(
         split: Split on which both were measured: test, or audit if no test sample has a label.
     """
     recalls, champion_recalls = dict(recalls or {}), dict(champion_recalls or {})
-    promoted, reason, waits = _judge(record, metrics, champion_metrics, bool(model), recalls, champion_recalls)
+    verdict = _judge(record, metrics, champion_metrics, bool(model), recalls, champion_recalls)
     return Promotion(
-        promoted=promoted,
-        reason=reason,
+        promoted=verdict.promoted,
+        reason=verdict.reason,
         model=model,
         metrics=dict(metrics),
         champion_round=record.champion.round,
@@ -72,8 +72,16 @@ def decide(
         recalls=recalls,
         champion_recalls=champion_recalls,
         split=split,
-        waits=waits,
+        waits=verdict.waits,
     )
+
+
+class _Verdict(NamedTuple):
+    """Whether the model is promoted, why, and whether that waits for a person."""
+
+    promoted: bool
+    reason: str
+    waits: bool = False
 
 
 def _judge(
@@ -83,14 +91,16 @@ def _judge(
     trained: bool,
     recalls: Mapping[str, float],
     champion_recalls: Mapping[str, float],
-) -> tuple[bool, str, bool]:
-    """Return whether the model is promoted, why, and whether that waits for a person."""
+) -> _Verdict:
+    """Compare the two models."""
     if not trained:
-        return False, "the model is untrained: fewer than two classes have a label", False
+        return _Verdict(False, "the model is untrained: fewer than two classes have a label")
     if record.champion.round is None:
-        return True, "the first trained model", False
+        return _Verdict(True, "the first trained model")
     if not metrics or not champion_metrics:
-        return False, "there are no test labels to compare the models on; `alfamix promote` decides", True
+        return _Verdict(
+            False, "there are no test labels to compare the models on; `alfamix promote` decides", waits=True
+        )
     settings = record.settings.promotion
     kind, _, name = settings.metric.partition(".")
     if settings.metric in metrics and settings.metric in champion_metrics:
@@ -98,7 +108,7 @@ def _judge(
     elif kind == "recall" and name in recalls and name in champion_recalls:
         value, champion_value = recalls[name], champion_recalls[name]
     else:
-        return False, f"{settings.metric} was not measured; `alfamix promote` decides", True
+        return _Verdict(False, f"{settings.metric} was not measured; `alfamix promote` decides", waits=True)
     gain = (value - champion_value) * REPORTED.get(settings.metric, 1)
     promoted = gain >= settings.min_gain
     reason = (
@@ -112,8 +122,8 @@ def _judge(
             f"the recall of {worst} falls by {falls[worst]:.4f}, from {champion_recalls[worst]:.4f} to "
             f"{recalls[worst]:.4f}, more than the {settings.max_class_fall:g} that is allowed"
         )
-        return False, f"{reason}; but {fall}", False
-    return promoted, reason, False
+        return _Verdict(False, f"{reason}; but {fall}")
+    return _Verdict(promoted, reason)
 
 
 def apply(store: Store, record: Round) -> None:

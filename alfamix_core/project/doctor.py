@@ -93,7 +93,9 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
         findings += [Finding("orphaned", key, what, remedy) for key, what in features.faults(store)]
     # a server may list a folder for a moment after its last object was deleted
     findings = [
-        finding for finding in findings if not finding.key.endswith("/") or any(True for _ in store.list(finding.key))
+        finding
+        for finding in findings
+        if finding.kind == "waiting" or not finding.key.endswith("/") or any(True for _ in store.list(finding.key))
     ]
     order = ("inconsistent", "locked", "overdue", "orphaned", "waiting")
     return sorted(findings, key=lambda finding: (order.index(finding.kind), finding.key, finding.what))
@@ -128,7 +130,7 @@ def _inbox(ledger: Ledger) -> Iterator[Finding]:
     """Yield the inbox files that cannot be used, and those that were changed after they were loaded."""
     for key, line, reason in ledger.set_aside():
         what = "a line is set aside" if line else "is set aside"
-        yield waiting(key, f"{what}: {reason}", "fix the file; it is tried again when its bytes change")
+        yield waiting(key, f"{what}: {reason}", "fix it; it is tried again when its name or bytes change")
     for file in ledger.inbox():
         if file.vanished:
             yield waiting(
@@ -138,8 +140,6 @@ def _inbox(ledger: Ledger) -> Iterator[Finding]:
             )
     for key in ledger.unread.deleted if ledger.unread is not None else ():
         yield waiting(key, "was loaded and is deleted; its content still counts", "put it back, or leave it")
-    for name in ledger.unread.odd if ledger.unread is not None else ():
-        yield waiting(name, f"cannot be read: {name!a} is not a valid file name here", "deliver it under another name")
     if ids := ledger.repeated_event_ids():
         yield waiting(
             "",

@@ -125,7 +125,7 @@ def _data(board: Board, store: Store, ledger: Ledger, known: _Rounds, now: datet
 
 def _inbox(board: Board, ledger: Ledger) -> None:
     unread = ledger.unread
-    board.set(m.SET_ASIDE, len(ledger.set_aside()) + (len(unread.odd) if unread is not None else 0))
+    board.set(m.SET_ASIDE, len(ledger.set_aside()))
     board.set(m.VANISHED_LINES, sum(file.vanished for file in ledger.inbox()))
     board.set(m.DELETED_FILES, len(unread.deleted) if unread is not None else 0)
 

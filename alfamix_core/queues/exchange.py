@@ -8,6 +8,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -42,7 +43,7 @@ def questions_csv(questions: Iterable[Question], thumbnail_uri: str) -> str:
 def answers_from_csv(
     data: bytes, where: str, ledger: Ledger, classes: Sequence[str], annotator: str, now: datetime
 ) -> tuple[str, list[LabelEvent]]:
-    """Read answers; rows without an answer are left out.
+    """Read answers; rows without an answer are left out, and equal rows count once.
 
     Args:
         data: UTF-8 CSV with a header.
@@ -57,13 +58,65 @@ def answers_from_csv(
         importing it again has no effect; unless another answer came in between, which the file then replaces.
 
     Raises:
-        InputError: An unknown column, sample or class, or a row that is no answer; the message has its line.
+        InputError: An unknown column, sample, class or round, a row that is no answer, or two rows that contradict each
+            other; the message has their lines.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{where} must be UTF-8 text: {error.reason} at byte {error.start}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    header = _header(reader, where)
+    # two annotators who agree on everything deliver equal files
+    digest = _digest(annotator.encode() + b"\0" + data)
+    names = frozenset(classes)
+    asked = {question.sample_id: question.round for question in ledger.open_queries()}
+    rows: list[_Row] = []
+    try:
+        for fields in reader:
+            location = f"{where} line {reader.line_num}"
+            if None in fields or None in fields.values():
+                raise InputError(f"{location} has another number of fields than the header's {len(header)}")
+            event = _event(fields, location, asked, annotator, now, f"{digest}-{reader.line_num:09}")
+            if event is not None:
+                if event.label is not None:
+                    check_class(event.label, names, location)
+                rows.append(_Row(reader.line_num, event, bool(fields.get("time", "").strip())))
+    except csv.Error as error:
+        raise InputError(f"{where} line {reader.reader.line_num}: {error}") from None
+    rows = _consistent(rows, where)
+    rounds = ledger.asking_rounds() | {0}
+    known = ledger.known([row.event.sample_id for row in rows])
+    for row in rows:
+        if row.event.sample_id not in known:
+            raise InputError(f'{where} line {row.line}: sample "{row.event.sample_id}" is in no drop of the project')
+        if row.event.round not in rounds:
+            raise InputError(f"{where} line {row.line}: round {row.event.round} has asked no question")
+    # a row that says when it was answered stays where it is in time
+    if later := ledger.superseded([row.event for row in rows if not row.is_dated]):
+        again = _digest(" ".join([digest, *later]).encode())
+        rows = [row if row.is_dated else row.renamed(f"{again}-{row.line:09}") for row in rows]
+        digest = again
+    return f"import-{digest}", [row.event for row in rows]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An answer, the line that gives it, and whether that line says when."""
+
+    line: int
+    event: LabelEvent
+    is_dated: bool
+
+    @property
+    def answer(self) -> str:
+        return self.event.label or self.event.kind
+
+    def renamed(self, event_id: str) -> "_Row":
+        return replace(self, event=self.event.model_copy(update={"event_id": event_id}))
+
+
+def _header(reader: "csv.DictReader[str]", where: str) -> list[str]:
     try:
         header = list(reader.fieldnames or ())
     except csv.Error as error:
@@ -76,35 +129,37 @@ def answers_from_csv(
             raise InputError(f'{where}: the column "{column}" is there twice')
         if column not in _KNOWN:
             raise InputError(f'{where}: unknown column "{column}"; known are {", ".join(sorted(_KNOWN))}')
-    # two annotators who agree on everything deliver equal files
-    digest = _digest(annotator.encode() + b"\0" + data)
-    names = frozenset(classes)
-    asked = {question.sample_id: question.round for question in ledger.open_queries()}
-    events: list[tuple[str, LabelEvent]] = []
-    try:
-        for row in reader:
-            location = f"{where} line {reader.line_num}"
-            if None in row or None in row.values():
-                raise InputError(f"{location} has another number of fields than the header's {len(header)}")
-            event = _event(row, location, asked, annotator, now, f"{digest}-{reader.line_num}")
-            if event is not None:
-                if event.label is not None:
-                    check_class(event.label, names, location)
-                events.append((location, event))
-    except csv.Error as error:
-        raise InputError(f"{where} line {reader.reader.line_num}: {error}") from None
-    known = ledger.known([event.sample_id for _, event in events])
-    for location, event in events:
-        if event.sample_id not in known:
-            raise InputError(f'{location}: sample "{event.sample_id}" is in no drop of the project')
-    answers = [event for _, event in events]
-    # a row that says when it was answered stays where it is in time
-    if later := ledger.superseded([event for event in answers if event.time == now]):
-        again = _digest(" ".join([digest, *later]).encode())
-        ids = {event: event.event_id.replace(digest, again) for event in answers if event.time == now}
-        answers = [event.model_copy(update={"event_id": ids.get(event, event.event_id)}) for event in answers]
-        digest = again
-    return f"import-{digest}", answers
+    return header
+
+
+def _consistent(rows: Iterable[_Row], where: str) -> list[_Row]:
+    """Return the rows without repetitions. An annotator may answer about a sample again, if each row says when.
+
+    Raises:
+        InputError: Two rows contradict each other.
+    """
+    by_time: dict[tuple[str, str], dict[datetime | None, _Row]] = {}
+    kept = []
+    for row in rows:
+        earlier = by_time.setdefault((row.event.sample_id, row.event.annotator), {})
+        time = row.event.time if row.is_dated else None
+        if time in earlier:
+            rivals = [earlier[time]]
+        elif time is None:
+            rivals = list(earlier.values())
+        else:
+            rivals = [earlier[None]] if None in earlier else []
+        for rival in rivals:
+            if (rival.event.kind, rival.event.label) != (row.event.kind, row.event.label):
+                raise InputError(
+                    f'{where} lines {rival.line} and {row.line}: annotator "{row.event.annotator}" answers '
+                    f'"{rival.answer}" and "{row.answer}" about sample "{row.event.sample_id}"; keep one row, or give '
+                    f"each its own time"
+                )
+        if time not in earlier:
+            earlier[time] = row
+            kept.append(row)
+    return kept
 
 
 def _digest(data: bytes) -> str:

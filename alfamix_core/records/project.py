@@ -1,6 +1,7 @@
 """project.json: what is learned, how, and within which limits."""
 
 import json
+import unicodedata
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -317,9 +318,12 @@ class Project(Record):
     def _classes_differ(self) -> Self:
         first: dict[str, int] = {}
         for number, name in enumerate(self.classes, start=1):
-            if name in first:
-                raise ValueError(f'class "{name}" is named twice (items {first[name]} and {number})')
-            first[name] = number
+            if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+                raise ValueError(f"class {name!a} must have no line break or other control character")
+            # é is one character or two, and nobody sees which
+            if (same := unicodedata.normalize("NFC", name)) in first:
+                raise ValueError(f'class "{name}" is named twice (items {first[same]} and {number})')
+            first[same] = number
         return self
 
     @model_validator(mode="after")

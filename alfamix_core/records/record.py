@@ -1,5 +1,6 @@
 """What all JSON formats share: strict frozen models, bytes, and errors in the user's words."""
 
+import codecs
 import io
 import json
 import re
@@ -37,7 +38,7 @@ class Record(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise InputError(f"{where}: {explain(error)}") from None
+            raise InputError(f"{where}: {_foreign(data) or explain(error)}") from None
 
     def document(self) -> bytes:
         """Return the record as a readable JSON file; equal records give equal bytes."""
@@ -47,6 +48,16 @@ class Record(BaseModel):
         """Return the record as one line of a JSON Lines file, without the fields that are None."""
         fields = self.model_dump(mode="json", exclude_none=True)
         return (json.dumps(fields, ensure_ascii=False) + "\n").encode()
+
+
+def _foreign(data: bytes | str) -> str:
+    """Name the format of bytes that begin as no JSON does; empty if they may be JSON."""
+    start = data[:3].encode(errors="replace") if isinstance(data, str) else data[:3]
+    if start.startswith(codecs.BOM_UTF8):
+        return "begins with a byte order mark; save it as UTF-8 without one"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "begins with a byte order mark of UTF-16; save it as UTF-8 without one"
+    return "is gzip; decompress it" if start.startswith(b"\x1f\x8b") else ""
 
 
 def explain(error: ValidationError) -> str:

@@ -1,6 +1,6 @@
 """The queries folder: what ``select`` chose and what the report shows of it.
 
-queries.jsonl       a ChosenSample a line, best first
+queries.jsonl       one ChosenSample per line, best first
 thumbnails/<id>.webp
 selection.json      the rest
 stage.json

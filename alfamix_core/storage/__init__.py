@@ -7,7 +7,7 @@ from alfamix_core.errors import InputError
 from alfamix_core.storage.folder import FolderStore, file_sha256
 from alfamix_core.storage.s3 import S3Store
 from alfamix_core.storage.samples import SampleReader, list_uri, open_file
-from alfamix_core.storage.store import Entry, Store, Stored, Upload
+from alfamix_core.storage.store import Entry, Store, Stored, Upload, is_valid_key, shown
 from alfamix_core.storage.uris import (
     absolute_uri,
     bucket_and_key,
@@ -28,12 +28,14 @@ __all__ = [
     "file_sha256",
     "file_uri",
     "is_below",
+    "is_valid_key",
     "list_uri",
     "normalise_folder_uri",
     "normalise_uri",
     "open_file",
     "open_store",
     "path_of",
+    "shown",
 ]
 
 

@@ -133,13 +133,16 @@ class FolderStore(Store):
         for name, status in walk(self._root / folder):
             yield _listed(folder + name, status)
 
-    def _folders(self, folder: str) -> list[str]:
-        with _explained(file_uri(self._root / folder)):
-            try:
-                with folder_of(self._root, folder), os.scandir(self._root / folder) as items:
-                    return [item.name for item in items if item.is_dir(follow_symlinks=False)]
-            except _ABSENT:
-                return []
+    def _children(self, folder: str) -> Iterator[tuple[str, bool]]:
+        children = []
+        with (
+            _explained(file_uri(self._root / folder)),
+            suppress(*_ABSENT),
+            folder_of(self._root, folder),
+            os.scandir(self._root / folder) as items,
+        ):
+            children = [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
+        yield from children
 
     def delete(self, key: str) -> None:
         target = self._path(key)

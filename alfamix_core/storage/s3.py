@@ -160,11 +160,16 @@ class S3Store(Store):
         objects = list_objects(self._client(), self._bucket, self._prefix + folder)
         yield from (replace(item, key=item.key.removeprefix(self._prefix)) for item in objects)
 
-    def _folders(self, folder: str) -> list[str]:
+    def _children(self, folder: str) -> Iterator[tuple[str, bool]]:
         client, prefix = self._client(), self._prefix + folder
+        children = []
         with explained(f"s3://{self._bucket}/{prefix}", client):
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
-            return [item["Prefix"][len(prefix) : -1] for page in pages for item in page.get("CommonPrefixes", [])]
+            for page in client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+            ):
+                children += [(item["Prefix"][len(prefix) : -1], True) for item in page.get("CommonPrefixes", [])]
+                children += [(item["Key"][len(prefix) :], False) for item in page.get("Contents", [])]
+        yield from (child for child in children if child != ("", False))  # the folder's own marker
 
     def delete(self, key: str) -> None:
         client = self._client()

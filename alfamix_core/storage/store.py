@@ -8,7 +8,7 @@ import io
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,9 @@ _LONGEST_KEY = 900  # bytes; S3 allows 1,024 with the prefix
 _LONGEST_PART = 255  # bytes, by the file systems
 # backslashes, control characters, and those that XML cannot carry
 _REFUSED = re.compile("[\\\\\x00-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
+
+# control characters, separators of lines, marks that change the direction of text, and bytes that are no text
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +197,24 @@ class Store(ABC):
             elif odd is not None:
                 odd.append(entry.key)
 
-    def folders(self, prefix: str = "") -> Sequence[str]:
+    def folders(self, prefix: str = "", odd: MutableSequence[str] | None = None) -> Sequence[str]:
         """Return the names of the folders directly below a folder, sorted, without looking into them.
 
         A server may list a folder for a moment after its last object was deleted.
+
+        Args:
+            prefix: As for ``list``.
+            odd: Receives what else is there: objects, links, and folders whose names cannot be parts of keys. Each name
+                begins with the prefix.
         """
         folder = _folder_key(prefix)
-        return sorted((name for name in self._folders(folder) if is_valid_key(folder + name)), key=str.encode)
+        names = []
+        for name, is_folder in self._children(folder):
+            if is_folder and is_valid_key(folder + name):
+                names.append(name)
+            elif odd is not None:
+                odd.append(folder + name)
+        return sorted(names, key=str.encode)
 
     @abstractmethod
     def delete(self, key: str) -> None:
@@ -272,7 +286,12 @@ class Store(ABC):
     def _list(self, folder: str) -> Iterator[Entry]: ...
 
     @abstractmethod
-    def _folders(self, folder: str) -> Sequence[str]: ...
+    def _children(self, folder: str) -> Iterator[tuple[str, bool]]: ...
+
+
+def shown(name: str) -> str:
+    """Return a foreign name with escapes for what would break a line, hide text or command a terminal."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), name)
 
 
 def is_valid_key(key: str) -> bool:

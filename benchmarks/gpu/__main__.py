@@ -37,14 +37,14 @@ def _say(started: float, words: str) -> None:
 
 
 def _environment(device: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__}
+    facts: dict[str, Any] = {"python": platform.python_version(), "torch": torch.__version__}
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         memory = round(properties.total_memory / 2**30, 1)
-        found |= {"device": properties.name, "memory_gib": memory, "cuda": torch.version.cuda}
+        facts |= {"device": properties.name, "memory_gib": memory, "cuda": torch.version.cuda}
     else:
-        found |= {"device": "CPU", "cores": os.cpu_count()}
-    return found
+        facts |= {"device": "CPU", "cores": os.cpu_count()}
+    return facts
 
 
 def _lines(command: Sequence[str], limit: float, error: Path) -> Iterator[dict[str, Any]]:
@@ -52,7 +52,7 @@ def _lines(command: Sequence[str], limit: float, error: Path) -> Iterator[dict[s
 
     Raises:
         TimeoutError: it ran for ``limit`` seconds; it is dead.
-        ChildProcessError: it failed; the end of what it said is the message.
+        ChildProcessError: It failed; the end of its output is the message.
     """
     with error.open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT) as process:
         assert process.stdout is not None
@@ -80,7 +80,7 @@ def _lines(command: Sequence[str], limit: float, error: Path) -> Iterator[dict[s
 
 
 def _part(name: str, options: argparse.Namespace, limit: float, folder: Path, started: float) -> dict[str, Any]:
-    """Run one part of the benchmark, and return its lines and how it ended."""
+    """Run one part of the benchmark, and return its lines and its outcome."""
     command = [sys.executable, "-m", "benchmarks.gpu.parts", name, "--device", options.device]
     command += ["--rates", str(folder / "rates.json")] if name != "rates" else []
     command += ["--small"] if options.small else []
@@ -99,7 +99,7 @@ def _part(name: str, options: argparse.Namespace, limit: float, folder: Path, st
 
 
 def _tests(options: argparse.Namespace, limit: float, folder: Path, started: float) -> dict[str, Any]:
-    """Run the tests in a few processes side by side, and return how many passed, and what did not."""
+    """Run the tests in a few processes side by side, and return the number that passed, and those that did not."""
     count = 1 if options.small else max(1, min(4, (os.cpu_count() or 2) // 3))
     paths = ["tests/alfamix_core/acquisition/test_blocks.py"] if options.small else []
     processes = []
@@ -131,7 +131,7 @@ def _tests(options: argparse.Namespace, limit: float, folder: Path, started: flo
 def _outcomes(lines: list[dict[str, Any]], started: float) -> dict[str, Any]:
     tests = [line for line in lines if "outcome" in line]
     failed = [line for line in tests if line["outcome"] == "failed"]
-    # of a module that is skipped as a whole pytest says the place too
+    # for a module that is skipped as a whole pytest prints the line number too
     reasons = (line["words"].rsplit("Skipped: ", 1)[-1].rstrip("')") for line in tests if line["outcome"] == "skipped")
     skipped = Counter(reasons)
     passed = sum(line["outcome"] == "passed" for line in tests)

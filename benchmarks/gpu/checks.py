@@ -23,13 +23,13 @@ FIRST = ("test_devices", "test_blocks", "test_contract")
 
 
 class Outcomes:
-    """Takes the tests of one device, runs a share of them, and writes each outcome as it comes.
+    """A pytest plugin that runs a share of one device's tests, and writes each outcome immediately.
 
     Attributes:
-        device: "cuda" or "cpu": the tests whose ``device`` it is.
-        share: (i, of): every of-th test, by its name.
-        deadline: of ``time.monotonic``; no test begins after it.
-        out: a JSON object a line.
+        device: Device of the tests to run, "cuda" or "cpu".
+        share: Share (i, of): every of-th test by name, from the i-th on.
+        deadline: Time of ``time.monotonic`` after which no test begins.
+        out: File that receives one JSON object per line.
     """
 
     def __init__(self, device: str, share: tuple[int, int], deadline: float, out: Path) -> None:
@@ -41,7 +41,7 @@ class Outcomes:
             file.write(json.dumps(values) + "\n")
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave the tests of this device and share, the most important first."""
+        """Keep only the tests of this device and share, the most important first."""
         number, of = self.share
         mine = [
             item
@@ -55,7 +55,7 @@ class Outcomes:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Stop when the time is over: without a run of this test, and with none after it."""
+        """Stop when the time is over, before this test."""
         if time.monotonic() <= self.deadline:
             return None
         item.session.shouldstop = "the time is over"  # type: ignore[assignment]
@@ -72,14 +72,14 @@ class Outcomes:
             self.write(test=report.nodeid.removeprefix(TESTS + "/"), outcome=report.outcome, words=words)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Write what could not be collected."""
+        """Write a failed collection."""
         if report.outcome != "passed":
             words = str(report.longrepr)[-400:]
             self.write(test=report.nodeid.removeprefix(TESTS + "/"), outcome=report.outcome, words=words)
 
 
 def _make_ours_importable() -> None:
-    """Let ``tests`` be our folder even if some installed package has put one of that name on the path."""
+    """Make ``tests`` our folder even if an installed package put one of that name on the path."""
     for folder in ("tests", "tests/alfamix_core", TESTS):
         module = ModuleType(folder.replace("/", "."))
         module.__path__ = [str(ROOT / folder)]

@@ -30,16 +30,16 @@ _STREAM_ROWS = 64 * blocks.BLOCK_ROWS
 
 @dataclass(frozen=True)
 class Line:
-    """One thing measured.
+    """One measurement.
 
     Attributes:
-        what: in words.
-        size: what it was measured on.
-        seconds: median.
-        products: share of the seconds that its matrix products take at the device's measured rate.
-        moves: share of the seconds that its bytes take at the measured bandwidth; above 1 where caches serve them.
-        peak_gib: most memory of the device that tensors took, those that were there before included; 0 on the CPU.
-        note: what else is to be said.
+        what: Name of the measured call.
+        size: Size of the input.
+        seconds: Median time.
+        products: Share of the seconds that its matrix products take at the device's measured rate.
+        moves: Share of the seconds that its bytes take at the measured bandwidth; above 1 where caches serve them.
+        peak_gib: Peak device memory of all tensors, earlier ones included; 0 on the CPU.
+        note: Number of kernels, and anything else worth knowing.
     """
 
     what: str
@@ -52,13 +52,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where and how large.
+class Setting:
+    """The device, its rates and the sizes.
 
     Attributes:
-        device: of all tensors.
-        small: whether sizes are those of a test.
-        rates: what the device does at best.
+        device: Device of all tensors.
+        small: Whether sizes are those of a test.
+        rates: Best rates of the device.
     """
 
     device: torch.device
@@ -116,52 +116,52 @@ def _shape(N: int, D: int, **others: int) -> str:
     return " ".join([f"{N:,} x {D}", *(f"{name}={value:,}" for name, value in others.items())])
 
 
-def scoring(place: Place) -> Iterator[Line]:
+def scoring(setting: Setting) -> Iterator[Line]:
     """ALFA-Mix's scores, the whole schedule of caps, beside entropy with the head's product."""
-    N, D, K = (3_000, 32, 10) if place.small else (1_000_000, 768, 1_000)
-    task, size = _task(place.device, N, D, K, L=5 * K, logits=False), _shape(N, D, K=K)
+    N, D, K = (3_000, 32, 10) if setting.small else (1_000_000, 768, 1_000)
+    task, size = _task(setting.device, N, D, K, L=5 * K, logits=False), _shape(N, D, K=K)
     flips = linear_flips(task.labelled, task.head)
 
     def scores() -> Tensor:
         return torch.cat([critical_caps(block, flips) for block in torch.split(task.rows, _STREAM_ROWS)])
 
-    yield place.line("ALFA-Mix, scores", size, scores)
+    yield setting.line("ALFA-Mix, scores", size, scores)
 
     def entropy() -> Tensor:
         parts = torch.split(task.rows, _STREAM_ROWS)
         return torch.cat([entropies(log_probabilities(task.head(block))) for block in parts])
 
-    yield place.line("entropy, with the head's product", size, entropy)
+    yield setting.line("entropy, with the head's product", size, entropy)
     strategy = strategies.load("alfamix")
     state = strategy.prepare(task.labelled, task.head, 0)
     pool = [
         Features(*pair)
         for pair in zip(*(torch.split(x, _STREAM_ROWS) for x in (task.pool.positions_n, task.rows)), strict=True)
     ]
-    yield place.line("ALFA-Mix, a shard", size, lambda: score_shard(strategy, pool, state, 200), repeats=3)
+    yield setting.line("ALFA-Mix, a shard", size, lambda: score_shard(strategy, pool, state, 200), repeats=3)
     rows, usual = task.rows[: N // 4], (blocks.BLOCK_ROWS, blocks.CUDA_BLOCK_ROWS)
     for factor in (1, 2, 4, 8, 16, 32):
         blocks.BLOCK_ROWS = blocks.CUDA_BLOCK_ROWS = factor * usual[0]
         words = f"blocks of {blocks.BLOCK_ROWS:,} rows"
         call = lambda: critical_caps(rows, flips)  # noqa: E731
-        yield place.line("ALFA-Mix, scores, " + words, _shape(len(rows), D, K=K), call, repeats=3)
+        yield setting.line("ALFA-Mix, scores, " + words, _shape(len(rows), D, K=K), call, repeats=3)
     blocks.BLOCK_ROWS, blocks.CUDA_BLOCK_ROWS = usual
 
 
-def clusters(place: Place) -> Iterator[Line]:
+def clusters(setting: Setting) -> Iterator[Line]:
     """k-means of unit vectors."""
-    for N, D, B in [(2_000, 64, 20)] if place.small else [(20_000, 512, 500), (200_000, 768, 1_000)]:
-        rows_nD = torch.nn.functional.normalize(_task(place.device, N, D, 100, 100, logits=False).rows, dim=1)
-        positions_n = torch.arange(N, device=place.device)
-        found = [kmeans(rows_nD, positions_n, B, 0).inertia]
+    for N, D, B in [(2_000, 64, 20)] if setting.small else [(20_000, 512, 500), (200_000, 768, 1_000)]:
+        rows_nD = torch.nn.functional.normalize(_task(setting.device, N, D, 100, 100, logits=False).rows, dim=1)
+        positions_n = torch.arange(N, device=setting.device)
+        inertias = [kmeans(rows_nD, positions_n, B, 0).inertia]
         call = lambda rows_nD=rows_nD, positions_n=positions_n, B=B: kmeans(rows_nD, positions_n, B, 0)  # noqa: E731
-        yield place.line("k-means", _shape(N, D, B=B), call, f"inertia {found[0]:.1f}", repeats=3)
+        yield setting.line("k-means", _shape(N, D, B=B), call, f"inertia {inertias[0]:.1f}", repeats=3)
 
 
-def _choice(place: Place, name: str, sizes: list[tuple[int, int, int, int]]) -> Iterator[Line]:
+def _choice(setting: Setting, name: str, sizes: list[tuple[int, int, int, int]]) -> Iterator[Line]:
     """One strategy from features to queries."""
     for N, D, K, B in sizes:
-        task = _task(place.device, N, D, K, L=max(K, 1_000 if N > 10_000 else 0), logits=name != "coreset")
+        task = _task(setting.device, N, D, K, L=max(K, 1_000 if N > 10_000 else 0), logits=name != "coreset")
         strategy = strategies.load(name)
 
         def choose(strategy: Any = strategy, task: Task = task, B: int = B) -> Tensor:
@@ -169,35 +169,35 @@ def _choice(place: Place, name: str, sizes: list[tuple[int, int, int, int]]) -> 
             scores = score_shard(strategy, [task.pool], state, B)
             return strategy.select(scores, state, B, torch.Generator().manual_seed(0))
 
-        yield place.line(name, _shape(N, D, K=K, B=B), choose, repeats=3)
+        yield setting.line(name, _shape(N, D, K=K, B=B), choose, repeats=3)
 
 
-def coreset(place: Place) -> Iterator[Line]:
+def coreset(setting: Setting) -> Iterator[Line]:
     """Core-set from features to queries."""
     small, large = [(2_000, 32, 10, 20)], [(100_000, 512, 100, 1_000), (1_000_000, 768, 100, 1_000)]
-    return _choice(place, "coreset", small if place.small else large)
+    return _choice(setting, "coreset", small if setting.small else large)
 
 
-def badge(place: Place) -> Iterator[Line]:
+def badge(setting: Setting) -> Iterator[Line]:
     """Badge from features to queries."""
     small, large = [(2_000, 32, 10, 20)], [(20_000, 768, 100, 200), (1_000_000, 768, 100, 200)]
-    return _choice(place, "badge", small if place.small else large)
+    return _choice(setting, "badge", small if setting.small else large)
 
 
-def bait(place: Place) -> Iterator[Line]:
+def bait(setting: Setting) -> Iterator[Line]:
     """Bait from features to queries."""
     small, large = [(2_000, 32, 10, 20)], [(20_000, 384, 100, 200), (100_000, 768, 100, 200)]
     if "bait" in strategies.names():
-        yield from _choice(place, "bait", small if place.small else large)
+        yield from _choice(setting, "bait", small if setting.small else large)
 
 
-def uherding(place: Place) -> Iterator[Line]:
+def uherding(setting: Setting) -> Iterator[Line]:
     """Uncertainty herding from features to queries."""
     small, large = [(2_000, 32, 10, 20)], [(20_000, 512, 100, 200)]
-    return _choice(place, "uherding", small if place.small else large)
+    return _choice(setting, "uherding", small if setting.small else large)
 
 
-PARTS: dict[str, Callable[[Place], Iterator[Line]]] = {
+PARTS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "scoring": scoring,
     "k-means": clusters,
     "coreset": coreset,
@@ -213,7 +213,7 @@ def rates(device: torch.device, small: bool) -> Rates:
 
 
 def main() -> int:
-    """Run one part, print a JSON object a line; return 0."""
+    """Run one part, print one JSON object per line; return 0."""
     parser = argparse.ArgumentParser(description="One part of the measurement on a device.")
     parser.add_argument("part", choices=["rates", *PARTS])
     parser.add_argument("--device", default="cuda", help="cuda or cpu (default cuda)")
@@ -224,8 +224,8 @@ def main() -> int:
     if options.part == "rates":
         print(json.dumps(asdict(rates(device, options.small))), flush=True)
         return 0
-    place = Place(device, options.small, Rates(**json.loads(options.rates.read_text())))
-    for line in PARTS[options.part](place):
+    setting = Setting(device, options.small, Rates(**json.loads(options.rates.read_text())))
+    for line in PARTS[options.part](setting):
         print(json.dumps(asdict(line)), flush=True)
     return 0
 

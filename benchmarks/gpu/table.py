@@ -1,4 +1,4 @@
-"""The GPU's part of docs/benchmarks.md, from what `make gpu` wrote.
+"""The GPU's part of docs/benchmarks.md, from the results of `make gpu`.
 
 python -m benchmarks.gpu.table      writes it between its two marks
 """
@@ -15,7 +15,7 @@ FIRST, LAST = "<!-- from benchmarks/gpu.json, by make docs -->", "<!-- end of be
 
 
 def render(results: dict[str, Any] | None) -> str:
-    """Return the part as Markdown; without results it says that no GPU has run it."""
+    """Return the part as Markdown; without results it states that no GPU has run it."""
     if results is None:
         return "No GPU has run `make gpu` yet.\n"
     environment, rates = results["environment"], results["rates"]
@@ -54,7 +54,7 @@ def page(old: str, results: dict[str, Any] | None) -> str:
 
 
 def results() -> dict[str, Any] | None:
-    """Return what the file holds, None where there is none."""
+    """Return the contents of the file, None if there is none."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else None
 
 

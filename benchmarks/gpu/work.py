@@ -1,4 +1,4 @@
-"""What a device can do, and what a call asks of it."""
+"""The rates of a device, and the work of a call on it."""
 
 import statistics
 import time
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done what it was asked for."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -27,10 +27,10 @@ def timed(call: Callable[[], T], device: torch.device, repeats: int, limit: floa
     """Return a call's result and the median of its seconds after one call that warms up.
 
     Args:
-        call: what is measured.
-        device: where it computes.
-        repeats: calls that count, at most.
-        limit: seconds after which no further call begins.
+        call: Call to measure.
+        device: Device on which it computes.
+        repeats: Largest number of calls that count.
+        limit: Seconds after which no further call begins.
     """
     result, times, started = call(), [], time.perf_counter()
     wait(device)
@@ -44,12 +44,12 @@ def timed(call: Callable[[], T], device: torch.device, repeats: int, limit: floa
 
 @dataclass
 class Work:
-    """What a call asked of the device.
+    """The work of a call on the device.
 
     Attributes:
-        flops: operations of matrix products by dtype, two for each multiplication with its addition.
-        moved: bytes that kernels read and write, each operator by itself, wherever they lie; views move nothing.
-        calls: operators that compute something.
+        flops: Operations of matrix products by dtype, two for each multiplication with its addition.
+        moved: Bytes that kernels read and write, summed over operators and wherever they lie; views move nothing.
+        calls: Number of operators that compute something.
     """
 
     flops: dict[torch.dtype, int] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class _Counter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if any(each.alias_info is not None and not each.alias_info.is_write for each in func._schema.returns):
+        if any(value.alias_info is not None and not value.alias_info.is_write for value in func._schema.returns):
             return result
         inputs = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
         outputs = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
@@ -79,12 +79,12 @@ class _Counter(TorchDispatchMode):
 
 
 def _bytes(value: Tensor) -> int:
-    """Return what is read of a tensor: what an expanded one repeats lies there once."""
+    """Return the part of a tensor that is read: repeated elements of an expanded tensor count once."""
     return min(value.numel() * value.element_size(), value.untyped_storage().nbytes())
 
 
 def counted(call: Callable[[], object]) -> Work:
-    """Return what one call asks of the device."""
+    """Return the work of one call on the device."""
     work = Work()
     with _Counter(work):
         call()
@@ -93,12 +93,12 @@ def counted(call: Callable[[], object]) -> Work:
 
 @dataclass(frozen=True)
 class Rates:
-    """What the device does at best, measured.
+    """The best rates of the device, measured.
 
     Attributes:
         float32: operations a second of a product of two large float32 matrices, all 24 bits.
         float64: likewise of float64.
-        bandwidth: bytes a second of a copy, read and written.
+        bandwidth: Bytes per second of a copy, read and written.
     """
 
     float32: float
@@ -119,9 +119,9 @@ def measure(device: torch.device, side: int, copied: int) -> Rates:
     """Measure a device.
 
     Args:
-        device: any.
-        side: rows and columns of the square matrices.
-        copied: bytes that are copied.
+        device: Device to measure.
+        side: Number of rows and columns of the square matrices.
+        copied: Number of bytes that are copied.
     """
 
     def product(dtype: torch.dtype) -> float:

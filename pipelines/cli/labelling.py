@@ -86,7 +86,10 @@ def import_labels(
     ],
     annotator: Annotated[str, typer.Option(help="Annotator of the rows that name none.")] = "import",
 ) -> int:
-    """Read answers from CSV. Rows without an answer are left out; importing a file twice has no effect."""
+    """Read answers from CSV. Rows without an answer are left out; importing a file twice has no effect.
+
+    Answers about withdrawn samples are skipped and counted.
+    """
     from alfamix_core.project import layout, rounds
     from alfamix_core.project.ledger.ledger import open_ledger
     from alfamix_core.queues import builtin
@@ -96,10 +99,13 @@ def import_labels(
     settings, now = rounds.read_settings(store), datetime.now(UTC)
     with open_ledger(store, settings, now) as ledger:
         batch, events = answers_from_csv(read_file(source), str(source), ledger, settings.classes, annotator, now)
+        withdrawn = ledger.withdrawn()
     if store.entry(layout.labels(batch)) is not None:
         out.print(f"no effect: {source} is imported already")
         return 0
-    if events:
-        builtin.add_answers(store, batch, events)
-    out.print(f"imported {len(events)} answers")
+    answers = [event for event in events if event.sample_id not in withdrawn]
+    if answers:
+        builtin.add_answers(store, batch, answers)
+    skipped = len(events) - len(answers)
+    out.print(f"imported {len(answers)} answers{f', skipped {skipped} about withdrawn samples' if skipped else ''}")
     return 0

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share, and what their values open."""
 
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from alfamix_core.errors import InputError
 from alfamix_core.storage import Store, file_uri, open_store
 
+_LARGEST_FILE = 2**30  # bytes; some ten million answers
 EVERY_ADDRESS = "0.0.0.0"  # every IPv4 address: a pod's own is not known before it runs
 
 ProjectArgument = Annotated[
@@ -71,8 +73,19 @@ def to_uri(text: str) -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of a file that the user names."""
+    """Return the bytes of a file, or of a pipe, that the user names.
+
+    Raises:
+        InputError: It cannot be read, is neither, or is too large.
+    """
     try:
-        return path.read_bytes()
+        mode = path.stat().st_mode
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+            raise InputError(f"{path} must be a file or a pipe, not a device or a socket")
+        with path.open("rb") as stream:
+            data = stream.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > _LARGEST_FILE:
+        raise InputError(f"{path} must have at most {_LARGEST_FILE:,} bytes, but is larger")
+    return data

@@ -25,7 +25,7 @@ def status(project: ProjectArgument, as_json: JsonOption = False) -> Shown:
     store, now = open_project(project), datetime.now(UTC)
     settings = rounds.read_settings(store)
     with open_ledger(store, settings, now) as ledger:
-        counts, set_aside = ledger.counts(), [line for _, _, line in ledger.set_aside()]
+        counts, set_aside = ledger.counts(), [aside.reason for aside in ledger.set_aside()]
     serving = champion.read(store).value
     current_lock = lock.read(store).value
     records = list(rounds.read_all(store))

@@ -4,17 +4,27 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, is_dataclass
-from typing import NoReturn, ParamSpec
+from typing import Any, NoReturn, ParamSpec
 
 import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
 from alfamix_core.errors import AlfamixError
+from alfamix_core.storage import shown
 
 P = ParamSpec("P")
 
-out = Console(highlight=False, soft_wrap=True, markup=False)  # names of files and classes may hold brackets
+
+class _Out(Console):
+    """A console that prints foreign names with escapes: none of them breaks a line or commands the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        texts = ("\n".join(map(shown, item.split("\n"))) if isinstance(item, str) else item for item in objects)
+        super().print(*texts, **options)
+
+
+out = _Out(highlight=False, soft_wrap=True, markup=False)  # names of files and classes may hold brackets
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ def _plain(value: object) -> object:
 
 def print_error(text: str) -> None:
     """Print one line on standard error."""
-    typer.echo(f"alfamix: {' '.join(text.split())}", err=True)
+    typer.echo(f"alfamix: {shown(' '.join(text.split()))}", err=True)
 
 
 def columns(title: str, **right: bool) -> Table:

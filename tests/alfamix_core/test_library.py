@@ -65,8 +65,14 @@ def test_rows_are_distinct_unlabelled_and_allowed_whatever_the_strategy(table, n
     embeddings, labels, head = table
     left_out, groups = np.arange(1, N, 5), np.arange(N) // 4
     chosen = select(
-        *(embeddings, labels, head),
-        **{"budget": 25, "strategy": name, "exclude": left_out, "groups": groups, "columns": others(name)},
+        embeddings,
+        labels,
+        head,
+        budget=25,
+        strategy=name,
+        exclude=left_out,
+        groups=groups,
+        columns=others(name),
     )
     assert isinstance(chosen, Selected)
     assert len(set(chosen.indices.tolist())) == len(chosen) == 25
@@ -241,9 +247,9 @@ WRONG = {
 }
 
 
-def put(array, place, value):
+def put(array, spot, value):
     array = array.copy()
-    array[place] = value
+    array[spot] = value
     return array
 
 

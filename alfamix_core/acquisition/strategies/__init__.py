@@ -1,6 +1,6 @@
-"""The strategies, value by file name: ``strategies/margin.py`` is the strategy ``margin``. No list is kept by hand.
+"""The strategies, by file name: ``strategies/margin.py`` is the strategy ``margin``. No list is kept by hand.
 
-Other packages add theirs by an entry point, see ``registry``.
+Other packages add strategies by an entry point, see ``registry``.
 """
 
 import importlib
@@ -21,22 +21,22 @@ _PARAMETERS = {
     "keep": ("scores", "state", "reach"),
     "select": ("scores", "state", "batch", "generator"),
 }
-"""Functions of a strategy, and their parameters; ``seed`` is given by name."""
+"""Functions of a strategy and their parameters; ``seed`` is passed by keyword."""
 
 
 def load(name: str, parameters: Mapping[str, object] | None = None) -> Strategy:
     """Return a strategy with its tunables.
 
     Args:
-        name: one of ``names()``.
-        parameters: tunables by name; those left out keep their default.
+        name: One of ``names()``.
+        parameters: Tunables by name; omitted ones keep their default.
 
     Returns:
         The strategy, ready to be used.
 
     Raises:
-        InputError: no strategy or no tunable has that name, a value does not fit, or a strategy of another package is
-            not what a strategy must be.
+        InputError: No strategy or no tunable has that name, a value does not fit, or a strategy of another package
+            lacks a part of a strategy.
     """
     tunables = registry.check(name, parameters or {})
     point = registry.outside(registry.GROUP, name)
@@ -49,7 +49,7 @@ def _checked(module: Any, where: str) -> StrategyModule:
     """Return a module of another package that has the shape of a strategy.
 
     Raises:
-        InputError: a name is missing or stands for something else; it names the first.
+        InputError: A name is missing or stands for something else; it names the first.
     """
 
     def must(holds: bool, words: str) -> None:

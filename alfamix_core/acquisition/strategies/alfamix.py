@@ -5,9 +5,9 @@ head, all caps and anchors together; the choice is a k-means of the candidates i
 shard sends its own candidates and its best, of which the pool's candidates are always a part. With ratios that are
 drawn or learned there is no shortcut: up to C passes through the head for each of 32 caps, or nine times as many.
 
-Choose it, as it is, for small to medium budgets on any encoder: it finds what is uncertain in directions that lead
-to known classes, and spreads the queries over it. The other values of ``alpha`` and ``selection`` are the paper's
-variants and ablations, for comparisons.
+Choose it with its defaults for small to medium budgets on any encoder: it finds samples that are uncertain in
+directions that lead to known classes, and spreads the queries over them. The other values of ``alpha`` and
+``selection`` are the paper's variants and ablations, for comparisons.
 """
 
 import math
@@ -40,18 +40,18 @@ USES_HEAD = True
 
 @dataclass(frozen=True)
 class State:
-    """What every shard needs.
+    """The anchors, the head and the tunables, which every shard needs.
 
     Attributes:
-        caps: the schedule, ascending.
-        flips: for the closed form with a linear head, else None.
-        head: the head.
-        anchors_CD: for all others, (C, D) with the overall mean if some class has no label; where ratios are drawn,
-            (K, D), with the overall mean for each such class.
-        tunables: how samples are mixed, and how queries are chosen among the candidates.
-        fill: who gets the places that candidates leave open.
-        clustering: effort of the k-means.
-        seed: seed of drawn ratios and a random fill.
+        caps: Schedule, ascending.
+        flips: Prepared caps of the closed form with a linear head; None for all other variants.
+        head: Head of the model.
+        anchors_CD: (C, D), with the overall mean if some class has no label; if ratios are drawn, (K, D) with the
+            overall mean for each such class.
+        tunables: Tunables of the mixing and of the choice.
+        fill: Samples that fill a batch for which there are too few candidates.
+        clustering: Effort of the k-means.
+        seed: Seed of drawn ratios and a random fill.
     """
 
     caps: tuple[float, ...]
@@ -65,24 +65,24 @@ class State:
 
     @property
     def continuous(self) -> bool:
-        """Whether critical caps are any numbers, and not caps of the schedule."""
+        """Whether critical caps are real numbers, not caps of the schedule."""
         return self.flips is not None or (self.tunables.ray is not None and isinstance(self.head, LinearHead))
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
-    """Compute the anchors and what the head makes of them.
+    """Compute the anchors and, for a linear head, the matrices of the closed form.
 
     Args:
         labelled: L >= 1 labelled samples.
         head: K >= 2 classes.
-        tunables: how samples are mixed, and how queries are chosen among the candidates.
-        seed: seed of ratios that are drawn, and of a random fill.
+        tunables: Tunables of the mixing and of the choice.
+        seed: Seed of ratios that are drawn, and of a random fill.
 
     Returns:
         The state.
 
     Raises:
-        InputError: fewer than two classes.
+        InputError: Fewer than two classes.
 
     Source:
         Parvaneh et al., "Active learning by feature mixing", CVPR 2022; the growing cap is the released code's.
@@ -115,7 +115,7 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
 
 def _anchors(labelled: Labelled, classes: int, anchors: str, *, drawn: bool) -> Tensor:
-    """Return what samples are mixed with, (C, D) float64."""
+    """Return the anchors with which samples are mixed, (C, D) float64."""
     if anchors == "samples":
         return labelled.embeddings_LD.to(torch.float64)
     if anchors == "medoids":
@@ -129,7 +129,7 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
         scores_n = -a*, a* the critical cap: in [-inf, 0], 0 is a tie of two classes, -inf cannot flip. The row
@@ -141,7 +141,12 @@ def score(block: Features, state: State) -> Scores:
     rows = {"embeddings": embeddings_nD}
     if tunables.drawn:
         drawn = drawn_mixing.drawn_flips(
-            *(embeddings_nD, block.positions_n, anchors_CD, head, state.caps, state.seed),
+            embeddings_nD,
+            block.positions_n,
+            anchors_CD,
+            head,
+            caps=state.caps,
+            seed=state.seed,
             learned=tunables.alpha == "learned",
             learning=drawn_mixing.Learning(
                 tunables.rate, tunables.iterations, tunables.loss_weight, tunables.norm_weight
@@ -160,7 +165,10 @@ def score(block: Features, state: State) -> Scores:
             rows["divergences"] = flip_divergences(embeddings_nD, state.flips, state.caps)
     else:
         caps_n = first_flipping_caps(
-            *(embeddings_nD, anchors_CD, head, state.caps),
+            embeddings_nD,
+            anchors_CD,
+            head,
+            state.caps,
             farthest_only=tunables.anchors == "farthest",
             nearest_only=tunables.anchors == "nearest",
         )
@@ -171,13 +179,13 @@ def score(block: Features, state: State) -> Scores:
 
 @dataclass(frozen=True)
 class _Reached:
-    """Where the schedule stops.
+    """The cap at which the schedule stops, and its candidates.
 
     Attributes:
-        cap: the first with more candidates than are needed, copies counted once; else the last.
+        cap: First cap with more candidates than are needed, copies counted once; otherwise the last.
         candidates_n: (n,) bool.
         repeats_n: (n,) bool: which rows are copies of earlier ones.
-        enough: whether there are more than are needed.
+        enough: Whether there are more than are needed.
     """
 
     cap: float
@@ -187,7 +195,7 @@ class _Reached:
 
 
 def _reached(scores: Scores, state: State, need: int) -> _Reached:
-    """Return where the schedule stops.
+    """Return the cap at which the schedule stops, and its candidates.
 
     A critical cap of a head that is not linear is itself a cap of the schedule: the first at which it flips, where
     it is a candidate already. That of a linear head must lie below the cap.
@@ -204,7 +212,7 @@ def _reached(scores: Scores, state: State, need: int) -> _Reached:
 def _order(scores: Scores, state: State, reached: _Reached) -> Tensor:
     """Return the indices of the rows: by score, or with a random fill the candidates by score and then any.
 
-    Copies of others come last, so that a place which is left open asks for something new.
+    Copies of other samples come last, so that filling the batch queries something new.
     """
     order_n, repeats_n = ranking.order(scores), reached.repeats_n
     if state.fill == "random":
@@ -220,13 +228,13 @@ def _order(scores: Scores, state: State, reached: _Reached) -> Tensor:
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the candidates of the first cap with more than ``reach`` of them, and the ``reach`` rows asked first.
 
-    The cap of the whole pool is never larger than that of a shard, so nothing that it needs is missing. What is no copy
-    in the pool is none in its shard, so it comes no later there.
+    The cap of the whole pool is never larger than that of a shard, so nothing that it needs is missing. A sample that
+    is no copy in the pool is none in its shard, so it comes no later there.
 
     Args:
         scores: n rows of one shard or of several merged.
-        state: from ``prepare``.
-        reach: the greatest number of queries that can still be asked for.
+        state: Result of ``prepare``.
+        reach: Largest number of queries that can still be asked for.
 
     Returns:
         At most max(max_candidates, reach + 1) candidates, in position order with the others.
@@ -245,11 +253,11 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
     Args:
         scores: n rows, positions ascending, with the rows of ``score``.
-        state: from ``prepare``.
-        batch: takes the queries: the chosen candidates by score (for "norm" and "symmetric_kl" by that measure), then
-            the fill; ties by position. Where candidates are refused, the schedule, and the choice among its
-            candidates, is that of the pool without them.
-        generator: gives the seed of the k-means, and of a uniform choice.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries: the chosen candidates by score (for "norm" and "symmetric_kl" by that
+            measure), then the fill; ties by position. Where candidates are refused, the schedule, and the choice among
+            its candidates, is that of the pool without them.
+        generator: Source of the seed of the k-means, and of a uniform choice.
     """
     seed = noise.draw_seed(generator)
     offer_in_rounds(batch, scores, lambda left: _offer_candidates(left, state, batch, seed))
@@ -283,8 +291,8 @@ def summary(scores: Scores, state: State, need: int) -> dict[str, float | int]:
 
     Args:
         scores: n rows.
-        state: from ``prepare``.
-        need: number of queries.
+        state: Result of ``prepare``.
+        need: Number of queries.
 
     Returns:
         The two numbers; ``candidates`` is at most what ``keep`` keeps.

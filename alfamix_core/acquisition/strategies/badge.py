@@ -1,9 +1,9 @@
 """BADGE: query samples with large gradients that point in different directions.
 
-Needs embeddings and logits. Scoring costs N (K + D), the choice N (K + D) a draw in about B/20 passes over the rows,
-which all shards send. The gradients of K D numbers a sample are never formed: they are outer products, and their
+Needs embeddings and logits. Scoring costs N (K + D), the choice N (K + D) per draw in about B/20 passes over the rows,
+which all shards send. The gradients of K D numbers per sample are never formed: they are outer products, and their
 distances need the factors alone. Exact for any number of shards; beside embeddings and logits, memory holds a few
-numbers a sample and one block.
+numbers per sample and one block.
 
 Choose it as the strong all-round choice where B is large: it weighs uncertainty against diversity without a tunable.
 It costs more than a ranking and needs all rows in one place.
@@ -11,7 +11,7 @@ It costs more than a ranking and needs all rows in one place.
 
 import torch
 
-from alfamix_core.acquisition import k_means_pp, noise
+from alfamix_core.acquisition import k_means_pp, noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.points import Gradients, lower
@@ -24,6 +24,8 @@ COLUMNS = frozenset({"embeddings", "logits"})
 NEEDS_LABELS = False
 USES_HEAD = False
 
+keep = subset.whole_pool
+
 
 def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> NoState:
     """Return an empty state: embeddings and logits are enough, and nothing is random before ``select``."""
@@ -35,13 +37,13 @@ def score(block: Features, state: NoState) -> Scores:
 
     Args:
         block: n pool samples; positions, embeddings (n, D) and logits (n, K), K >= 2, are read.
-        state: empty.
+        state: Not read.
 
     Returns:
         scores_n = ‖p - e_y‖² ‖z‖² >= 0. The rows are ``embeddings``, ``logits`` and ``squares``, the score in float64.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.embeddings_nD is not None
     assert block.logits_nK is not None
@@ -55,20 +57,15 @@ def score(block: Features, state: NoState) -> Scores:
     return Scores(block.positions_n, squares_n.to(torch.float32), rows)
 
 
-def keep(scores: Scores, state: NoState, reach: int) -> Scores:
-    """Return all rows: any of them can be drawn."""
-    return scores
-
-
 def select(scores: Scores, state: NoState, batch: Batch, generator: torch.Generator) -> None:
     """Choose the largest gradient, then draw by squared distance to the gradients chosen before.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``, ``logits`` and ``squares``.
-        state: not read.
-        batch: takes the queries in the order of the draws. What is left when every gradient coincides with a chosen one
-            comes last, by score, ties by position.
-        generator: gives the seed of the draws.
+        state: Not read.
+        batch: Batch that receives the queries in the order of the draws. What is left when every gradient coincides
+            with a chosen one comes last, by score, ties by position.
+        generator: Source of the seed of the draws.
 
     Source:
         Ash, Zhang, Krishnamurthy, Langford, Agarwal, "Deep batch active learning by diverse, uncertain gradient lower
@@ -88,7 +85,7 @@ def select(scores: Scores, state: NoState, batch: Batch, generator: torch.Genera
         nearest_n = torch.full_like(squares_n, torch.inf)
         lower(points, nearest_n, points.take(slice(first, first + 1)))
         nearest_n[by_score_n[: tried + 1]] = 0.0
-        key = noise.fold(seed, noise.BADGE_DRAW)
-        k_means_pp.draw(points, nearest_n, positions_n, 1, batch.missing, key, accept)
+        noise_key = noise.fold(seed, noise.BADGE_DRAW)
+        k_means_pp.draw(points, nearest_n, positions_n, 1, batch.missing, noise_key, accept)
         break
     batch.offer_all(positions_n[by_score_n])

@@ -1,4 +1,4 @@
-"""BAIT in its binary form: query what most lowers the variance of a linear model's predictions on the pool.
+"""BAIT in its binary form: query the samples that lower the variance of a linear model's predictions most.
 
 Needs embeddings, logits and the labelled embeddings. Scoring costs N K; the choice works on a random subset of m
 samples, m = 50,000: 6 m D² once and 16 B m D for the picks, in memory m D + 3 D² numbers. Exact under sharding: the
@@ -29,29 +29,29 @@ USES_HEAD = False
 
 @dataclass(frozen=True)
 class State:
-    """What is known already, and how much more is to be known.
+    """The information of the labelled samples, and how the choice uses it.
 
     Attributes:
         known_DD: (D, D) float64, the sum over labelled samples of p (1 - p) x x'.
-        labels: L, their number; it may be 0.
+        labels: Number of labelled samples L; it may be 0.
         tunables: λ, the scaling of embeddings and of information, and the size of the subset.
-        key: key of the subset's random numbers.
+        noise_key: Key of the subset's random numbers.
     """
 
     known_DD: Tensor
     labels: int
     tunables: Tunables
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
-    """Add up what the labelled samples say.
+    """Add up the information of the labelled samples.
 
     Args:
         labelled: L >= 0 labelled samples.
-        head: not read.
+        head: Not read.
         tunables: λ, the scaling of embeddings and of information, and the size of the subset.
-        seed: seed of the subset.
+        seed: Seed of the subset.
 
     Returns:
         The state.
@@ -66,7 +66,7 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
 
 def weights(log_probs_nK: Tensor) -> Tensor:
-    """Return p (1 - p) of the most likely class, (n,): what one label says of the logit, at most 1/4."""
+    """Return p (1 - p) of the most likely class, (n,): the information of one label about the logit, at most 1/4."""
     return log_probs_nK.amax(dim=1).exp() * without_top(log_probs_nK)
 
 
@@ -76,17 +76,17 @@ def _scaled(rows_nD: Tensor, to_one: bool) -> Tensor:
 
 
 def score(block: Features, state: State) -> Scores:
-    """Score each sample by what a label says of it alone; the choice weighs by it.
+    """Score each sample by the information of its label alone, which weighs it in the choice.
 
     Args:
         block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
-        scores_n = p (1 - p), p the largest probability: in [0, 1/4]. The row ``embeddings`` is what is chosen by.
+        scores_n = p (1 - p), p the largest probability: in [0, 1/4]. ``select`` reads the row ``embeddings``.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.embeddings_nD is not None
     scores = score_logits(block, weights)
@@ -95,30 +95,29 @@ def score(block: Features, state: State) -> Scores:
 
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
-    return subset.smallest(scores, state.key, max(state.tunables.subset, reach))
+    return subset.smallest(scores, state.noise_key, max(state.tunables.subset, reach))
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Pick twice as many samples as are wanted, one by one, and drop those that are missed least.
+    """Pick twice as many samples as are wanted, one by one, and drop those whose removal costs least.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the picks. What it refuses is replaced by another search among the
-            rest, in which the queries so far count as picked.
-        generator: not read: the subset belongs to the seed of ``prepare``.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the picks. What it refuses is replaced by another search
+            among the rest, in which the queries so far count as picked.
+        generator: Not read: the subset belongs to the seed of ``prepare``.
 
     Source:
         Huseljic et al., ECML PKDD 2024, section 4, "binary"; Ash et al., NeurIPS 2021, algorithm 1.
     """
-    L, rest = state.labels, scores
+    L = state.labels
     published = state.tunables.scaling == "published"
     labels, picks = (L / (L + batch.need), batch.need / (L + batch.need)) if published and batch.need else (1.0, 1.0)
     known_DD = state.known_DD.to(scores.positions_n.device)
     inside_DD = known_DD * (labels / max(L, 1))
     inside_DD.diagonal().add_(state.tunables.ridge)
-    while batch.missing and len(rest):
-        kept = keep(rest, state, batch.missing)
+    for kept in subset.in_turns(scores, state, batch, keep):
         rows_mD = _scaled(kept.column("embeddings"), state.tunables.normalise)
         weights_m = kept.scores_n.to(torch.float64)
         pool_DD = (known_DD + information(rows_mD, weights_m)) / (L + len(kept))
@@ -126,4 +125,3 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         chosen = forward_backward(rows_mD, picks * weights_m, pool_DD, inside_DD, count)
         accepted = [row for row in chosen if batch.offer(int(kept.positions_n[row]))]
         inside_DD = inside_DD + information(rows_mD[accepted], picks * weights_m[accepted])
-        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

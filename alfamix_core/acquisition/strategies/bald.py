@@ -1,10 +1,10 @@
-"""BALD: query where passes with dropout are each sure of a class, but not of the same one.
+"""BALD: query samples for which dropout passes are confident but disagree.
 
 Needs ``mc_logits``: T passes of the whole model with dropout, T times the time of ``embed``, and a model that has
 dropout layers. Scoring costs N T K. A ranking: a shard sends its B best, exactly.
 
-Choose it where a model with dropout is in use anyway and noise in the images makes plain uncertainty useless: what is
-equally ambiguous to every pass scores 0. It does not spread the queries.
+Choose it where a model with dropout is in use anyway and noise in the images makes plain uncertainty useless: a
+sample that is equally ambiguous to every pass scores 0. It does not spread the queries.
 
 scikit-activeml's ``GreedyBALD`` differs in that it clips probabilities to at least 1e-7 and breaks ties at random.
 """
@@ -62,13 +62,13 @@ def score(block: Features, state: NoState) -> Scores:
 
     Args:
         block: n pool samples; only positions and mc_logits (n, T, K), K >= 2, are read.
-        state: empty.
+        state: Not read.
 
     Returns:
         scores_n >= 0 in nats.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.mc_logits_nTK is not None
     if block.mc_logits_nTK.shape[2] < 2:

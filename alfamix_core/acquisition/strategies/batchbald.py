@@ -1,12 +1,12 @@
-"""BatchBALD: query samples whose classes together say most about which of the passes with dropout is right.
+"""BatchBALD: query samples whose classes together reveal most about which of the dropout passes is right.
 
 Needs ``mc_logits``, as ``bald``. Scoring costs N T K; the choice works on the m = 2,000 samples that ``bald`` ranks
 highest, B C T K for each that is evaluated, C = 2,000 joint outcomes of the picks. Exact under sharding: a shard sends
 its m best. It runs on the CPU.
 
 Choose it in place of ``bald`` for batches of up to some tens: it does not ask for copies of one sample. Joint outcomes
-are exact while there are at most C of them, which three picks of ten classes use up, and drawn at random afterwards; of
-large batches little is left but that randomness.
+are exact while there are at most C of them, which three picks of ten classes use up, and drawn at random afterwards; in
+large batches that randomness decides most.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import noise, ranking
+from alfamix_core.acquisition import noise, ranking, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import NoState
 from alfamix_core.acquisition.strategies import bald
@@ -34,11 +34,11 @@ _LARGEST = 2**22
 
 @dataclass(frozen=True)
 class State:
-    """How thorough the choice is.
+    """The tunables, and the seed of the drawn outcomes.
 
     Attributes:
-        tunables: number of candidates and of outcomes.
-        seed: seed of the outcomes that are drawn.
+        tunables: Number of candidates and of outcomes.
+        seed: Seed of the outcomes that are drawn.
     """
 
     tunables: Tunables
@@ -51,17 +51,17 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
 
 def score(block: Features, state: State) -> Scores:
-    """Score each sample by how much its own passes disagree, as ``bald`` does: what it says as the first pick.
+    """Score each sample by how much its own passes disagree, as ``bald`` does: its gain as the first pick.
 
     Args:
         block: n pool samples; only positions and mc_logits (n, T, K), K >= 2, are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
         scores_n >= 0 in nats, with the row ``mc_logits``.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.mc_logits_nTK is not None
     scores = bald.score(block, NoState())
@@ -74,7 +74,7 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
 
 
 class Outcomes:
-    """Joint classes of the picks, each with how likely it is and what it says of the passes.
+    """Joint classes of the picks, with their probabilities and those of the passes given each of them.
 
     Attributes:
         chances_C: (C,) float64, adding up to 1.
@@ -82,13 +82,13 @@ class Outcomes:
     """
 
     def __init__(self, passes: int, largest: int, generator: torch.Generator):
-        """Begin with one outcome of no pick, which says nothing of the passes."""
+        """Begin with one outcome of no pick, which reveals nothing about the passes."""
         self.chances_C = torch.ones(1, dtype=torch.float64)
         self.beliefs_CT = torch.full((1, passes), 1 / passes, dtype=torch.float64)
         self._largest, self._generator, self._drawn = largest, generator, False
 
     def gains(self, probs_aTK: Tensor) -> Tensor:
-        """Return what the class of each sample says of the pass beyond what the picks' classes say.
+        """Return the information of each sample's class about the pass beyond the picks' classes.
 
         Args:
             probs_aTK: (a, T, K) float64.
@@ -107,7 +107,7 @@ class Outcomes:
         return torch.clamp(given_picks_a - given_pass_a, min=0)
 
     def add(self, probs_TK: Tensor) -> None:
-        """Add a pick: every outcome with every class, or as many as fit, drawn by how likely they are."""
+        """Add a pick: every outcome with every class, or a sample of them drawn by their probabilities."""
         T, K = probs_TK.shape
         if not self._drawn and len(self.chances_C) * K <= self._largest:
             joint_CTK = self.beliefs_CT[:, :, None] * probs_TK
@@ -134,16 +134,16 @@ class Outcomes:
 def jointly(
     probs_mTK: Tensor, outcomes: Outcomes, count: int, accept: Callable[[int], bool] = lambda row: True
 ) -> list[int]:
-    """Pick rows one by one, each time the one whose class says most beyond the picks'.
+    """Pick rows one by one, each time the one whose class reveals most beyond the picks' classes.
 
-    What a row says beyond the picks only falls as these become more, so what it said earlier bounds it from above,
-    and only rows that lead by that bound are computed.
+    The gain of a row only falls as picks are added, so an earlier gain is an upper bound, and only rows that lead by
+    their bound are computed.
 
     Args:
         probs_mTK: (m, T, K) float64 on the CPU.
-        outcomes: of the picks so far; the new ones are added.
-        count: number of picks, <= m.
-        accept: asked once for each row that is to be picked; one that is not accepted says nothing.
+        outcomes: Joint outcomes of the picks so far; the new picks are added.
+        count: Number of picks, <= m.
+        accept: Answer for each row that is to be picked, asked once; a row that is not accepted adds no outcome.
 
     Returns:
         Rows in the order of the picks; ties to the lowest.
@@ -175,22 +175,20 @@ def jointly(
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Pick, one by one, the candidate whose class says most of the passes beyond the picks' classes.
+    """Pick, one by one, the candidate whose class reveals most about the passes beyond the picks' classes.
 
     Args:
         scores: n rows, positions ascending, with ``mc_logits``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the picks. Where all candidates were offered, the choice continues on
-            the next ones.
-        generator: not read: what is drawn belongs to the seed of ``prepare``.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the picks. Where all candidates were offered, the choice
+            continues on the next ones.
+        generator: Not read: the drawn outcomes belong to the seed of ``prepare``.
     """
-    rest, outcomes = scores, None
-    while batch.missing and len(rest):
-        kept = keep(rest, state, batch.missing)
+    outcomes = None
+    for kept in subset.in_turns(scores, state, batch, keep):
         logits_mTK = kept.column("mc_logits").to("cpu", torch.float64)
         if outcomes is None:
             random = noise.generator(noise.fold(state.seed, noise.JOINT_DRAW))
             outcomes = Outcomes(logits_mTK.shape[1], state.tunables.outcomes, random)
         count = min(batch.missing, len(kept))
         jointly(logits_mTK.softmax(dim=2), outcomes, count, batch.by_row(kept.positions_n))
-        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

@@ -1,18 +1,18 @@
 """CDAL: query samples whose predicted class probabilities are unlike those of every labelled sample.
 
 Needs logits, of pool and labelled samples. Scoring costs N L K, the choice N B K in about B/40 passes over the
-logits, which all shards send. Exact for any number of shards; beside the logits, memory holds two numbers a sample
+logits, which all shards send. Exact for any number of shards; beside the logits, memory holds two numbers per sample
 and one block.
 
 Choose it to spread queries over what the model confuses with what, at a cost without D. It knows nothing of how
-samples look: two that are confused in the same way count as one.
+samples look: two samples that are confused in the same way count as one.
 """
 
 from dataclasses import dataclass
 
 import torch
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.blocks import map_rows
 from alfamix_core.acquisition.k_centre import farthest_first
@@ -25,10 +25,12 @@ COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = False
 USES_HEAD = False
 
+keep = subset.whole_pool
+
 
 @dataclass(frozen=True)
 class State:
-    """What the model predicts of the labelled samples, (L, K)."""
+    """The predictions for the labelled samples, (L, K)."""
 
     labelled: Distributions
 
@@ -43,14 +45,14 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; only positions and logits (n, K), K >= 2, are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
         scores_n >= 0 in nats: half the symmetric Kullback-Leibler divergence; 0 for all if nothing is labelled. The
         rows are ``logits`` and ``nearest``, the score in float64, inf if nothing is labelled.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.logits_nK is not None
     if block.logits_nK.shape[1] < 2:
@@ -61,22 +63,17 @@ def score(block: Features, state: State) -> Scores:
     return Scores(block.positions_n, scores_n, {"logits": block.logits_nK, "nearest": nearest_n})
 
 
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can be the farthest once others are chosen."""
-    return scores
-
-
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose one by one the sample whose probabilities are farthest from those of the labelled and chosen ones.
 
     Args:
         scores: n rows, positions ascending, with ``logits`` and ``nearest``.
-        state: not read: the divergences are in the rows.
-        batch: takes the queries, best first; ties by position.
-        generator: gives the seed of the first query where nothing is labelled.
+        state: Not read: the divergences are in the rows.
+        batch: Batch that receives the queries, best first; ties by position.
+        generator: Source of the seed of the first query where nothing is labelled.
 
     Source:
-        Agarwal, Arora, Anand, Arora, "Contextual diversity for active learning", ECCV 2020: CDAL-CS. Of a whole image
+        Agarwal, Arora, Anand, Arora, "Contextual diversity for active learning", ECCV 2020: CDAL-CS. For a whole image
         the class-wise mixture of the paper has one region and is p itself. The released code of ALFA-Mix takes
         Euclidean distances of a softmax of a softmax instead.
     """

@@ -1,13 +1,14 @@
-"""Class threshold: query where the labels of each class give way to others, the rarest class first.
+"""Class threshold: query where the labels of each class end and others begin, the rarest class first.
 
 Needs logits, and the labels and logits of the labelled samples. Costs K N log L and K/16 passes over the logits, which
-are never in memory as a whole: beside one block of them it holds 16 keys of 8 bytes a sample and a few columns. Exact
-under sharding because every shard sends all its logits: what lies between two labels is only known with the whole pool.
+are never in memory as a whole: beside one block of them it holds 16 keys of 8 bytes per sample and a few columns.
+Exact under sharding because every shard sends all its logits: only the whole pool tells which samples lie between two
+labels.
 
-Choose it for imbalance: a class with few labels is asked about as often as a common one. It is what is left of
+Choose it for imbalance: a class with few labels is asked about as often as a common one. It is what remains of
 GALAXY (Zhang, Katz-Samuels, Nowak, ICML 2022) and DIRECT (Nuggehalli et al., 2023) for people who label between
 rounds: both reveal the label of a query before they choose the next, which a batch cannot. It is neither of them,
-so it does not have their names.
+so it does not carry their names.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import ranking
+from alfamix_core.acquisition import ranking, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.probabilities import log_probabilities, score_logits, without_top
 from alfamix_core.acquisition.rows import Column
@@ -27,6 +28,8 @@ COLUMNS = frozenset({"logits"})
 NEEDS_LABELS = True
 USES_HEAD = False
 
+keep = subset.whole_pool
+
 _BLOCK_ROWS = 2048
 _CLASSES = 16
 """Classes whose keys one pass over the logits computes."""
@@ -34,7 +37,7 @@ _CLASSES = 16
 
 @dataclass(frozen=True)
 class State:
-    """The labels and how the model sees their samples.
+    """The labels and logits of the labelled samples.
 
     Attributes:
         logits_LK: (L, K).
@@ -50,9 +53,9 @@ def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) 
 
     Args:
         labelled: L >= 1 labelled samples; logits and labels are read.
-        head: not read.
-        tunables: none.
-        seed: not read: nothing is random.
+        head: Not read.
+        tunables: No tunables.
+        seed: Not read: nothing is random.
 
     Returns:
         The state.
@@ -61,31 +64,26 @@ def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) 
 
 
 def score(block: Features, state: State) -> Scores:
-    """Score each sample by one minus its margin, which fills up what the classes leave.
+    """Score each sample by one minus its margin, by which queries are filled up after the classes' turns.
 
     Args:
         block: n pool samples; only positions and logits (n, K) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
-        scores_n in [0, 1]; 1 is a tie of two classes. The row ``logits`` is what the classes sort.
+        scores_n in [0, 1]; 1 is a tie of two classes. ``select`` reads the row ``logits``.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.logits_nK is not None
     scores = score_logits(block, margins)
     return Scores(scores.positions_n, scores.scores_n, {"logits": block.logits_nK})
 
 
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can lie between two labels."""
-    return scores
-
-
 @dataclass(frozen=True)
 class Memberships:
-    """How much each sample looks like each class, a few classes at a time.
+    """The likeness of each sample to each class, a few classes at a time.
 
     Attributes:
         logits_nK: (n, K), in memory or not.
@@ -101,7 +99,7 @@ class Memberships:
 
     @staticmethod
     def of(logits_nK: Column) -> "Memberships":
-        """Return them for (n, K) logits, which are read once, a block at a time."""
+        """Return the memberships of (n, K) logits, which are read once, a block at a time."""
         n, device = len(logits_nK), logits_nK.device
         top_n = torch.empty(n, dtype=logits_nK.dtype, device=device)
         norm_n, rest_n = torch.empty(2, n, dtype=torch.float64, device=device)
@@ -120,7 +118,7 @@ class Memberships:
         Reads the logits once, a block at a time.
 
         Args:
-            classes: some that follow one another.
+            classes: Consecutive classes.
 
         Returns:
             (len(classes), n) float64: 1 / (1 - p_k) >= 1 where no class is more likely, else 1 - max p + p_k < 1.
@@ -138,12 +136,13 @@ class Memberships:
 
 @dataclass(frozen=True)
 class Runs:
-    """The pool cut by the labelled samples, from most to least like a class; no run is sorted before it is asked for.
+    """The pool cut into runs by the labelled samples, from most to least like a class; only the runs in use are sorted.
 
     Attributes:
         keys_n: (n,) float64.
-        run_n: (n,) int64, the labelled samples before each, of which one with an equal key is one.
-        ends_l: (L + 1,) int64, the pool samples before the end of each run; without the last, before each label.
+        run_n: (n,) int64, the number of labelled samples before each row, those with an equal key included.
+        ends_l: (L + 1,) int64, the number of pool samples before the end of each run; all but the last are the numbers
+            before each label.
     """
 
     keys_n: Tensor
@@ -152,29 +151,29 @@ class Runs:
 
     @staticmethod
     def of(keys_n: Tensor, keys_L: Tensor) -> "Runs":
-        """Return them for the pool's keys and the labelled samples' keys, the latter descending."""
+        """Return the runs of the pool's keys between the labelled samples' keys, the latter descending."""
         run_n = torch.searchsorted(-keys_L, -keys_n, right=True)
         return Runs(keys_n, run_n, run_n.bincount(minlength=len(keys_L) + 1).cumsum(dim=0))
 
     def rows(self, ranks: list[int]) -> list[int]:
-        """Return the rows that stand at some ranks of the sorted pool, equal keys in the order of their rows."""
+        """Return the rows at some ranks of the sorted pool, equal keys in the order of their rows."""
         if not ranks:
             return []
-        places_m = torch.tensor(ranks, device=self.keys_n.device)
-        runs_m = torch.searchsorted(self.ends_l, places_m, right=True)
+        ranks_m = torch.tensor(ranks, device=self.keys_n.device)
+        runs_m = torch.searchsorted(self.ends_l, ranks_m, right=True)
         first, last = int(runs_m.min()), int(runs_m.max())
         rows_u = ((self.run_n >= first) & (self.run_n <= last)).nonzero()[:, 0]
         start = int(self.ends_l[first - 1]) if first else 0
         by_key_u = self.keys_n[rows_u].sort(descending=True, stable=True).indices
-        return rows_u[by_key_u[places_m - start]].tolist()
+        return rows_u[by_key_u[ranks_m - start]].tolist()
 
 
 def spread(length: int, count: int) -> list[int]:
-    """Return ranks of a run that cut it into equal pieces: the best search if all answers come together.
+    """Return ranks that cut a run into equal pieces: the best search if all answers arrive together.
 
     Args:
-        length: of the run.
-        count: number of ranks.
+        length: Length of the run.
+        count: Number of ranks.
 
     Returns:
         min(count, length) distinct ranks in [0, length), ascending.
@@ -184,26 +183,26 @@ def spread(length: int, count: int) -> list[int]:
 
 
 def _around(cut: int, length: int, count: int) -> list[int]:
-    """Return the ranks next to a cut before rank ``cut``: half before it, the odd one too, half after."""
+    """Return the ranks around a cut before rank ``cut``: half before it, and the odd one, half after it."""
     count = min(count, length)
     start = min(max(cut - (count + 1) // 2, 0), length - count)
     return list(range(start, start + count))
 
 
 def asked_ranks(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: int) -> list[int]:
-    """Return which of a class's pool samples, sorted from most to least like it, to ask about.
+    """Return the ranks to query for a class, of the pool samples sorted from most to least like it.
 
     Args:
-        ranks_L: (L,) int64, ascending: the number of pool samples before each labelled one.
-        is_k_L: (L,) bool: whether its label is this class.
-        length: number of pool samples.
-        own: number of pool samples that the model itself takes for the class.
-        count: number of queries of this class, >= 1.
+        ranks_L: (L,) int64, ascending, the number of pool samples before each labelled one.
+        is_k_L: (L,) bool, whether its label is this class.
+        length: Number of pool samples.
+        own: Number of pool samples that the model predicts as the class.
+        count: Number of queries of this class, >= 1.
 
     Returns:
         Up to ``count`` ranks in [0, length), the middle first. They are spread over the shortest run between two
-        labels of which one is the class and one is not, the first of equal length. Where there is no such run they
-        surround the cut that the labels contradict least; of such cuts, that next to the model's own.
+        labels of which one is the class and one is not, the first if two are equally short. If there is no such run,
+        they surround the cut that the labels contradict least; of several, the one nearest to the model's own.
     """
     gaps_l = ranks_L.diff()
     gaps_l = torch.where((is_k_L[1:] != is_k_L[:-1]) & (gaps_l > 0), gaps_l, length + 1)
@@ -228,7 +227,7 @@ def asked_ranks(ranks_L: Tensor, is_k_L: Tensor, length: int, own: int, count: i
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Take of each class in turn, the one with the fewest labels first, and fill up by margin.
+    """Query for each class in turn, the one with the fewest labels first, and fill up by margin.
 
     For each class, pool and labelled samples are sorted by p_k - max p, then p_k. Somewhere between a label "is k"
     and a label "is not k" the threshold of the class lies; ⌈need / K⌉ queries are spread evenly over the shortest
@@ -236,10 +235,10 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
     Args:
         scores: n rows, positions ascending, with ``logits``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the turns, then the smallest margins, ties by position. Where rules
-            refuse some of the turns, the classes have another turn among the samples not offered yet.
-        generator: not read.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the turns, then the smallest margins, ties by position.
+            Where rules refuse some of the turns, the classes have another turn among the samples not offered yet.
+        generator: Not read.
     """
     rest = scores
     while batch.missing and len(rest):
@@ -254,7 +253,7 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
 
 def _turns(scores: Scores, state: State, need: int) -> list[int]:
-    """Return the rows to ask about, distinct, one of each class in turn."""
+    """Return the rows to query, distinct, one per class in turn."""
     logits_nK = scores.rows["logits"]
     K, device, count = logits_nK.shape[1], logits_nK.device, -(-min(need, len(scores)) // logits_nK.shape[1])
     pool, labelled = Memberships.of(logits_nK), Memberships.of(state.logits_LK.to(device))

@@ -2,7 +2,7 @@
 
 Needs logits and embeddings. Scoring costs N K; the choice clusters the Q = 10 B smallest margins, Q at most 20,000: up
 to 4,096 of them exactly, Q² D for their distances, Q² for the tree and 8 Q² bytes; of more, k-means makes 4,096
-micro-clusters, whose centres are clustered in their place, so that memory is Q D numbers and never Q². Exact under
+micro-clusters, whose centres are clustered instead, so that memory is Q D numbers and never Q². Exact under
 sharding: a shard sends its Q best rows.
 
 Choose it for large batches where ``margin`` would ask many near-copies of one hard case, as in video or bursts.
@@ -31,7 +31,7 @@ _EXACT_ROWS = 4_096
 
 @dataclass(frozen=True)
 class State:
-    """How many samples are clustered, and how finely."""
+    """The number of samples to cluster, and the size of the clusters."""
 
     tunables: Tunables
 
@@ -46,13 +46,13 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; positions, logits (n, K) and embeddings (n, D) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
-        scores_n in [0, 1]; 1 is a tie of two classes. The row ``embeddings`` is what is clustered.
+        scores_n in [0, 1]; 1 is a tie of two classes. ``select`` reads the row ``embeddings``.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
     """
     assert block.embeddings_nD is not None
     scores = score_logits(block, margins)
@@ -68,8 +68,8 @@ def keep(scores: Scores, state: State, reach: int) -> Scores:
 
     Args:
         scores: n rows of one shard or of several merged.
-        state: from ``prepare``.
-        reach: the greatest number of queries that can still be asked for.
+        state: Result of ``prepare``.
+        reach: Largest number of queries that can still be asked for.
 
     Returns:
         Rows in position order.
@@ -95,13 +95,13 @@ def clusters_by_size(owner_n: Tensor, numbers_n: Tensor) -> list[Tensor]:
 
 
 def offer_in_turn(clusters: list[Tensor], batch: Batch) -> None:
-    """Take one sample of each cluster, again and again, until the batch is full or all were offered.
+    """Take one sample from each cluster, repeatedly, until the batch is full or all were offered.
 
-    Where a sample is refused, the next of its cluster is offered in its turn; a cluster that is used up is passed over.
+    Where a sample is refused, the next of its cluster is offered in its turn; an empty cluster is skipped.
 
     Args:
-        clusters: positions of the members of each, in the order of the turns.
-        batch: takes the queries.
+        clusters: Positions of the members of each cluster, in the order of the turns.
+        batch: Batch that receives the queries.
     """
     left = [iter(members.tolist()) for members in clusters]
     while left and batch.missing:
@@ -115,7 +115,7 @@ def offer_in_turn(clusters: list[Tensor], batch: Batch) -> None:
 
 
 def similar(rows_qD: Tensor, positions_q: Tensor, count: int, seed: int) -> Tensor:
-    """Return clusters of rows by average linkage, of more than 4,096 rows through micro-clusters.
+    """Return clusters of rows by average linkage, through micro-clusters if there are more than 4,096 rows.
 
     The micro-clusters are those of k-means. Their centres are clustered without regard to how many rows each holds, so
     that 4,096 distances squared are the largest matrix; clusters that are apart by much more than their width come out
@@ -124,8 +124,8 @@ def similar(rows_qD: Tensor, positions_q: Tensor, count: int, seed: int) -> Tens
     Args:
         rows_qD: (q, D), q >= 1, in position order.
         positions_q: (q,) int64, ascending.
-        count: number of clusters, 1 <= count <= q; with more than 4,096 rows at most 4,096 come out.
-        seed: of the k-means.
+        count: Number of clusters, 1 <= count <= q; with more than 4,096 rows at most 4,096 result.
+        seed: Seed of the k-means.
 
     Returns:
         (q,) int64: the cluster of each row, numbered in the order of their lowest rows.
@@ -153,10 +153,10 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the turns. Where fewer are clustered than needed, the smallest margins
-            of the rest follow; where rules refuse some of the turns, these are clustered first.
-        generator: gives the seed of the order within a cluster.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the turns. Where fewer are clustered than needed, the
+            smallest margins of the rest follow; where rules refuse some of the turns, these are clustered first.
+        generator: Source of the seed of the order within a cluster.
 
     Source:
         Citovsky et al., "Batch active learning at scale", NeurIPS 2021, algorithm 2.

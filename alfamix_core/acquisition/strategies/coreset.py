@@ -1,12 +1,12 @@
-"""Core-set: query the samples that lie farthest from everything labelled, so that all are near to a labelled one.
+"""Core-set: query the samples farthest from all labelled ones, so that every sample is near to a labelled one.
 
 Needs embeddings, of pool and labelled samples, and no head. Scoring costs N L D; the choice N B D in about B/80
 passes over the embeddings, which all shards send: any of them can be the farthest. Both are products in float32 that
 bound the distances, and float64 where the bounds do not decide, so the choice is that of float64. Exact for any number
-of shards; beside the embeddings, memory holds a few numbers a sample and one block.
+of shards; beside the embeddings, memory holds a few numbers per sample and one block.
 
 Choose it where the embedding space is known to be good and outliers are wanted, such as rare conditions. It does not
-look at predictions, and on noisy pools it queries what is odd rather than what is useful.
+look at predictions, and on noisy pools it queries odd samples rather than useful ones.
 
 scikit-activeml's ``CoreSet`` differs in that it breaks ties at random, copies of chosen samples too, and draws the
 first query from a random state of its own where nothing is labelled.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
@@ -26,6 +26,8 @@ from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
 USES_HEAD = False
+
+keep = subset.whole_pool
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
         scores_n >= 0 in the unit of the embeddings, 0 for all if nothing is labelled. The rows are ``embeddings`` and
@@ -59,19 +61,15 @@ def score(block: Features, state: State) -> Scores:
     return Scores(block.positions_n, scores_n.to(torch.float32), rows)
 
 
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can be the farthest once others are chosen."""
-    return scores
-
-
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
     """Choose one by one the sample farthest from the labelled and the chosen ones.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings`` and ``nearest``.
-        state: not read: the distances are in the rows.
-        batch: takes the queries, best first; ties by position. Copies of a labelled or chosen sample come last.
-        generator: gives the seed of the first query where nothing is labelled.
+        state: Not read: the distances are in the rows.
+        batch: Batch that receives the queries, best first; ties by position. Copies of a labelled or chosen sample come
+            last.
+        generator: Source of the seed of the first query where nothing is labelled.
 
     Source:
         Sener, Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018,

@@ -1,10 +1,10 @@
-"""DFAL: query the samples that the smallest change of their pixels carries over into another class.
+"""DFAL: query samples whose prediction changes with the smallest change of pixels.
 
 Needs ``deepfool``: for each sample a few iterations of as many backward passes through the whole model as classes are
 looked at, by far the most expensive column. Scoring costs nothing more. A ranking: a shard sends its B best, exactly.
 
-Choose it where distance to the boundary in the input matters, such as robustness to small changes; else ``margin``
-says nearly the same of a well-scaled model at a hundredth of the cost. It does not spread the queries.
+Choose it where distance to the boundary in the input matters, such as robustness to small changes; otherwise ``margin``
+ranks nearly the same for a well-scaled model at a hundredth of the cost. It does not spread the queries.
 """
 
 import torch
@@ -31,11 +31,11 @@ def score(block: Features, state: NoState) -> Scores:
 
     Args:
         block: n pool samples; only positions and deepfool (n,) are read.
-        state: empty.
+        state: Not read.
 
     Returns:
         scores_n <= 0 in the unit of the input; -inf where the prediction did not change. The row ``travelled`` ranks
-        these: how far DeepFool went without a change, the greatest number where it could not move; 0 for all others.
+        these: the norm that DeepFool went without a change, the largest number if it could not move; 0 for all others.
     """
     assert block.deepfool_n is not None
     changed_n = block.deepfool_n >= 0
@@ -50,7 +50,7 @@ def _order(scores: Scores) -> Tensor:
 
 
 def keep(scores: Scores, state: NoState, reach: int) -> Scores:
-    """Return what a shard must send: its ``reach`` best rows, in position order."""
+    """Return the rows that a shard must send: its ``reach`` best, in position order."""
     return scores.take(_order(scores)[:reach].sort().values)
 
 
@@ -59,9 +59,10 @@ def select(scores: Scores, state: NoState, batch: Batch, generator: torch.Genera
 
     Args:
         scores: n rows, positions ascending, with ``travelled``.
-        state: not read.
-        batch: takes the queries by score; those without a change come last, the shortest way first; ties by position.
-        generator: not read.
+        state: Not read.
+        batch: Batch that receives the queries by score; those without a change come last, the shortest way first; ties
+            by position.
+        generator: Not read.
 
     Source:
         Ducoffe, Precioso, "Adversarial active learning for deep networks: a margin based approach", 2018. It also

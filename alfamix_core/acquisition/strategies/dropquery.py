@@ -1,17 +1,17 @@
 """DropQuery: query samples whose prediction changes when features are dropped, spread by k-means.
 
 Needs embeddings and the head. Scoring costs T N K D, T passes; the choice is a k-means of the candidates. Exact
-under sharding: a shard sends all its samples that can be candidates, never more than ``max_candidates``. Of the
-candidates' rows one matrix is in memory, 4 D bytes each.
+under sharding: a shard sends all its samples that can be candidates, never more than ``max_candidates``. One matrix
+of the candidates' rows is in memory, 4 D bytes per row.
 
 Choose it on frozen features of a foundation model, with a head trained on dropped features: it costs T + 1 head
-passes, no gradient. Where one wants a continuous measure of how near the flip is, ``alfamix`` has it.
+passes, no gradient. ``alfamix`` measures continuously how near the flip is.
 
-scikit-activeml's ``DropQuery`` has 5 passes by default, and only those that most passes flip are candidates, filled up
-to the batch by flips, ties anyhow; here also those that fewer passes flip, as long as there are not 25 times the
-batch of them. It
-clusters the rows as they are, here they have length 1. It does not scale the features that are kept, which only shows
-where the head has a bias. Its masks come from a random state of its own, and its queries in the order of the clusters.
+scikit-activeml's ``DropQuery`` has 5 passes by default. Its candidates are the samples that most passes flip, filled up
+to the batch by flips, with ties in no defined order; here samples that fewer passes flip are candidates too, until
+there are 25 times the batch. It clusters the rows as they are; here they have length 1. It does not scale the features
+that are kept, which matters only if the head has a bias. Its masks come from a random state of its own, and its queries
+in the order of the clusters.
 """
 
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ _ENOUGH = 25
 
 @dataclass(frozen=True)
 class State:
-    """What every shard needs.
+    """The head, the tunables and the seed, which every shard needs.
 
     Attributes:
-        head: the head.
-        tunables: passes and dropout, candidates and effort of the k-means.
-        seed: seed of masks and order.
+        head: Head of the model.
+        tunables: Passes and dropout, candidates and effort of the k-means.
+        seed: Seed of masks and order.
     """
 
     head: Head
@@ -50,13 +50,13 @@ class State:
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
-    """Keep the head and how often features are dropped.
+    """Keep the head, the tunables and the seed.
 
     Args:
-        labelled: not read.
-        head: reads embeddings; in evaluation mode.
-        tunables: passes and dropout, candidates and effort of the k-means.
-        seed: seed of masks and order.
+        labelled: Not read.
+        head: Head in evaluation mode.
+        tunables: Passes and dropout, candidates and effort of the k-means.
+        seed: Seed of masks and order.
 
     Returns:
         The state.
@@ -65,7 +65,7 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
 
 def _predictions(rows_nD: Tensor, head: Head) -> Tensor:
-    """Return the first class with the largest logit, (n,) int64; a row's does not depend on the other rows."""
+    """Return the first class with the largest logit, (n,) int64, independent of the other rows."""
     if not isinstance(head, LinearHead):
         with torch.no_grad():
             return map_rows(lambda block_nD: head(block_nD).argmax(dim=1), rows_nD)
@@ -80,7 +80,7 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
         scores_n: whole numbers in [0, passes]. The row ``embeddings`` is what k-means needs.
@@ -95,8 +95,8 @@ def score(block: Features, state: State) -> Scores:
     predicted_n = _predictions(rows_nD, state.head)
     flips_n = torch.zeros(len(block), dtype=torch.float32, device=rows_nD.device)
     for index in range(state.tunables.passes):
-        key = noise.fold(state.seed, noise.HEAD_DROPOUT, index)
-        mask_nD = masks.kept(key, block.positions_n, rows_nD.shape[1], state.tunables.dropout)
+        noise_key = noise.fold(state.seed, noise.HEAD_DROPOUT, index)
+        mask_nD = masks.kept(noise_key, block.positions_n, rows_nD.shape[1], state.tunables.dropout)
         flips_n += _predictions(rows_nD * mask_nD / (1 - state.tunables.dropout), state.head) != predicted_n
     return Scores(block.positions_n, flips_n, {"embeddings": embeddings_nD})
 
@@ -109,9 +109,11 @@ def _order(scores: Scores, state: State) -> Tensor:
 
 
 def _candidates(scores: Scores, state: State, need: int) -> int:
-    """Return how many of the best rows are candidates: those that more than half of the passes flip, or one pass less,
-    and so on down to one, until they are 25 times ``need``.
-    """  # noqa: D205
+    """Return the number of best rows that are candidates.
+
+    These are the rows that more than half of the passes flip, or one pass less, and so on down to one, until there are
+    25 times ``need``.
+    """
     for least in range(state.tunables.passes // 2 + 1, 0, -1):
         candidates = int((scores.scores_n >= least).sum())
         if candidates >= _ENOUGH * need:
@@ -122,12 +124,12 @@ def _candidates(scores: Scores, state: State, need: int) -> int:
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the candidates, and the ``reach`` best rows.
 
-    What suffices in a shard suffices in the pool, so no candidate of the pool is missing.
+    If a number of flips suffices in a shard, it suffices in the pool, so no candidate of the pool is missing.
 
     Args:
         scores: n rows of one shard or of several merged.
-        state: from ``prepare``.
-        reach: the greatest number of queries that can still be asked for.
+        state: Result of ``prepare``.
+        reach: Largest number of queries that can still be asked for.
 
     Returns:
         At most max(max_candidates, reach + 1) rows, in position order.
@@ -141,10 +143,10 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries: the candidates nearest to the cluster centres, then the fill; each by flips, then by
-            the random number. Where candidates are refused, the choice is that of the pool without them.
-        generator: gives the seed of the k-means.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries: the candidates nearest to the cluster centres, then the fill; each by
+            flips, then by the random number. Where candidates are refused, the choice is that of the pool without them.
+        generator: Source of the seed of the k-means.
 
     Source:
         Gupte et al., TMLR 2024, algorithm 1; the released code fills by a draw with a global state.

@@ -3,8 +3,8 @@
 Needs logits alone. Scoring costs N K; no strategy that looks at predictions can do with less. A ranking: a shard sends
 its B best, exactly.
 
-Choose it as the cheap reference, and where many classes compete for a sample. With many classes it also counts the
-small change among classes that nobody would confuse, where ``margin`` looks at the two that matter. It does not
+Choose it as the cheap reference, and where many classes compete for a sample. With many classes it also counts
+small probabilities of classes that nobody would confuse, where ``margin`` compares the two that matter. It does not
 spread the queries.
 """
 

@@ -1,9 +1,10 @@
-"""CoreGCN: query samples far from the labelled ones in the eyes of a graph network that tells labelled from not.
+"""CoreGCN: query samples far from the labelled ones in the features of a graph network that separates the two.
 
-Needs embeddings, of pool and labelled samples; a subset of m = 10,000 samples of the pool, drawn by position, and of
-more only if more are asked for. Fitting costs 200 steps of 12 (m + L) 128 D operations, about a minute at m = 10,000
-and D = 768 on two cores, the choice m B 129. A shard sends its m samples with the smallest random numbers, exactly;
-memory holds (m + L) (2 D + 512) numbers, and never the m x m adjacency: its products are taken by its factors.
+Needs embeddings, of pool and labelled samples; a random subset of m = 10,000 samples of the pool,
+larger only if more queries are asked for. Fitting costs 200 steps of 12 (m + L) 128 D operations, about a minute at m =
+10,000 and D = 768 on two cores, the choice m B 129. A shard sends its m samples with the smallest random numbers,
+exactly; memory holds (m + L) (2 D + 512) numbers, and never the m x m adjacency: its products are computed from its
+factors.
 
 Choose it where the labelled set is small and lopsided, and a minute of fitting does not matter; it seldom beats
 ``coreset`` by much.
@@ -16,16 +17,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.k_centre import farthest_first
 from alfamix_core.acquisition.points import Euclidean, lower
 from alfamix_core.acquisition.tunables.gcnal import Tunables
-from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.acquisition.types import Head, Labelled, Scores
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = True
 USES_HEAD = False
+
+score = subset.unscored
 
 _HIDDEN = 128
 _DROPOUT = 0.3
@@ -35,17 +38,17 @@ _UNLABELLED_WEIGHT = 1.2
 
 @dataclass(frozen=True)
 class State:
-    """What the network learns beside the pool.
+    """The labelled samples, and how the network is used.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L >= 1.
-        tunables: size of the subset, and what is compared.
-        key: key of the subset's random numbers.
+        tunables: Size of the subset, and the features that are compared.
+        noise_key: Key of the subset's random numbers.
     """
 
     embeddings_LD: Tensor
     tunables: Tunables
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
@@ -53,9 +56,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
     Args:
         labelled: L >= 1 labelled samples; only the embeddings are read.
-        head: not read.
-        tunables: size of the subset, and what is compared.
-        seed: seed of the subset.
+        head: Not read.
+        tunables: Size of the subset, and the features that are compared.
+        seed: Seed of the subset.
 
     Returns:
         The state.
@@ -63,28 +66,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
     return State(labelled.embeddings_LD, tunables, noise.fold(seed, noise.GCN_SUBSET))
 
 
-def score(block: Features, state: State) -> Scores:
-    """Pass the embeddings on: what a sample is worth is only known in ``select``, where the network is fitted.
-
-    Args:
-        block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
-
-    Returns:
-        scores_n = 0 for every sample, with the row ``embeddings``.
-    """
-    assert block.embeddings_nD is not None
-    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
-    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
-
-
 def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return the max(m, reach) rows with the smallest random numbers, in position order."""
-    count = max(state.tunables.subset, reach)
-    if count >= len(scores):
-        return scores
-    numbers_n = noise.uniform(state.key, scores.positions_n)
-    return scores.take(numbers_n.sort(stable=True).indices[:count].sort().values)
+    """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
+    return subset.smallest(scores, state.noise_key, max(state.tunables.subset, reach))
 
 
 @dataclass(frozen=True)
@@ -115,12 +99,12 @@ class Adjacency:
 
 
 def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
-    """Fit a graph network of two layers to tell labelled from unlabelled rows, and return what its layers say.
+    """Fit a graph network of two layers to tell labelled from unlabelled rows, and return its layers' outputs.
 
     Args:
         rows_mD: (m, D) unlabelled, in position order.
         labelled_LD: (L, D), L >= 1.
-        seed: of weights and dropout.
+        seed: Seed of weights and dropout.
 
     Returns:
         (m + L, 129) float32 on the CPU, where the network is fitted: the hidden units, then the logit, both without
@@ -154,23 +138,22 @@ def graph_features(rows_mD: Tensor, labelled_LD: Tensor, seed: int) -> Tensor:
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Choose one by one the sample farthest from the labelled and the chosen ones in what the network makes of them.
+    """Choose one by one the sample farthest from the labelled and the chosen ones in the network's features.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries, best first; ties by position. Where all of the subset was offered, the choice
-            continues on the next one, with the queries among the labelled samples.
-        generator: gives the seed of weights and dropout.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries, best first; ties by position. Where all of the subset was offered, the
+            choice continues on the next one, with the queries among the labelled samples.
+        generator: Source of the seed of weights and dropout.
 
     Source:
         Caramalau, Bhattarai, Kim, "Sequential graph convolutional network for active learning", CVPR 2021: CoreGCN.
     """
     seed = noise.draw_seed(generator)
-    rest, labelled_LD = scores, state.embeddings_LD
+    labelled_LD = state.embeddings_LD
     training_seed = noise.fold(seed, noise.GCN_TRAINING) >> 1
-    while batch.missing and len(rest):
-        kept = keep(rest, state, batch.missing)
+    for kept in subset.in_turns(scores, state, batch, keep):
         rows_mD, m = kept.column("embeddings"), len(kept)
         seen_nX = graph_features(rows_mD, labelled_LD, training_seed)
         points = Euclidean(seen_nX[:, :_HIDDEN] if state.tunables.features == "hidden" else seen_nX)
@@ -179,4 +162,3 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
         positions_m = kept.positions_n.cpu()
         picks = farthest_first(pool, nearest_m, positions_m, min(batch.missing, m), seed, batch.by_row(positions_m))
         labelled_LD = torch.cat([labelled_LD, rows_mD[picks.to(rows_mD.device)].to(labelled_LD)])
-        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

@@ -2,7 +2,7 @@
 
 Needs logits alone. Scoring costs N K. A ranking: a shard sends its B best, exactly.
 
-Choose it where the errors of the top prediction alone count, as when everything below a confidence goes to a person.
+Choose it where the errors of the top prediction alone count, as when every sample below a confidence goes to a person.
 With two classes ``margin`` and ``entropy`` rank the same way. It does not spread the queries.
 """
 

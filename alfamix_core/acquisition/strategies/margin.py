@@ -2,7 +2,7 @@
 
 Needs logits alone. Scoring costs N K. A ranking: a shard sends its B best, exactly.
 
-Choose it first where B is small beside the pool, on any encoder: it is hard to beat at its price. It does not spread
+Choose it first where B is small beside the pool, on any encoder: it is hard to beat at its cost. It does not spread
 the queries; where many near-copies of one hard case lie in the pool, ``power_margin`` and ``cluster_margin`` do.
 """
 

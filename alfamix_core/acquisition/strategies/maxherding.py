@@ -1,4 +1,4 @@
-"""MaxHerding: query what covers most of the pool, weighted by nearness to it.
+"""MaxHerding: query the samples that cover most of the pool, weighted by nearness.
 
 Needs the embeddings of pool and labelled samples, no head. Scoring costs nothing; the choice works on a random subset
 of m samples, m = 35,000, as ``uherding`` does, and costs the same. Exact under sharding: the subset are the m smallest
@@ -17,26 +17,28 @@ from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.strategies.uherding import bandwidth, herd
 from alfamix_core.acquisition.tunables.maxherding import Tunables
-from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.acquisition.types import Head, Labelled, Scores
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
 USES_HEAD = False
 
+score = subset.unscored
+
 
 @dataclass(frozen=True)
 class State:
-    """What covers already, and how far.
+    """The labelled samples, which cover from the start, and how far a sample covers.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        tunables: width of the kernel and size of the subset.
-        key: key of the subset's random numbers.
+        tunables: Width of the kernel and size of the subset.
+        noise_key: Key of the subset's random numbers.
     """
 
     embeddings_LD: Tensor
     tunables: Tunables
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
@@ -44,9 +46,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
 
     Args:
         labelled: L >= 0 labelled samples; only the embeddings are read.
-        head: not read.
-        tunables: width of the kernel and size of the subset.
-        seed: seed of the subset.
+        head: Not read.
+        tunables: Width of the kernel and size of the subset.
+        seed: Seed of the subset.
 
     Returns:
         The state.
@@ -54,24 +56,9 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
     return State(labelled.embeddings_LD, tunables, noise.fold(seed, noise.HERD_SUBSET))
 
 
-def score(block: Features, state: State) -> Scores:
-    """Pass the embeddings on: what a sample covers depends on the others, so all scores are 0.
-
-    Args:
-        block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
-
-    Returns:
-        scores_n = 0 for every sample, with the row ``embeddings``.
-    """
-    assert block.embeddings_nD is not None
-    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
-    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
-
-
 def keep(scores: Scores, state: State, reach: int) -> Scores:
     """Return the subset: the max(m, reach) rows with the smallest random numbers, in position order."""
-    return subset.smallest(scores, state.key, max(state.tunables.subset, reach))
+    return subset.smallest(scores, state.noise_key, max(state.tunables.subset, reach))
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
@@ -79,22 +66,20 @@ def select(scores: Scores, state: State, batch: Batch, generator: torch.Generato
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the picks; ties by position. Where all of the subset was offered, the
-            choice continues on the next one.
-        generator: not read: the subset belongs to the seed of ``prepare``.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the picks; ties by position. Where all of the subset was
+            offered, the choice continues on the next one.
+        generator: Not read: the subset belongs to the seed of ``prepare``.
 
     Source:
         Bae, Noh, Sutherland, "Generalized coverage for more robust low-budget active learning", ECCV 2024,
         algorithm 1.
     """
-    rest, labelled_LD = scores, state.embeddings_LD.to(scores.positions_n.device, torch.float64)
+    labelled_LD = state.embeddings_LD.to(scores.positions_n.device, torch.float64)
     labelled_LD = normalize(labelled_LD, dim=1)
     width = bandwidth(labelled_LD) if state.tunables.width is None else state.tunables.width
-    while batch.missing and len(rest):
-        kept = keep(rest, state, batch.missing)
+    for kept in subset.in_turns(scores, state, batch, keep):
         rows_mD = normalize(kept.column("embeddings").to(torch.float64), dim=1)
         accept, count = batch.by_row(kept.positions_n), min(batch.missing, len(kept))
         picks = herd(rows_mD, rows_mD.new_ones(len(rows_mD)), labelled_LD, width, count, accept)
         labelled_LD = torch.cat([labelled_LD, rows_mD[picks]])
-        rest = rest.take(batch.untouched(rest.positions_n).nonzero()[:, 0])

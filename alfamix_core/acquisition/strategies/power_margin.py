@@ -1,9 +1,9 @@
-"""Power margin: margin sampling with a random part, so that a large batch does not ask the same thing over and over.
+"""Power margin: margin sampling with a random part, so that a large batch does not repeat the same question.
 
-Needs logits alone. Costs N K and one hash a sample; a shard sends its B best rows, which is exact.
+Needs logits alone. Costs N K and one hash per sample; a shard sends its B best rows, which is exact.
 
-Choose it where a batch is large beside the pool's hard regions and nothing but logits is at hand: it spreads the
-batch at the price of a ranking. With B = 1 or few near-duplicates, ``margin`` is the sharper one.
+Choose it where a batch is large compared with the pool's hard regions and only logits are available: it spreads the
+batch at the cost of a ranking. With B = 1 or few near-duplicates, ``margin`` is sharper.
 """
 
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ select = ranking.select
 
 @dataclass(frozen=True)
 class State:
-    """How sharp the draw is, and the key of its noise.
+    """The sharpness of the draw, and the key of its noise.
 
     Attributes:
-        beta: exponent of the sampling weight.
-        key: of the Gumbel numbers.
+        beta: Exponent of the sampling weight.
+        noise_key: Key of the Gumbel numbers.
     """
 
     beta: float
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) -> State:
@@ -63,18 +63,18 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; only positions and logits (n, K), K >= 2, are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
         scores_n = beta ln (1 - margin) + Gumbel number of seed and position.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: There are fewer than two classes.
 
     Source:
         Kirsch et al., "Stochastic batch acquisition: a simple baseline for deep active learning", TMLR 2023,
         section 4, power acquisition, with the margin's 1 - (p_(1) - p_(2)) as its score.
     """
     logs = score_logits(block, log_margins)
-    noise_n = noise.gumbel(state.key, block.positions_n)
+    noise_n = noise.gumbel(state.noise_key, block.positions_n)
     return Scores(block.positions_n, (state.beta * logs.scores_n.to(torch.float64) + noise_n).to(torch.float32))

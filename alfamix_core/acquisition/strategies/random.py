@@ -1,6 +1,6 @@
-"""Random sampling: what every other strategy has to beat.
+"""Random sampling: the baseline of every other strategy.
 
-Needs no column. Costs one hash a sample, of the round's seed and its position. A ranking: a shard sends its B best,
+Needs no column. Costs one hash per sample, of the round's seed and its position. A ranking: a shard sends its B best,
 exactly.
 
 Choose it for the first round if the pool is balanced, for a baseline, and where the labelled set itself must stay an
@@ -27,7 +27,7 @@ select = ranking.select
 class State:
     """The key of the ranking's noise."""
 
-    key: int
+    noise_key: int
 
 
 def prepare(labelled: Labelled, head: Head, tunables: NoTunables, *, seed: int) -> State:
@@ -40,9 +40,9 @@ def score(block: Features, state: State) -> Scores:
 
     Args:
         block: n pool samples; only the positions are read.
-        state: from ``prepare``.
+        state: Result of ``prepare``.
 
     Returns:
         scores_n in [-1, 0): minus a uniform number of seed and position.
     """
-    return Scores(block.positions_n, -noise.uniform(state.key, block.positions_n).to(torch.float32))
+    return Scores(block.positions_n, -noise.uniform(state.noise_key, block.positions_n).to(torch.float32))

@@ -3,11 +3,11 @@
 Needs embeddings, of pool and labelled samples, and no head. The choice costs a k-means of the N + L rows into L + B
 clusters, and u² D for each visit of a cluster of u rows, u at most 8,192. Every shard sends its embeddings, so it is
 exact for any number of shards. A k-means goes over its rows again and again, so unlike the mapped rows that it comes
-from, one matrix of 4 (N + L) D bytes is in memory; beside it blocks, some numbers a sample and, where D is above 128, a
-sketch of 256 bytes a sample, twice that while it is made.
+from, one matrix of 4 (N + L) D bytes is in memory; beside it blocks, some numbers per sample and, where D is above 128,
+a sketch of 256 bytes per sample, twice that while it is made.
 
-Choose it for the first rounds, before a model can be trusted to know what it does not know. Later it keeps asking for
-the typical where the errors are elsewhere. It does not look at predictions.
+Choose it for the first rounds, before a model's uncertainty can be trusted. Later it keeps asking for typical samples
+while the errors are elsewhere. It does not look at predictions.
 
 scikit-activeml's ``TypiClust`` visits each cluster without a label once, the largest first. So does this, but then it
 continues with the clusters that hold the fewest labels and begins again, where scikit-activeml's draws at random from
@@ -21,27 +21,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from alfamix_core.acquisition import noise
+from alfamix_core.acquisition import noise, subset
 from alfamix_core.acquisition.batch import Batch
 from alfamix_core.acquisition.clustering import kmeans
 from alfamix_core.acquisition.rows import Column, Rows, unit
 from alfamix_core.acquisition.tunables.typiclust import Tunables
-from alfamix_core.acquisition.types import Features, Head, Labelled, Scores
+from alfamix_core.acquisition.types import Head, Labelled, Scores
 
 COLUMNS = frozenset({"embeddings"})
 NEEDS_LABELS = False
 USES_HEAD = False
+
+score = subset.unscored
+keep = subset.whole_pool
 
 _BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class State:
-    """What is clustered beside the pool, and how.
+    """The labelled samples, which are clustered with the pool, and how.
 
     Attributes:
         embeddings_LD: (L, D) of the labelled samples; L may be 0.
-        tunables: sizes and number of clusters, neighbours, and effort of the k-means.
+        tunables: Sizes and number of clusters, neighbours, and effort of the k-means.
     """
 
     embeddings_LD: Tensor
@@ -53,35 +56,15 @@ def prepare(labelled: Labelled, head: Head, tunables: Tunables, *, seed: int) ->
     return State(labelled.embeddings_LD, tunables)
 
 
-def score(block: Features, state: State) -> Scores:
-    """Pass the embeddings on: a sample's worth depends on the whole pool and is only known in ``select``.
-
-    Args:
-        block: n pool samples; only positions and embeddings (n, D) are read.
-        state: from ``prepare``.
-
-    Returns:
-        scores_n = 0 for every sample, with the row ``embeddings``.
-    """
-    assert block.embeddings_nD is not None
-    zeros_n = torch.zeros(len(block), dtype=torch.float32, device=block.embeddings_nD.device)
-    return Scores(block.positions_n, zeros_n, {"embeddings": block.embeddings_nD})
-
-
-def keep(scores: Scores, state: State, reach: int) -> Scores:
-    """Return all rows: any of them can be the most typical of its cluster."""
-    return scores
-
-
 def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
-    """Return how close each row is to its nearest others.
+    """Return the typicality of each row, its closeness to its nearest others.
 
     The distance is Euclidean, as in the paper; the reference code averages squared distances. A block of rows is
     compared with a block of others at a time, so memory does not grow with D u or u².
 
     Args:
         rows_uD: (u, D), u >= 2.
-        neighbours: number of nearest others, 1 <= neighbours < u.
+        neighbours: Number of nearest others, 1 <= neighbours < u.
 
     Returns:
         (u,) float64: 1 / (mean distance to the nearest others + 1e-5).
@@ -107,19 +90,20 @@ def typicalities(rows_uD: Column, neighbours: int) -> Tensor:
 
 
 def select(scores: Scores, state: State, batch: Batch, generator: torch.Generator) -> None:
-    """Visit the clusters with the fewest labelled members first, the largest first among these, and take of each the
-    most typical sample, cyclically.
+    """Take the most typical sample of each cluster in turn, cyclically.
+
+    The clusters with the fewest labelled members come first, and among these the largest.
 
     Args:
         scores: n rows, positions ascending, with ``embeddings``.
-        state: from ``prepare``.
-        batch: takes the queries in the order of the visits; where a sample is refused, the next most typical of its
-            cluster. Rows of clusters too small to be visited come last, by position.
-        generator: gives the seed of the k-means.
+        state: Result of ``prepare``.
+        batch: Batch that receives the queries in the order of the visits; where a sample is refused, the next most
+            typical of its cluster. Rows of clusters too small to be visited come last, by position.
+        generator: Source of the seed of the k-means.
 
     Source:
         Hacohen, Dekel, Weinshall, ICML 2022, algorithm 1.
-    """  # noqa: D205
+    """
     seed = noise.draw_seed(generator)
     n, need, accept = len(scores), min(batch.missing, len(scores)), batch.by_row(scores.positions_n)
     if not need:

@@ -1,1 +1,1 @@
-"""What a user may set of each strategy: one file per strategy that has tunables, without torch."""
+"""The tunables that a user may set: one file per strategy that has any, without torch."""

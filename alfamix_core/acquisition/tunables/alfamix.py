@@ -9,7 +9,7 @@ from alfamix_core.acquisition.tunable_types import EFFORT, Count, Effort, NotNeg
 
 @dataclass(frozen=True)
 class Tunables:
-    """How samples are mixed, and how queries are chosen among the candidates."""
+    """Mixing of the samples, and the choice among the candidates."""
 
     alpha: Annotated[
         Literal["closed_form", "bounded", "learned", "random"],
@@ -30,7 +30,7 @@ class Tunables:
         '"bounded"; null for 1/√D. Drawn ratios are bound by the cap itself.',
     ] = None
     rate: Annotated[NotNegative, "Length of a learning ratio's step."] = 0.1
-    iterations: Annotated[Count, "Number of looks for a flip while ratios learn."] = 5
+    iterations: Annotated[Count, "Number of tests for a flip while ratios learn."] = 5
     loss_weight: Annotated[NotNegative, "Weight of the loss that learning ratios raise."] = 1.0
     norm_weight: Annotated[NotNegative, "Weight of their norm, which learning ratios lower."] = 0.01
     selection: Annotated[
@@ -63,7 +63,7 @@ class Tunables:
         """Refuse tunables that contradict each other.
 
         Raises:
-            ValueError: the caps do not grow, or a variant lacks what another tunable asks for.
+            ValueError: The caps do not grow, or a variant lacks what another tunable asks for.
         """
         self.schedule()
         if self.drawn and self.epsilon is not None:
@@ -89,6 +89,6 @@ class Tunables:
         """Return the caps, ascending.
 
         Raises:
-            ValueError: they do not grow.
+            ValueError: They do not grow.
         """
         return schedule(self.first_cap, self.cap_step, self.last_cap, drawn=self.drawn)

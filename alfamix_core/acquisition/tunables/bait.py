@@ -8,7 +8,7 @@ from alfamix_core.acquisition.tunable_types import Count, Positive
 
 @dataclass(frozen=True)
 class Tunables:
-    """How much is known, and how many samples are chosen from."""
+    """Scaling of the information, and size of the subset."""
 
     ridge: Annotated[
         Positive,
@@ -22,6 +22,6 @@ class Tunables:
         'Information of the labels and of the picks: "plain" takes the mean of the labels\' and the sum of the '
         'picks\'; "published" multiplies these by L/(L + B) and B/(L + B), as the published code does.',
     ] = "plain"
-    subset: Annotated[Count, "Largest number of samples that are chosen from, though never fewer than the queries."] = (
-        50_000
-    )
+    subset: Annotated[
+        Count, "Largest number of samples from which queries are chosen, never fewer than the queries."
+    ] = 50_000

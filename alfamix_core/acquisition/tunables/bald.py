@@ -8,6 +8,6 @@ from alfamix_core.acquisition.tunable_types import Ge
 
 @dataclass(frozen=True)
 class Tunables:
-    """How often the model is asked."""
+    """Number of passes."""
 
     passes: Annotated[int, Ge(2), "Number of passes with dropout that `embed` computes; the released code has 5."] = 10

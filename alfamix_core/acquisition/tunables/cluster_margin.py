@@ -8,7 +8,7 @@ from alfamix_core.acquisition.tunable_types import Count
 
 @dataclass(frozen=True)
 class Tunables:
-    """How many samples are clustered, and how finely."""
+    """Number of samples to cluster, and the size of the clusters."""
 
     factor: Annotated[Count, "Number of samples that are clustered, as a multiple of the batch."] = 10
     max_clustered: Annotated[Count, "Largest number of samples that are clustered."] = 20_000

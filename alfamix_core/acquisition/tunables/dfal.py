@@ -8,6 +8,6 @@ from alfamix_core.acquisition.tunable_types import Ge
 
 @dataclass(frozen=True)
 class Tunables:
-    """How many boundaries are looked at."""
+    """Number of boundaries."""
 
-    classes: Annotated[int, Ge(2), "Number of most likely classes that `embed` looks at; time grows with it."] = 10
+    classes: Annotated[int, Ge(2), "Number of most likely classes that `embed` considers; time grows with it."] = 10

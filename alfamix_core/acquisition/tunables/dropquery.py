@@ -8,7 +8,7 @@ from alfamix_core.acquisition.tunable_types import EFFORT, Count, Effort, Gt, Lt
 
 @dataclass(frozen=True)
 class Tunables:
-    """How often how many features are dropped."""
+    """Dropout of the features, and the clustering of the candidates."""
 
     passes: Annotated[Count, "Number of dropout passes."] = 3
     dropout: Annotated[

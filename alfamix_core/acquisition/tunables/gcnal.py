@@ -8,7 +8,7 @@ from alfamix_core.acquisition.tunable_types import Count
 
 @dataclass(frozen=True)
 class Tunables:
-    """What the network sees, and what of it is compared."""
+    """The input of the network, and the features that are compared."""
 
     subset: Annotated[Count, "Number of pool samples that the network sees, though never fewer than the queries."] = (
         10_000

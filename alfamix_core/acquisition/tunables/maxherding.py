@@ -8,7 +8,7 @@ from alfamix_core.acquisition.tunable_types import Count, Positive
 
 @dataclass(frozen=True)
 class Tunables:
-    """How far a sample covers, and how many are chosen from."""
+    """Reach of a sample's coverage, and size of the subset."""
 
     width: Annotated[
         Positive | None,
@@ -16,5 +16,5 @@ class Tunables:
         "between labelled samples that differ, and 1 without two of these.",
     ] = None
     subset: Annotated[
-        Count, "Largest number of samples that are covered and chosen from, though never fewer than the queries."
+        Count, "Largest number of samples that are covered and can be chosen, never fewer than the queries."
     ] = 35_000

@@ -8,7 +8,7 @@ from alfamix_core.acquisition.tunable_types import NotNegative
 
 @dataclass(frozen=True)
 class Tunables:
-    """How sharp the draw is."""
+    """Sharpness of the draw."""
 
     beta: Annotated[
         NotNegative,

@@ -8,7 +8,7 @@ from alfamix_core.acquisition.tunable_types import Count, Positive
 
 @dataclass(frozen=True)
 class Tunables:
-    """What uncertainty is, and how many samples are chosen from."""
+    """Measure of uncertainty, and size of the subset."""
 
     temperature: Annotated[
         Positive,
@@ -20,5 +20,5 @@ class Tunables:
         '"least_confidence" is 1 - p_(1).',
     ] = "margin"
     subset: Annotated[
-        Count, "Largest number of samples that are covered and chosen from, though never fewer than the queries."
+        Count, "Largest number of samples that are covered and can be chosen, never fewer than the queries."
     ] = 35_000

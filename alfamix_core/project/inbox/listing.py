@@ -8,7 +8,7 @@ from typing import Literal
 
 from alfamix_core.errors import LinkError
 from alfamix_core.project import layout
-from alfamix_core.storage import Entry, Store
+from alfamix_core.storage import Entry, Store, is_valid_key, shown
 
 Kind = Literal["samples", "events", "withdrawn", "released"]
 
@@ -32,25 +32,38 @@ class Listing:
 
     Attributes:
         files: Files in the order of their keys' UTF-8 bytes.
-        odd: Names below labels/, withdrawn/ and released/ that are not valid keys.
+        odd: Name, fit to be shown, and reason of what is in the inbox and is never read: names that are not valid
+            keys, and what lies in drops/ itself.
     """
 
     files: tuple[InboxFile, ...]
-    odd: tuple[str, ...] = ()
+    odd: tuple[tuple[str, str], ...] = ()
 
 
 def list_inbox(store: Store) -> Listing:
     """Return the delivered files; a drop without its manifest is not delivered yet."""
     odd: list[str] = []
-    files = [*manifests(store)]
+    files = [*manifests(store, odd)]
     for prefix, kind in _LISTED.items():
         files += [_file(entry, kind) for entry in store.list(prefix, odd)]
-    return Listing(tuple(sorted(files, key=lambda file: file.key.encode())), tuple(sorted(odd)))
+    reasons = tuple((shown(name), _why_unread(name)) for name in sorted(odd))
+    return Listing(tuple(sorted(files, key=lambda file: file.key.encode())), reasons)
 
 
-def manifests(store: Store) -> Iterator[InboxFile]:
-    """Yield each drop's manifest without listing its folder, which may hold any number of pictures."""
-    keys = [f"{layout.DROPS}{name}/{layout.MANIFEST_FILE}" for name in store.folders(layout.DROPS)]
+def _why_unread(name: str) -> str:
+    if not is_valid_key(name):
+        return f"cannot be read: {name!a} is not a valid name here"
+    return (
+        f"cannot be read: {shown(name)} must be a folder of its own with a {layout.MANIFEST_FILE}, not a file or link"
+    )
+
+
+def manifests(store: Store, odd: list[str] | None = None) -> Iterator[InboxFile]:
+    """Yield each drop's manifest without listing its folder, which may hold any number of pictures.
+
+    ``odd`` receives the names of what lies in drops/ and can be no drop.
+    """
+    keys = [f"{layout.DROPS}{name}/{layout.MANIFEST_FILE}" for name in store.folders(layout.DROPS, odd)]
     with ThreadPoolExecutor(_REQUESTS) as pool:
         yield from (_file(entry, "samples") for entry in pool.map(partial(_entry, store), keys) if entry is not None)
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +28,14 @@ from alfamix_core.storage import Store
 _RULES = files(__package__).joinpath("rules.sql")
 _STATES = {"quarantined": "quarantined", "skipped": "skipped", "disputed": "disputed", "queried": "queried"}
 _STATES |= {"pool": "pool", "reserve": "reserve", "held_out": "held_out"}
+
+
+class SetAside(NamedTuple):
+    """A file, or one line of it, that cannot be used; line 0 stands for the whole file."""
+
+    key: str
+    line: int
+    reason: str
 
 
 class Ledger(Database):
@@ -126,6 +135,10 @@ class Ledger(Database):
         """Return the rounds that have an open question."""
         return frozenset(round_ for (round_,) in self.rows("select distinct round from open_queries"))
 
+    def asking_rounds(self) -> frozenset[int]:
+        """Return the rounds that have asked any question, open or not."""
+        return frozenset(round_ for (round_,) in self.rows("select distinct round from questions"))
+
     def ids_of(self, texts: Sequence[str]) -> dict[str, SampleId]:
         """Return the ids of samples, withdrawn ones included, by the ids or uris given."""
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
@@ -135,12 +148,12 @@ class Ledger(Database):
         return dict(by_uri) | dict(by_id)
 
     def known(self, ids: Sequence[str]) -> frozenset[SampleId]:
-        """Return the ids that belong to samples that are not withdrawn."""
+        """Return the ids that belong to samples, withdrawn ones included."""
         wanted = pa.table({"sample_id": pa.array(sorted(set(ids)), pa.string())})
         with self.holding("wanted", wanted):
             return frozenset(
                 sample_id
-                for (sample_id,) in self.rows("select sample_id from placed semi join wanted using (sample_id)")
+                for (sample_id,) in self.rows("select sample_id from samples semi join wanted using (sample_id)")
             )
 
     def withdrawn(self) -> frozenset[SampleId]:
@@ -158,19 +171,18 @@ class Ledger(Database):
         rows = self.rows(f"select {columns} from inbox_files order by key")
         return [KnownFile(*row) for row in rows]
 
-    def set_aside(self) -> list[tuple[str, int, str]]:
-        """Return (key, line, reason) of all files and lines that are set aside now; line 0 stands for a whole file.
-
-        Deleted files are left out.
-        """
-        gone = list(self.unread.gone) if self.unread else []
-        return self.rows(
+    def set_aside(self) -> list[SetAside]:
+        """Return the files and lines that are set aside now, without those of deleted files."""
+        gone = list(self.unread.gone) if self.unread is not None else []
+        odd = [SetAside(name, 0, reason) for name, reason in self.unread.odd] if self.unread is not None else []
+        rows = self.rows(
             """select key, inbox.line, inbox.reason from inbox join inbox_files using (key, load)
             where inbox.state = 'set aside' and (inbox.line > 0 or inbox_files.state = 'set aside')
                 and not list_contains(?::varchar[], key)
             group by all order by key, line""",
             [gone],
         )
+        return odd + [SetAside(*row) for row in rows]
 
     def unknown_answers(self) -> int:
         """Count the label events about samples that no drop has delivered; they count when one does."""

@@ -118,14 +118,14 @@ class Unread:
         rounds: Committed and abandoned rounds that are not in the ledger.
         known: Every file that a load has read, by key.
         gone: Keys of files that a load has read and that are gone.
-        odd: Names in the inbox that cannot be keys.
+        odd: Name and reason of what is in the inbox and is never read.
     """
 
     files: tuple[InboxFile, ...]
     rounds: tuple[Round, ...]
     known: Mapping[str, KnownFile]
     gone: tuple[str, ...]
-    odd: tuple[str, ...]
+    odd: tuple[tuple[str, str], ...]
 
     @property
     def deleted(self) -> list[str]:

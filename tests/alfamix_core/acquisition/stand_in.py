@@ -102,7 +102,7 @@ _kernels = torch.library.Library("aten", "IMPL")
 def _signature(func: torch._ops.OpOverload) -> tuple[tuple[str, ...], frozenset[str]]:
     """Return the names of an operator's arguments, and of those that it writes to."""
     arguments = func._schema.arguments
-    written = (each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write)
+    written = (entry.name for entry in arguments if entry.alias_info is not None and entry.alias_info.is_write)
     return tuple(argument.name for argument in arguments), frozenset(written)
 
 
@@ -125,12 +125,12 @@ def _compute(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
     names, written = _signature(func)
     named = dict(zip(names, args, strict=False)) | kwargs
     _check(func, named, written)
-    place = kwargs.get("device")
-    away = place is not None and torch.device(place).type != NAME
-    if place is not None and not away:
+    wanted = kwargs.get("device")
+    away = wanted is not None and torch.device(wanted).type != NAME
+    if wanted is not None and not away:
         kwargs["device"] = torch.device("cpu")
     kwargs.pop("pin_memory", None)
-    found = func(*_held(args), **{key: _held(value) for key, value in kwargs.items()})
+    result = func(*_held(args), **{key: _held(value) for key, value in kwargs.items()})
     targets = list(_tensors(named[name] for name in written if name in named))
     for target in targets:
         if isinstance(target, StandIn) and target.shape != target.held.shape:
@@ -138,7 +138,7 @@ def _compute(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
             with torch._C._DisableTorchDispatch():
                 torch.ops.aten.as_strided_(target, held.size(), held.stride(), held.storage_offset())
     if away or not all(isinstance(target, StandIn) for target in targets):
-        return found
+        return result
     # an operator in place returns its argument
     own = {id(target.held): target for target in targets if isinstance(target, StandIn)}
 
@@ -147,7 +147,7 @@ def _compute(func: torch._ops.OpOverload, *args: Any, **kwargs: Any) -> Any:
             return own[id(value)] if id(value) in own else StandIn(value)
         return type(value)(map(wrapped, value)) if type(value) in (list, tuple) else value
 
-    return wrapped(found)
+    return wrapped(result)
 
 
 def _check(func: torch._ops.OpOverload, named: dict[str, Any], written: frozenset[str]) -> None:

@@ -45,11 +45,11 @@ def test_the_tree_is_that_of_scipy(device, n):
     points = rows(n)
     hierarchy = pytest.importorskip("scipy.cluster.hierarchy", reason="scipy is not installed")
     distance = pytest.importorskip("scipy.spatial.distance", reason="scipy is not installed")
-    theirs = hierarchy.linkage(distance.pdist(points.numpy()), "average")
+    reference = hierarchy.linkage(distance.pdist(points.numpy()), "average")
     merges, heights = average_linkage(distances(points.to(device)))
-    torch.testing.assert_close(heights, torch.from_numpy(theirs[:, 2].copy()))
+    torch.testing.assert_close(heights, torch.from_numpy(reference[:, 2].copy()))
     for count in {1, 2, -(-n // 10), n - 1, n}:
-        expected = hierarchy.cut_tree(theirs, n_clusters=count)[:, 0].tolist()
+        expected = hierarchy.cut_tree(reference, n_clusters=count)[:, 0].tolist()
         assert same_partition(cut(merges, n, count).tolist(), expected)
 
 
@@ -64,20 +64,20 @@ def test_it_equals_the_loop_over_all_pairs(n, seed, data):
 @given(cells=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40), data=st.data())
 def test_with_ties_and_copies_there_are_still_as_many_clusters_as_asked(cells, data):
     count = data.draw(st.integers(1, len(cells)))
-    found = clusters(torch.tensor(cells, dtype=torch.float32), count).tolist()
-    assert set(found) == set(range(count))
-    firsts = [found.index(cluster) for cluster in range(count)]
+    result = clusters(torch.tensor(cells, dtype=torch.float32), count).tolist()
+    assert set(result) == set(range(count))
+    firsts = [result.index(cluster) for cluster in range(count)]
     assert firsts == sorted(firsts)
     if count <= len(set(cells)):
-        assert all(len({found[i] for i, c in enumerate(cells) if c == cell}) == 1 for cell in set(cells))
+        assert all(len({result[i] for i, c in enumerate(cells) if c == cell}) == 1 for cell in set(cells))
 
 
 def test_distances_of_copies_are_zero_and_symmetric_to_the_bit(device):
     far = (rows(1200, D=7).repeat(2, 1) + 1000).to(device)
-    found = distances(far)
-    assert torch.equal(found, found.T)
-    assert (found[torch.arange(1200), torch.arange(1200) + 1200] == 0).all()
-    torch.testing.assert_close(found[0, 1:5].cpu(), (far[0] - far[1:5]).norm(dim=1).cpu(), rtol=1e-9, atol=0)
+    result = distances(far)
+    assert torch.equal(result, result.T)
+    assert (result[torch.arange(1200), torch.arange(1200) + 1200] == 0).all()
+    torch.testing.assert_close(result[0, 1:5].cpu(), (far[0] - far[1:5]).norm(dim=1).cpu(), rtol=1e-9, atol=0)
 
 
 def test_equal_rows_do_not_loop_forever(device):

@@ -17,8 +17,8 @@ def test_the_bounded_step_by_hand(device):
     """D = (3, -4), g = (0.6, 0.8): d ⊙ g = (1.8, -3.2), its norm √13.48; α ⊙ d = (5.4, 12.8) / √13.48."""
     row, anchor = torch.zeros(1, 2, dtype=torch.float64, device=device), torch.tensor([3.0, -4.0], device=device)
     direction = torch.tensor([[0.6, 0.8]], dtype=torch.float64, device=device)
-    found = steps(row, anchor.double(), direction, "bounded")[0].tolist()
-    assert found == pytest.approx([5.4 / math.sqrt(13.48), 12.8 / math.sqrt(13.48)])
+    result = steps(row, anchor.double(), direction, "bounded")[0].tolist()
+    assert result == pytest.approx([5.4 / math.sqrt(13.48), 12.8 / math.sqrt(13.48)])
     still = steps(row, anchor.double() * 0, direction, "bounded")
     assert still.tolist() == [[0.0, 0.0]]
 
@@ -26,8 +26,8 @@ def test_the_bounded_step_by_hand(device):
 def test_the_released_step_leaves_out_equal_coordinates_by_hand(device):
     """D = (0, 4): the step 4 g without its first coordinate."""
     row, anchor = torch.tensor([[3.0, 0.0]], device=device), torch.tensor([3.0, 4.0], device=device)
-    found = steps(row, anchor, torch.tensor([[0.6, 0.8]], device=device), "released")[0].tolist()
-    assert found == pytest.approx([0.0, 3.2])
+    result = steps(row, anchor, torch.tensor([[0.6, 0.8]], device=device), "released")[0].tolist()
+    assert result == pytest.approx([0.0, 3.2])
 
 
 @settings(max_examples=50, deadline=None)
@@ -82,9 +82,9 @@ def test_candidates_are_those_of_the_released_code_where_its_arithmetic_holds(ma
     gaps = double(rows.double()).topk(2, dim=1).values.diff(dim=1)[:, 0].abs()
     right = gaps < 16
     looped = released_by_loop(rows, anchors, double, CAPS)[right]
-    found = critical_caps(rows, anchors, task.head, CAPS, "released")[right]
+    result = critical_caps(rows, anchors, task.head, CAPS, "released")[right]
     for cap in CAPS:
-        assert torch.equal(found < cap, looped <= cap)
+        assert torch.equal(result < cap, looped <= cap)
     ours = critical_caps(rows, anchors, lambda z: double(z.double()), CAPS, "released")[right]
     assert torch.equal(ours, looped)
 

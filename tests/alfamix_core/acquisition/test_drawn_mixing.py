@@ -15,7 +15,7 @@ def by_loop(task, seed, learned, caps):
     first, smallest = [], []
     for row, position in zip(task.pool.embeddings_nD, task.pool.positions_n, strict=True):
         predicted = int(task.head(row[None]).argmax())
-        found = (math.inf, math.inf)
+        result = (math.inf, math.inf)
         for number, cap in enumerate(caps):
             for index, anchor in enumerate(anchors):
                 key = noise.fold(seed, noise.MIXING_RATIOS, number, index)
@@ -25,7 +25,7 @@ def by_loop(task, seed, learned, caps):
                     mixed = (1 - alpha) * row + alpha * anchor
                     logits = task.head(mixed[None])
                     if int(logits.argmax()) != predicted:
-                        found = min(found, (cap, float(alpha.detach().norm())))
+                        result = min(result, (cap, float(alpha.detach().norm())))
                     loss = (
                         -torch.nn.functional.cross_entropy(logits, torch.tensor([predicted], device=row.device))
                         + 0.01 * alpha.norm()
@@ -33,10 +33,10 @@ def by_loop(task, seed, learned, caps):
                     (slope,) = torch.autograd.grad(loss, alpha)
                     rate = 0.1 if test < 4 else 0.01
                     alpha = (alpha.detach() - rate * slope / (slope.abs() + 1e-8)).clamp(1e-8, cap)
-            if found[0] < math.inf:
+            if result[0] < math.inf:
                 break
-        first.append(found[0])
-        smallest.append(found[1])
+        first.append(result[0])
+        smallest.append(result[1])
     return first, smallest
 
 
@@ -47,10 +47,10 @@ def test_the_caps_are_those_of_the_loop(make_task, learned):
     caps = CAPS[3::7]
     anchors = class_means(task.labelled).means_CD.float()
     pool = task.pool
-    found = drawn_flips(pool.embeddings_nD, pool.positions_n, anchors, task.head, caps, 3, learned=learned)
+    result = drawn_flips(pool.embeddings_nD, pool.positions_n, anchors, task.head, caps, 3, learned=learned)
     first, smallest = by_loop(task, 3, learned, caps)
-    assert found.caps_n.tolist() == first
-    assert found.norms_n.tolist() == pytest.approx(smallest, rel=1e-4)
+    assert result.caps_n.tolist() == first
+    assert result.norms_n.tolist() == pytest.approx(smallest, rel=1e-4)
     assert len(set(first)) > 2
 
 
@@ -83,12 +83,12 @@ def test_a_head_that_is_not_known_to_be_linear_gives_the_same(make_task, learned
 def test_what_does_not_flip_has_no_divergence(make_task):
     task = make_task(N=100, D=6, K=3)
     anchors, pool = class_means(task.labelled).means_CD.float(), task.pool
-    found = drawn_flips(pool.embeddings_nD, pool.positions_n, anchors, task.head, CAPS[4:5], 3, learned=True)
-    flipped = found.caps_n < math.inf
+    result = drawn_flips(pool.embeddings_nD, pool.positions_n, anchors, task.head, CAPS[4:5], 3, learned=True)
+    flipped = result.caps_n < math.inf
     assert 0 < flipped.sum() < 100
-    assert (found.divergences_n[flipped] > 0).all()
-    assert (found.divergences_n[~flipped] == 0).all()
-    assert torch.equal(found.norms_n < math.inf, flipped)
+    assert (result.divergences_n[flipped] > 0).all()
+    assert (result.divergences_n[~flipped] == 0).all()
+    assert torch.equal(result.norms_n < math.inf, flipped)
 
 
 @pytest.mark.on_real_devices  # autograd
@@ -101,16 +101,16 @@ def test_bits_do_not_depend_on_the_rows_beside(make_task, dtype, learned, linear
     anchors, pool = class_means(task.labelled).means_CD.float()[:3], task.pool
     head = task.head if linear else lambda rows: task.head(rows.double()).to(rows.dtype)
 
-    def found(rows):
+    def result(rows):
         part = task.rows(rows)
         flips = drawn_flips(part.embeddings_nD, part.positions_n, anchors, head, CAPS[3::9], 3, learned=learned)
         return torch.stack([flips.caps_n, flips.norms_n.double(), flips.divergences_n.double()])
 
-    whole = found(slice(0, 1700))
+    whole = result(slice(0, 1700))
     assert 0 < (whole[0] < math.inf).sum() < 1700
     for size in (1699, 800, 301):
-        parts = [found(slice(start, start + size)) for start in range(0, 1700, size)]
+        parts = [result(slice(start, start + size)) for start in range(0, 1700, size)]
         assert torch.equal(torch.cat(parts, dim=1), whole)
-    assert torch.equal(found(slice(1697, 1698)), whole[:, 1697:1698])
+    assert torch.equal(result(slice(1697, 1698)), whole[:, 1697:1698])
     half = torch.arange(1, 1700, 2, device=pool.positions_n.device)
-    assert torch.equal(found(half), whole[:, half])
+    assert torch.equal(result(half), whole[:, half])

@@ -10,6 +10,7 @@ from alfamix_core.acquisition.anchors import class_means
 from alfamix_core.acquisition.flips import critical_caps, first_flipping_caps, linear_flips
 from alfamix_core.acquisition.schedule import CAPS
 from alfamix_core.acquisition.types import Labelled, LinearHead
+from tests.alfamix_core.acquisition.paper_loop import first_caps_by_loop
 
 INF = math.inf
 
@@ -30,7 +31,7 @@ def by_loop(pool_nD, labelled, head):
     def logits(rows_nD):
         return (rows_nD[:, None] * weight_KD).sum(dim=2) + bias_K
 
-    return mixing.first_caps_by_loop(pool_nD.double(), class_means(labelled).means_CD, logits)
+    return first_caps_by_loop(pool_nD.double(), class_means(labelled).means_CD, logits)
 
 
 def assert_same_candidates(pool_nD, labelled, head):
@@ -67,8 +68,8 @@ def test_four_samples_by_hand(device):
     labelled = labelled_at([[3.0, 0.0], [0.0, 3.0]], [0, 1])
     labelled = Labelled(labelled.embeddings_LD.to(device), labelled.logits_LK.to(device), labelled.labels_L.to(device))
     pool = torch.tensor([[2.0, 1.0], [1.0, 1.0], [3.0, 0.0], [0.0, 0.5]], device=device)
-    found = caps_of(pool, labelled, LinearHead(torch.eye(2, device=device), torch.zeros(2, device=device)))
-    assert found.tolist() == pytest.approx([0.353553, 0.0, 0.707107, 0.164399], abs=1e-6)
+    result = caps_of(pool, labelled, LinearHead(torch.eye(2, device=device), torch.zeros(2, device=device)))
+    assert result.tolist() == pytest.approx([0.353553, 0.0, 0.707107, 0.164399], abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -129,8 +130,8 @@ def test_duplicate_samples_have_bitwise_equal_caps(device, dtype):
     pool, labelled, head = random_case(50, 16, 10, 10, dtype=dtype)
     labelled = Labelled(labelled.embeddings_LD.to(device), labelled.logits_LK.to(device), labelled.labels_L.to(device))
     head = LinearHead(head.weight_KD.to(device), head.bias_K.to(device))
-    found = caps_of(pool.repeat(61, 1).to(device), labelled, head).reshape(61, 50)
-    assert torch.equal(found, found[:1].expand(61, 50))
+    result = caps_of(pool.repeat(61, 1).to(device), labelled, head).reshape(61, 50)
+    assert torch.equal(result, result[:1].expand(61, 50))
 
 
 def test_half_precision_is_computed_as_the_float32_of_the_same_numbers(device):
@@ -151,17 +152,17 @@ def test_zero_gradient_cannot_flip():
 def test_a_sample_on_the_only_anchor_cannot_flip():
     labelled = labelled_at([[0.3, 0.1]], [1])
     pool = torch.tensor([[0.3, 0.1], [0.3, 0.2]])
-    found = caps_of(pool, labelled, LinearHead(torch.eye(2), torch.zeros(2)))
-    assert found[0] == INF
-    assert found[1] < INF
+    result = caps_of(pool, labelled, LinearHead(torch.eye(2), torch.zeros(2)))
+    assert result[0] == INF
+    assert result[1] < INF
 
 
 def test_logits_that_are_exactly_equal_have_cap_zero():
     """A dead ReLU row under a head without bias; the labelled mean is no round number and must not be subtracted."""
     pool, labelled, head = random_case(50, 16, 10, 10, relu=True)
     pool[7] = 0
-    found = caps_of(pool, labelled, LinearHead(head.weight_KD, torch.zeros(10)))
-    assert found[7] == 0
+    result = caps_of(pool, labelled, LinearHead(head.weight_KD, torch.zeros(10)))
+    assert result[7] == 0
 
 
 def test_the_mean_of_all_labelled_samples_is_never_the_farthest_anchor():
@@ -169,9 +170,7 @@ def test_the_mean_of_all_labelled_samples_is_never_the_farthest_anchor():
     pool, labelled, head = random_case(300, 6, 5, 3, dtype=torch.float64)
     anchors = class_means(labelled)
     with_mean = torch.cat([anchors.means_CD, anchors.overall_D[None]])
-    assert torch.equal(
-        mixing.first_caps_by_loop(pool, anchors.means_CD, head), mixing.first_caps_by_loop(pool, with_mean, head)
-    )
+    assert torch.equal(first_caps_by_loop(pool, anchors.means_CD, head), first_caps_by_loop(pool, with_mean, head))
 
 
 @settings(max_examples=60, deadline=None)
@@ -219,15 +218,15 @@ def mlp(D, K, seed=0):
 def test_a_head_that_is_not_linear_flips_as_in_the_loop(D, K, C):
     pool, labelled, _ = random_case(300, D, K, C, dtype=torch.float64)
     anchors_CD, head = class_means(labelled).means_CD, mlp(D, K)
-    slow_n = mixing.first_caps_by_loop(pool, anchors_CD, head)
+    slow_n = first_caps_by_loop(pool, anchors_CD, head)
     assert len(slow_n.unique()) >= 4
-    assert torch.equal(first_flipping_caps(pool, anchors_CD, head), slow_n)
+    assert torch.equal(first_flipping_caps(pool, anchors_CD, head, CAPS), slow_n)
 
 
 def test_the_farthest_anchor_alone_decides_for_nearly_every_sample():
     pool, labelled, _ = random_case(300, 8, 5, 5, dtype=torch.float64)
     anchors_CD, head = class_means(labelled).means_CD, mlp(8, 5)
-    every, farthest = (first_flipping_caps(pool, anchors_CD, head, farthest_only=only) for only in (False, True))
+    every, farthest = (first_flipping_caps(pool, anchors_CD, head, CAPS, farthest_only=only) for only in (False, True))
     assert (every == farthest).float().mean() > 0.99
     assert (every <= farthest).all()
 
@@ -236,16 +235,18 @@ def test_a_linear_head_given_as_a_function_flips_at_the_next_cap_of_the_schedule
     pool, labelled, head = random_case(300, 8, 5, 5, dtype=torch.float64)
     exact_n = caps_of(pool, labelled, head)
     caps = torch.tensor([*CAPS, INF], dtype=torch.float64)
-    grid_n = first_flipping_caps(pool, class_means(labelled).means_CD, lambda rows_nD: head(rows_nD))
+    grid_n = first_flipping_caps(pool, class_means(labelled).means_CD, lambda rows_nD: head(rows_nD), CAPS)
     assert torch.equal(grid_n, caps[torch.searchsorted(caps, exact_n, right=True).clamp(max=5)])
 
 
 def test_flips_of_any_head_do_not_depend_on_where_the_pool_is_cut(device):
     pool, labelled, _ = random_case(400, 8, 5, 5)
     pool, anchors_CD, head = pool.to(device), class_means(labelled).means_CD.to(device), mlp(8, 5)
-    whole = first_flipping_caps(pool, anchors_CD, head)
-    assert torch.equal(whole, torch.cat([first_flipping_caps(part, anchors_CD, head) for part in pool.split(133)]))
-    assert len(first_flipping_caps(pool[:0], anchors_CD, head)) == 0
+    whole = first_flipping_caps(pool, anchors_CD, head, CAPS)
+    assert torch.equal(
+        whole, torch.cat([first_flipping_caps(part, anchors_CD, head, CAPS) for part in pool.split(133)])
+    )
+    assert len(first_flipping_caps(pool[:0], anchors_CD, head, CAPS)) == 0
 
 
 @pytest.mark.parametrize("gap", [1.0, 15.0, 16.0, 40.0, 300.0])
@@ -260,8 +261,8 @@ def test_a_third_class_is_reached_however_close_two_equal_classes_are_by_hand(de
         torch.zeros(2, 3, device=device),
         torch.tensor([0, 1], device=device),
     )
-    found = critical_caps(torch.tensor([[gap / 2, 0.0]], device=device), linear_flips(labelled, head))
-    assert found.item() == pytest.approx(math.sqrt(2) * (gap / 2) / (gap / 2 + 1))
+    result = critical_caps(torch.tensor([[gap / 2, 0.0]], device=device), linear_flips(labelled, head))
+    assert result.item() == pytest.approx(math.sqrt(2) * (gap / 2) / (gap / 2 + 1))
 
 
 def test_with_all_rows_equal_nothing_flips(device):

@@ -31,8 +31,8 @@ def test_the_picks_are_those_of_a_pass_each(device, kind, labelled, count):
     nearest = kind(rows).distances(kind(torch.randn(1, 5, generator=random)))[:, 0]
     nearest = nearest if labelled else torch.full_like(nearest, torch.inf)
     positions = torch.arange(700) * 3
-    found = k_centre.farthest_first(kind(rows.to(device)), nearest.to(device), positions.to(device), count, 4)
-    assert found.tolist() == by_loop(kind(rows), nearest, positions, count, 4)
+    result = k_centre.farthest_first(kind(rows.to(device)), nearest.to(device), positions.to(device), count, 4)
+    assert result.tolist() == by_loop(kind(rows), nearest, positions, count, 4)
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,9 +44,9 @@ def test_ties_and_duplicates_go_by_position(seed, n, D, candidates, data):
     nearest, positions = torch.full((n,), torch.inf, dtype=torch.float64), torch.arange(n)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(k_centre, "_CANDIDATES", candidates)
-        found = k_centre.farthest_first(Euclidean(rows), nearest, positions, count, seed).tolist()
-    assert len(set(found)) == count
-    assert found == by_loop(Euclidean(rows), nearest, positions, count, seed)
+        result = k_centre.farthest_first(Euclidean(rows), nearest, positions, count, seed).tolist()
+    assert len(set(result)) == count
+    assert result == by_loop(Euclidean(rows), nearest, positions, count, seed)
 
 
 def test_many_picks_take_few_passes(monkeypatch):
@@ -107,5 +107,5 @@ def test_the_picks_of_hard_rows_are_those_of_differences(change, labelled):
     if labelled:
         nearest = (here[:400].double() - here[400].double()).square().sum(dim=1)
     for count in (90, 400):
-        found = k_centre.farthest_first(Euclidean(here[:400]), nearest, torch.arange(400), count, 3).tolist()
-        assert found == by_differences(here[:400], nearest, torch.arange(400), count, 3)
+        result = k_centre.farthest_first(Euclidean(here[:400]), nearest, torch.arange(400), count, 3).tolist()
+        assert result == by_differences(here[:400], nearest, torch.arange(400), count, 3)

@@ -25,24 +25,24 @@ def test_the_draws_are_those_of_a_pass_each(device, count, seed):
     random = torch.Generator().manual_seed(seed)
     rows = torch.randn(600, 8, generator=random) * torch.rand(600, 1, generator=random)
     nearest, positions = rows.square().sum(dim=1).double(), torch.arange(600) * 2
-    found = k_means_pp.draw(Euclidean(rows.to(device)), nearest.to(device), positions.to(device), 1, count, 77)
-    assert found.tolist() == by_loop(Euclidean(rows), nearest, positions, 1, count, 77)
+    result = k_means_pp.draw(Euclidean(rows.to(device)), nearest.to(device), positions.to(device), 1, count, 77)
+    assert result.tolist() == by_loop(Euclidean(rows), nearest, positions, 1, count, 77)
 
 
 def test_the_draws_of_gradients_are_those_of_a_pass_each(device):
     random = torch.Generator().manual_seed(1)
     logits, rows = 2 * torch.randn(400, 5, generator=random), torch.randn(400, 6, generator=random)
     points, there = Gradients(logits, rows), Gradients(logits.to(device), rows.to(device))
-    found = k_means_pp.draw(there, there.squares(), torch.arange(400, device=device), 0, 120, 5)
-    assert found.tolist() == by_loop(points, points.squares(), torch.arange(400), 0, 120, 5)
+    result = k_means_pp.draw(there, there.squares(), torch.arange(400, device=device), 0, 120, 5)
+    assert result.tolist() == by_loop(points, points.squares(), torch.arange(400), 0, 120, 5)
 
 
 def test_draws_end_when_every_row_coincides_with_one(device):
     rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]], device=device).repeat(30, 1)
     nearest = torch.ones(60, dtype=torch.float64, device=device)
-    found = k_means_pp.draw(Euclidean(rows), nearest, torch.arange(60, device=device), 0, 10, 1).tolist()
-    assert len(found) == 2
-    assert sum(found) % 2 == 1
+    result = k_means_pp.draw(Euclidean(rows), nearest, torch.arange(60, device=device), 0, 10, 1).tolist()
+    assert len(result) == 2
+    assert sum(result) % 2 == 1
     assert (nearest == 1).all()
 
 

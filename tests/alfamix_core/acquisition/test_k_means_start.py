@@ -38,9 +38,9 @@ def test_as_the_slow_twin(seed, m, trials, data):
     random = torch.Generator().manual_seed(seed)
     rows = torch.randint(-4, 5, (m, 3), generator=random).float()
     uniform = torch.rand(count, trials, generator=random, dtype=torch.float64)
-    found = greedy_start(rows, count, uniform).tolist()
-    assert found == slow_greedy_start(rows, count, uniform)
-    assert len(set(found)) == count
+    result = greedy_start(rows, count, uniform).tolist()
+    assert result == slow_greedy_start(rows, count, uniform)
+    assert len(set(result)) == count
 
 
 @pytest.mark.on_real_devices

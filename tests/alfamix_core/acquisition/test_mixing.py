@@ -6,6 +6,7 @@ import torch
 from alfamix_core.acquisition import mixing
 from alfamix_core.acquisition.anchors import Anchors
 from alfamix_core.acquisition.types import LinearHead
+from tests.alfamix_core.acquisition.paper_loop import first_caps_by_loop
 
 
 @pytest.fixture
@@ -36,16 +37,16 @@ def test_two_classes_by_hand(pool, anchors, head):
 
 def test_first_caps_by_hand(pool, anchors, head):
     """Critical caps 0.353553, 0, 0.707107 and 0.164397: the next caps of the schedule are 0.4, 0.2, 0.8 and 0.2."""
-    assert mixing.first_caps_by_loop(pool, anchors.means_CD, head).tolist() == [0.4, 0.2, 0.8, 0.2]
+    assert first_caps_by_loop(pool, anchors.means_CD, head).tolist() == [0.4, 0.2, 0.8, 0.2]
 
 
 def test_equal_coordinates_keep_their_step(device, head):
     """The released code divides by z*_c - z + 1e-8, here 1e-8 in the first coordinate, and would drop its step."""
     pool, anchor = torch.tensor([[[1.0, 0.9]], [[1.0, 3.0]]], dtype=torch.float64, device=device)
     # the gap of 0.1 closes after 0.0707 along (-1, 1)/√2; the anchor is 2.1 away: critical cap 0.0476
-    assert mixing.first_caps_by_loop(pool, anchor, head, (0.05,)).tolist() == [0.05]
+    assert first_caps_by_loop(pool, anchor, head, (0.05,)).tolist() == [0.05]
     # with the first coordinate's step dropped, the second alone would need 0.1 and the cap be 0.0952
-    assert mixing.first_caps_by_loop(pool, anchor, head, (0.047,)).tolist() == [math.inf]
+    assert first_caps_by_loop(pool, anchor, head, (0.047,)).tolist() == [math.inf]
 
 
 def test_direction_survives_any_confidence(device):
@@ -61,12 +62,12 @@ def test_direction_of_a_head_without_slope_is_zero(device):
 
 
 def test_explain_names_the_class_and_the_farthest_anchor(pool, anchors, head):
-    found = mixing.explain(pool[0].float(), anchors, head, 0.4)
-    assert (found.predicted, found.flips_to, found.anchor) == (0, 1, 1)
-    assert found.step == pytest.approx(0.8)
-    assert found.distance == pytest.approx(2 * math.sqrt(2))
+    result = mixing.explain(pool[0].float(), anchors, head, 0.4)
+    assert (result.predicted, result.flips_to, result.anchor) == (0, 1, 1)
+    assert result.step == pytest.approx(0.8)
+    assert result.distance == pytest.approx(2 * math.sqrt(2))
 
 
 def test_explain_of_a_sample_that_does_not_flip_says_so(pool, anchors, head):
-    found = mixing.explain(pool[2], anchors, head, 0.2)
-    assert (found.predicted, found.flips_to, found.anchor) == (0, None, 1)
+    result = mixing.explain(pool[2], anchors, head, 0.2)
+    assert (result.predicted, result.flips_to, result.anchor) == (0, None, 1)

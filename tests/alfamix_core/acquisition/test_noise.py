@@ -11,18 +11,18 @@ def test_fold_has_its_known_answer():
 
 
 def test_bits_have_their_known_answers(device):
-    found = noise.bits(noise.fold(0, 0), torch.arange(3, device=device))
-    assert [x % 2**64 for x in found.tolist()] == [4328710176121799487, 9451143353636776879, 11404010700143034791]
+    result = noise.bits(noise.fold(0, 0), torch.arange(3, device=device))
+    assert [x % 2**64 for x in result.tolist()] == [4328710176121799487, 9451143353636776879, 11404010700143034791]
 
 
 def test_uniform_has_its_known_answers(device):
-    found = noise.uniform(noise.fold(0, 0), torch.arange(4, device=device))
-    assert found.tolist() == pytest.approx([0.234660, 0.512348, 0.618213, 0.995847], abs=5e-7)
+    result = noise.uniform(noise.fold(0, 0), torch.arange(4, device=device))
+    assert result.tolist() == pytest.approx([0.234660, 0.512348, 0.618213, 0.995847], abs=5e-7)
 
 
 def test_gumbel_is_minus_log_of_minus_log_of_uniform(device):
-    found = noise.gumbel(noise.fold(0, 0), torch.zeros(1, dtype=torch.int64, device=device))
-    assert found.item() == pytest.approx(-math.log(-math.log(0.234660)), abs=5e-6)
+    result = noise.gumbel(noise.fold(0, 0), torch.zeros(1, dtype=torch.int64, device=device))
+    assert result.item() == pytest.approx(-math.log(-math.log(0.234660)), abs=5e-6)
 
 
 def test_a_number_belongs_to_its_position_alone(device):
@@ -33,9 +33,9 @@ def test_a_number_belongs_to_its_position_alone(device):
 
 
 def test_uniform_is_uniform():
-    found = noise.uniform(noise.fold(1, 2), torch.arange(100_000))
-    assert 0 < found.min() < found.max() < 1
-    counts = torch.histc(found, 100, 0, 1)
+    result = noise.uniform(noise.fold(1, 2), torch.arange(100_000))
+    assert 0 < result.min() < result.max() < 1
+    counts = torch.histc(result, 100, 0, 1)
     # 99 degrees of freedom: 148.2 is the 99.9 % point
     assert float(((counts - 1000) ** 2 / 1000).sum()) < 148.2
 
@@ -77,7 +77,7 @@ def test_a_row_of_normals_belongs_to_its_position_alone(device):
 
 
 def test_normals_are_normal():
-    found = noise.normals(noise.fold(0, 1), torch.arange(3000), 20)
-    assert abs(float(found.mean())) < 0.02
-    assert float(found.std()) == pytest.approx(1, abs=0.02)
-    assert len(found.unique()) > 0.99 * found.numel()
+    result = noise.normals(noise.fold(0, 1), torch.arange(3000), 20)
+    assert abs(float(result.mean())) < 0.02
+    assert float(result.std()) == pytest.approx(1, abs=0.02)
+    assert len(result.unique()) > 0.99 * result.numel()

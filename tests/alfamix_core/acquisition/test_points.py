@@ -29,9 +29,9 @@ def test_divergence_by_hand(device):
 
 def test_divergences_of_any_confidence_are_finite_and_not_negative(device):
     points = Distributions(rows(60, 7, scale=1000).to(device))
-    found = points.distances(points)
-    assert found.isfinite().all()
-    assert (found >= 0).all()
+    result = points.distances(points)
+    assert result.isfinite().all()
+    assert (result >= 0).all()
     assert torch.equal(points.from_each(points), torch.zeros(60, dtype=torch.float64, device=device))
 
 

@@ -25,7 +25,7 @@ def choose(rows, budget, **options):
     return policy.choose(MARGIN, rows, NoState(), budget, torch.Generator(), **options)
 
 
-def each(codes, limit):
+def entry(codes, limit):
     """The same limit for every group."""
     return AtMost(codes, dict.fromkeys(codes.tolist(), limit), "group")
 
@@ -62,14 +62,14 @@ def test_a_negative_budget_is_refused(scores):
 def test_a_group_that_is_full_gives_its_place_to_the_next(device, scores):
     """Groups a a a b b: at most 2 of a."""
     rows, codes = scores(0.9, 0.8, 0.7, 0.6, 0.5), torch.tensor([1, 1, 1, 2, 2], device=device)
-    choice = choose(rows, 4, reach=5, constraints=[each(codes, 2)])
+    choice = choose(rows, 4, reach=5, constraints=[entry(codes, 2)])
     assert positions(choice) == [0, 10, 30, 40]
     assert choice.short_by == 0
 
 
 def test_what_constraints_refuse_is_missing_and_said(device, scores):
     rows, codes = scores(0.9, 0.8, 0.7), torch.tensor([1, 1, 2], device=device)
-    choice = choose(rows, 3, constraints=[each(codes, 1)])
+    choice = choose(rows, 3, constraints=[entry(codes, 1)])
     assert positions(choice) == [0, 20]
     assert choice.short_by == 1
     assert choice.reason == "the budget is 3, available samples: 3; refused (at most 1 of a group): 1"
@@ -92,7 +92,7 @@ def test_queries_are_apart_from_each_other_and_from_labelled_samples(device, sco
 def test_a_sample_counts_only_if_every_constraint_accepts_it(device, scores):
     """The second is refused for its distance and must not use up its group."""
     rows, embeddings = scores(0.9, 0.8, 0.7), torch.tensor([[0.0], [0.1], [9.0]], device=device)
-    rules = [each(torch.tensor([1, 2, 2], device=device), 1), Apart(embeddings, 1.0)]
+    rules = [entry(torch.tensor([1, 2, 2], device=device), 1), Apart(embeddings, 1.0)]
     assert positions(choose(rows, 2, reach=3, constraints=rules)) == [0, 20]
 
 
@@ -126,7 +126,7 @@ def test_constraints_hold_for_every_strategy_and_any_number_of_shards(name, make
         parts = [task.part(i, j) for i, j in ([(0, 200)] if shards == 1 else [(0, 30), (30, 120), (120, 200)])]
         sent = [scoring.score_shard(strategy, [part], state, 12, each_class=True) for part in parts]
         merged = Scores.merge(sent)
-        rule = each(merged.rows[scoring.PREDICTED], 4)
+        rule = entry(merged.rows[scoring.PREDICTED], 4)
         generator = torch.Generator().manual_seed(0)
         chosen.append(policy.choose(strategy, merged, state, 12, generator, constraints=[rule]))
     assert chosen[0] == chosen[1]
@@ -145,7 +145,7 @@ def test_constraints_hold_for_every_strategy_and_any_number_of_shards(name, make
 def test_the_loop_equals_one_walk_through_the_whole_ranking(values, budget, limit, groups):
     """For a ranking with enough reach, asking again and again is walking once down the list."""
     rows, codes = scores_on("cpu", *values), torch.arange(len(values)) % groups
-    choice = choose(rows, budget, reach=1000, constraints=[each(codes, limit)])
+    choice = choose(rows, budget, reach=1000, constraints=[entry(codes, limit)])
     walk, counts = [], [0] * groups
     for index in sorted(range(len(values)), key=lambda i: (-values[i], i)):
         if len(walk) < budget and counts[index % groups] < limit:

@@ -65,14 +65,14 @@ def test_clusters_are_those_of_true_float32(device, allowed):
     """Heaps closer than TF32 can tell, about a far origin; wide rows, which start from a sketch."""
     before = settings()
     random = torch.Generator().manual_seed(0)
-    heaps = torch.randn(20, 160, generator=random)
-    rows = (heaps[torch.randint(20, (300,), generator=random)] + 1e-3 * torch.randn(300, 160, generator=random)).to(
+    groups = torch.randn(20, 160, generator=random)
+    rows = (groups[torch.randint(20, (300,), generator=random)] + 1e-3 * torch.randn(300, 160, generator=random)).to(
         device
     )
     positions = torch.arange(300, device=device)
-    found = kmeans(rows, positions, 30, 0)
+    result = kmeans(rows, positions, 30, 0)
     assert settings() == before
     with true_float32():
         expected = kmeans(rows, positions, 30, 0)
-    assert torch.equal(found.owner_n, expected.owner_n)
-    assert torch.equal(found.centres_BD, expected.centres_BD)
+    assert torch.equal(result.owner_n, expected.owner_n)
+    assert torch.equal(result.centres_BD, expected.centres_BD)

@@ -30,7 +30,7 @@ def slow_relocations(rows, centres, gumbel):
         heir[cluster] = max(set(seconds), key=lambda other: (seconds.count(other), other))
     busy, moves = set(), {}
     for centre in sorted(range(B), key=lambda cluster: worth[cluster]):
-        free = [place for place in sorted(range(B), key=lambda place: -gain[place]) if place not in busy]
+        free = [target for target in sorted(range(B), key=lambda target: -gain[target]) if target not in busy]
         if not free or gain[free[0]] <= worth[centre]:
             break
         if centre in busy or heir[centre] in moves or free[0] in (centre, heir[centre]):

@@ -79,11 +79,11 @@ def test_every_strategy_chooses_the_same_from_rows_in_parts(make_task, generator
         )
         for part in parts
     ]
-    expected, found = (
+    expected, result = (
         strategy.select(strategy.keep(Scores.merge(these), state, 30), state, 30, generator())
         for these in (parts, mapped)
     )
-    assert found.tolist() == expected.tolist()
+    assert result.tolist() == expected.tolist()
 
 
 def test_unit_rows_of_several_columns_are_those_of_their_concatenation(device):
@@ -116,5 +116,5 @@ def test_a_choice_from_rows_that_stay_in_memory_is_that_of_rows_on_the_device(de
         key: Rows((column.cpu(),)).on(device) if column.dim() > 1 else column for key, column in scores.rows.items()
     }
     away = Scores(scores.positions_n, scores.scores_n, rows)
-    there, here = (strategy.select(each, state, 12, torch.Generator().manual_seed(0)) for each in (away, scores))
+    there, here = (strategy.select(entry, state, 12, torch.Generator().manual_seed(0)) for entry in (away, scores))
     assert torch.equal(there, here)

@@ -53,17 +53,17 @@ def test_views_share_their_memory(there):
 def test_results_lie_where_their_arguments_do(there):
     rows = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)).to(there)
     made = [rows.new_zeros(2), rows[0] @ rows.T, torch.randperm(3, device=there), torch.tensor([1], device=there)]
-    assert all(isinstance(found, stand_in.StandIn) and found.device == there for found in made)
+    assert all(isinstance(result, stand_in.StandIn) and result.device == there for result in made)
     assert made[1].shape == (3,)
     assert noise.uniform(3, torch.arange(4, device=there)).tolist() == noise.uniform(3, torch.arange(4)).tolist()
 
 
 def test_gradients_are_those_of_the_cpu(there):
     rows, slopes = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), []
-    for place in (torch.device("cpu"), there):
-        leaf = rows.to(place).requires_grad_()
+    for target in (torch.device("cpu"), there):
+        leaf = rows.to(target).requires_grad_()
         (slope,) = torch.autograd.grad((leaf.softmax(dim=1) * leaf).logsumexp(dim=1).sum(), leaf)
-        assert slope.device == place
+        assert slope.device == target
         slopes.append(slope.cpu())
     assert torch.equal(*slopes)
 

@@ -88,9 +88,14 @@ def ledger_of(*ids: str):
     """Open a ledger of samples, without a project."""
     fields = {"split": "train", "key": "", "line": 1, "load": 1}
     rows = [{"sample_id": sample_id, "uri": f"file:///{sample_id}", **fields} for sample_id in ids]
+    asked = [
+        Question(sample_id="other", uri="file:///other", round=number, rank=0, asked_at=NOON).model_dump() | {"load": 1}
+        for number in (1, 2)
+    ]
+    tables = {"samples": rows, "questions": asked}
     with scratch() as folder, connect(Path(folder)) as con:
         for name, schema in SCHEMAS.items():
-            con.register(name, pa.Table.from_pylist(rows if name == "samples" else [], schema=schema))
+            con.register(name, pa.Table.from_pylist(tables.get(name, []), schema=schema))
         yield Ledger(con, Project(name="p", classes=CLASSES), NOON, Tables({}))
 
 

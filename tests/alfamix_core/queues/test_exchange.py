@@ -2,13 +2,14 @@
 
 import csv
 import io
+import itertools
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alfamix_core.errors import InputError
@@ -101,10 +102,16 @@ def test_rows_without_an_answer_are_left_out_and_defaults_are_filled_in(ledger):
     digest = batch.removeprefix("import-")
     assert events == [
         LabelEvent(
-            event_id=f"{digest}-2", sample_id="a", kind="label", label="cat", annotator="ann", round=3, time=NOON
+            event_id=f"{digest}-000000002",
+            sample_id="a",
+            kind="label",
+            label="cat",
+            annotator="ann",
+            round=3,
+            time=NOON,
         ),
         LabelEvent(
-            event_id=f"{digest}-5", sample_id="c", kind="label", label="猫", annotator="ann", round=0, time=NOON
+            event_id=f"{digest}-000000005", sample_id="c", kind="label", label="猫", annotator="ann", round=0, time=NOON
         ),
     ]
 
@@ -113,13 +120,13 @@ def test_every_kind_annotator_time_and_round_may_be_said(ledger):
     _, events = read(
         ledger,
         "sample_id,label,kind,annotator,time,round\n"
-        "a,,skip,bob,2026-03-01T14:00:00+02:00,7\n"
+        "a,,skip,bob,2026-03-01T14:00:00+02:00,0\n"
         "b,,cannot_label,,,\n"
-        "c,,withdraw,,,\n"
-        "c,cat,label,,,\n",
+        "c,,withdraw,,2026-03-01T11:00:00Z,\n"
+        "c,cat,label,,2026-03-01T12:00:00Z,\n",
     )
     assert [(event.kind, event.annotator, event.round) for event in events] == [
-        ("skip", "bob", 7),
+        ("skip", "bob", 0),
         ("cannot_label", "ann", 0),
         ("withdraw", "ann", 0),
         ("label", "ann", 0),
@@ -157,6 +164,85 @@ def test_a_file_that_says_when_it_was_answered_stays_where_it_is_in_time(made, n
     assert made.labels(noon) == {"x": "dog"}
 
 
+@pytest.mark.parametrize(
+    ("rows", "first", "second"),
+    [
+        (["a,cat,ann,,", "a,猫,ann,,"], 2, 3),
+        (["a,cat,,,", "b,cat,,,", "a,猫,ann,,"], 2, 4),
+        (["a,cat,ann,,", "a,,ann,,skip"], 2, 3),
+        (["a,cat,ann,,", "a,,ann,,withdraw"], 2, 3),
+        (["a,cat,ann,2026-03-01T11:00:00Z,", "a,猫,ann,2026-03-01T12:00:00+01:00,"], 2, 3),
+        (["a,cat,ann,2026-03-01T11:00:00Z,", "a,猫,ann,,"], 2, 3),
+        (["a,猫,ann,,", "a,cat,ann,2027-03-01T11:00:00Z,"], 2, 3),
+        (["a,,,,", "", "a,cat,ann,2026-03-01T10:00:00Z,", "a,猫,ann,2026-03-01T11:00:00Z,", "a,猫,ann,,"], 4, 6),
+    ],
+)
+def test_two_answers_of_one_annotator_about_one_sample_are_refused_with_both_lines(ledger, rows, first, second):
+    with pytest.raises(InputError) as refused:
+        read(ledger, "\n".join(["sample_id,label,annotator,time,kind", *rows, ""]))
+    assert str(refused.value).startswith(f'answers.csv lines {first} and {second}: annotator "ann" answers "')
+    assert '" about sample "a"; keep one row' in str(refused.value)
+
+
+def test_equal_rows_count_once_and_other_annotators_and_times_are_other_answers(ledger):
+    rows = "a,cat,,\na,cat,ann,\na,猫,bob,\nb,cat,,2026-03-01T10:00:00Z\nb,猫,,2026-03-01T11:00:00Z\na,cat,,\n"
+    _, events = read(ledger, "sample_id,label,annotator,time\n" + rows)
+    assert [(event.sample_id, event.label, event.annotator) for event in events] == [
+        ("a", "cat", "ann"),
+        ("a", "猫", "bob"),
+        ("b", "cat", "ann"),
+        ("b", "猫", "ann"),
+    ]
+
+
+def test_event_ids_sort_as_their_lines_do(ledger):
+    _, events = read(ledger, "sample_id,label,annotator\n" + "".join(f"a,cat,ann{n}\n" for n in range(120)))
+    ids = [event.event_id for event in events]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 120
+
+
+_TIMES = ["", "2026-02-01T00:00:00Z", "2026-03-01T13:00:00+01:00", "2026-03-01T12:01:00Z", "2999-01-01T00:00:00Z"]
+_SHEET_ROW = st.tuples(
+    st.sampled_from("xy"),
+    st.sampled_from(["cat", "dog", ""]),
+    st.sampled_from(["", "skip", "withdraw", "label"]),
+    st.sampled_from(["", "ann", "bob "]),
+    st.sampled_from(_TIMES),
+)
+_SHEET = st.lists(_SHEET_ROW, min_size=1, max_size=6)
+
+
+def test_importing_a_file_twice_has_no_effect_whatever_it_holds(made, noon):
+    """The second import, right away or after a load, names the batch of the first."""
+    made.drop("a", "x", "y")
+    minutes = itertools.count()
+
+    def load(sheet):
+        now = noon + timedelta(minutes=next(minutes))
+        text = "sample_id,label,kind,annotator,time\n" + "".join(",".join(row) + "\n" for row in sheet)
+        batch, events = answers_from_csv(text.encode(), "a.csv", made.ledger(now), ("cat", "dog"), "ann", now)
+        is_new = made.store.entry(layout.labels(batch)) is None and bool(events)
+        if is_new:
+            add_answers(made.store, batch, events)
+        return is_new
+
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(_SHEET, min_size=1, max_size=2), st.booleans())
+    def check(sheets, loaded):
+        for sheet in sheets:
+            try:
+                load(sheet)
+            except InputError:
+                continue
+            for _ in range(2):
+                if loaded:
+                    made.load(noon + timedelta(minutes=next(minutes)))
+                assert not load(sheet)
+
+    check()
+
+
 def test_two_annotators_who_agree_on_everything_bring_two_batches(ledger):
     text = "sample_id,label\na,cat\n"
     (anns, (his,)), (bobs, (hers,)) = read(ledger, text, "ann"), read(ledger, text, "bob")
@@ -181,6 +267,7 @@ def test_two_annotators_who_agree_on_everything_bring_two_batches(ledger):
             "sample_id,label\na,cat\nb,Cat\n",
             'answers.csv line 3: label "Cat" is not a class; the classes are Großtrappe, männlich, cat, 猫',
         ),
+        ("sample_id,label,round\nb,cat,3\na,cat,7\n", "answers.csv line 3: round 7 has asked no question"),
         ("sample_id,label\na\n", "answers.csv line 2 has another number of fields than the header's 2"),
         ("sample_id,label\na,cat,dog\n", "answers.csv line 2 has another number of fields than the header's 2"),
         ("sample_id,label,kind\na,cat,skip\n", 'answers.csv line 2: kind "skip" has no label'),

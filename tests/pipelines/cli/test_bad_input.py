@@ -313,3 +313,43 @@ def test_a_place_that_no_project_can_be_at_is_refused(refused, place):
 def test_a_file_that_cannot_be_written_is_named(birds, refused):
     (birds.folder / "file").write_bytes(b"")
     assert refused("queue", "export", "birds", "file/x.csv") == "file/x.csv cannot be written: File exists"
+
+
+@pytest.mark.parametrize(
+    ("classes", "what"), [("\u00e9,e\u0301", "is named twice (items 1 and 2)"), ("a,b\nc", "line break")]
+)
+def test_classes_that_look_alike_or_break_a_line_are_refused(refused, classes, what):
+    assert what in refused("init", "other", "--classes", classes)
+
+
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b"\xef\xbb\xbf", "begins with a byte order mark"),
+        (b"\xff\xfe", "begins with a byte order mark of UTF-16"),
+        (b"\x1f\x8b\x08", "is gzip"),
+    ],
+)
+def test_bytes_of_another_format_are_named_by_it(birds, refused, start, what):
+    path = birds.put("labels/1.jsonl", EVENT)
+    path.write_bytes(start + path.read_bytes())
+    assert set_aside(birds)[0].startswith(f"labels/1.jsonl line 1: {what}")
+    path = birds.project / "project.json"
+    path.write_bytes(start + path.read_bytes())
+    assert f"project.json: {what}" in refused("status", "birds")
+
+
+def test_a_device_that_never_ends_is_refused(birds, refused):
+    assert refused("labels", "import", "birds", "/dev/zero") == (
+        "/dev/zero must be a file or a pipe, not a device or a socket"
+    )
+
+
+def test_a_foreign_name_breaks_no_line_and_commands_no_terminal(birds):
+    (birds.project / "labels").mkdir()
+    for name in ("new\nline.jsonl", "\x1b[31mred.jsonl", "\u202egnp.jsonl", "\x85.jsonl"):
+        (birds.project / "labels" / name).write_text("no event\n")
+    said = birds.alfamix("doctor", "birds").stdout
+    assert len(said.splitlines()) == 2 * said.count("\n  ")
+    assert "labels/new\\nline.jsonl" in said
+    assert not set(said) & set("\x1b\x85\u202e")

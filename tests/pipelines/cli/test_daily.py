@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from alfamix_core.records.stage import Quarantined
+
 
 def project(birds):
     return json.loads((birds.project / "project.json").read_text())
@@ -132,6 +134,19 @@ def test_questions_go_out_and_answers_come_back_by_csv(birds):
     assert birds.tree() == before
     assert [question["sample_id"] for question in json.loads(birds.run("queue", "list", "birds", "--json"))] == ["a"]
     assert "file:///a.png" in birds.run("queue", "list", "birds")
+
+
+def test_a_withdrawn_or_unreadable_sample_holds_up_no_sheet(birds):
+    birds.ask(1, "b", "a")
+    birds.commit(2, quarantine=[Quarantined(sample_id="a", uri="file:///a.png", reason="empty")])
+    (birds.folder / "ids.txt").write_text("b\n")
+    birds.run("drop", "birds", "ids.txt", "--withdraw")
+    (birds.folder / "answers.csv").write_text("sample_id,label\nb,dog\na,cat\n")
+    message = "imported 1 answers, skipped 1 about withdrawn samples\n"
+    assert birds.run("labels", "import", "birds", "answers.csv") == message
+    assert birds.run("labels", "import", "birds", "answers.csv") == "no effect: answers.csv is imported already\n"
+    (batch,) = (birds.project / "labels").glob("import-*.jsonl")
+    assert [json.loads(line)["sample_id"] for line in batch.read_text().splitlines()] == ["a"]
 
 
 def test_answers_that_say_nothing_write_nothing(birds):

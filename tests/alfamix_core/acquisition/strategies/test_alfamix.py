@@ -42,23 +42,23 @@ def test_scores_by_hand(build):
     )
     strategy = strategies.load("alfamix")
     state = strategy.prepare(task.labelled, task.head, 0)
-    found = strategy.score(task.pool, state)
-    assert found.scores_n.tolist() == pytest.approx([-0.353553, 0.0, -0.707107, -0.164399], abs=1e-6)
-    assert strategy.select(found, state, 4, torch.Generator()).tolist() == [1, 3, 0, 2]
-    assert strategy.summary(found, state, 1) == {"cap": 0.2, "candidates": 2}
-    assert strategy.summary(found, state, 3) == {"cap": 0.8, "candidates": 4}
+    result = strategy.score(task.pool, state)
+    assert result.scores_n.tolist() == pytest.approx([-0.353553, 0.0, -0.707107, -0.164399], abs=1e-6)
+    assert strategy.select(result, state, 4, torch.Generator()).tolist() == [1, 3, 0, 2]
+    assert strategy.summary(result, state, 1) == {"cap": 0.2, "candidates": 2}
+    assert strategy.summary(result, state, 3) == {"cap": 0.8, "candidates": 4}
 
 
 def test_the_cap_grows_until_there_are_more_candidates_than_queries(scores_at, alfamix, state):
     scores = scores_at(0.1, 0.3, 0.5, 0.7, 0.9, 1.1, math.inf)
-    found = [alfamix.summary(scores, state(), need) for need in range(7)]
-    assert [row["cap"] for row in found] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]
-    assert [row["candidates"] for row in found] == [1, 2, 3, 4, 5, 5, 5]
+    result = [alfamix.summary(scores, state(), need) for need in range(7)]
+    assert [row["cap"] for row in result] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]
+    assert [row["candidates"] for row in result] == [1, 2, 3, 4, 5, 5, 5]
 
 
 def test_the_cap_of_the_paper_does_not_grow(scores_at, alfamix, state):
-    found = alfamix.summary(scores_at(0.1, 0.3, 0.5), state(grow=False), 2)
-    assert found == {"cap": 0.2, "candidates": 1}
+    result = alfamix.summary(scores_at(0.1, 0.3, 0.5), state(grow=False), 2)
+    assert result == {"cap": 0.2, "candidates": 1}
 
 
 def test_exactly_as_many_candidates_as_queries_open_the_next_cap(scores_at, alfamix, state):
@@ -95,9 +95,9 @@ def test_empty_clusters_are_filled_by_the_next_to_flip(device, scores_at, alfami
     scores = scores_at(0.15, 0.11, 0.13, 0.12, 0.14, 0.1)
     lengths = torch.tensor([1.0, 1, 2, 2, 4, 4], device=device)[:, None]
     scores.rows["embeddings"][:] = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=device).repeat(3, 1) * lengths
-    found = alfamix.select(scores, state(), 4, torch.Generator().manual_seed(0)).tolist()
+    result = alfamix.select(scores, state(), 4, torch.Generator().manual_seed(0)).tolist()
     # of the rows at one point the first to flip stands for its cluster
-    assert found == [5, 2, 1, 3]
+    assert result == [5, 2, 1, 3]
 
 
 def test_the_cap_rises_until_enough_candidates_differ(device, scores_at, alfamix, state):
@@ -105,8 +105,8 @@ def test_the_cap_rises_until_enough_candidates_differ(device, scores_at, alfamix
     scores = scores_at(0.1, 0.1, 0.1, 0.1, 0.1, 0.3, 0.35, 0.5)
     scores.rows["embeddings"][:5] = scores.rows["embeddings"][0]
     assert alfamix.summary(scores, state(), 3) == {"cap": 0.6, "candidates": 8}
-    found = alfamix.select(scores, state(), 3, torch.Generator().manual_seed(0)).tolist()
-    assert len({0 if position < 5 else position for position in found}) == 3
+    result = alfamix.select(scores, state(), 3, torch.Generator().manual_seed(0)).tolist()
+    assert len({0 if position < 5 else position for position in result}) == 3
 
 
 def test_a_short_batch_asks_something_new_before_copies(device, scores_at, alfamix, state):
@@ -143,9 +143,9 @@ def test_the_ablation_norm_takes_those_that_flip_first(scores_at, alfamix, state
 def test_the_ablation_uniform_takes_candidates_only(scores_at, alfamix, state, generator):
     strategy = strategies.load("alfamix", {"selection": "uniform"})
     scores = scores_at(*[0.1, 0.9] * 30)
-    found = strategy.select(scores, state(selection="uniform"), 10, generator()).tolist()
-    assert len(set(found)) == 10
-    assert all(position % 2 == 0 for position in found)
+    result = strategy.select(scores, state(selection="uniform"), 10, generator()).tolist()
+    assert len(set(result)) == 10
+    assert all(position % 2 == 0 for position in result)
 
 
 def test_at_most_max_candidates_are_kept_and_those_flip_first(scores_at, alfamix, state):
@@ -183,11 +183,11 @@ def test_confident_samples_are_the_last_to_become_candidates(make_task, alfamix)
     """The released code makes the most confident samples candidates: its gradient is 0/0 there."""
     task = make_task(N=300)
     head = LinearHead(task.head.weight_KD * 50, task.head.bias_K * 50)
-    found = alfamix.score(task.pool, alfamix.prepare(task.labelled, head, 0)).scores_n
+    result = alfamix.score(task.pool, alfamix.prepare(task.labelled, head, 0)).scores_n
     gaps = head(task.pool.embeddings_nD).topk(2, dim=1).values
     confident_n = (gaps[:, 0] - gaps[:, 1]) > 300
     assert confident_n.sum() > 20
-    assert found[confident_n].max() < found[~confident_n].median()
+    assert result[confident_n].max() < result[~confident_n].median()
 
 
 def test_a_head_that_is_not_linear_scores_on_the_grid_of_caps(make_task, generator):
@@ -253,11 +253,11 @@ def test_every_variant_chooses_the_same_on_any_device(make_task, generator, para
     task = make_task(N=40, D=5, K=3)
     strategy = strategies.load("alfamix", parameters)
     chosen = []
-    for place in (torch.device("cpu"), device):
-        head = LinearHead(task.head.weight_KD.to(place), task.head.bias_K.to(place))
+    for target in (torch.device("cpu"), device):
+        head = LinearHead(task.head.weight_KD.to(target), task.head.bias_K.to(target))
         known = (task.labelled.embeddings_LD, task.labelled.logits_LK, task.labelled.labels_L)
-        state = strategy.prepare(Labelled(*(column.to(place) for column in known)), head, 3)
-        pool = Features(task.pool.positions_n.to(place), task.pool.embeddings_nD.to(place))
+        state = strategy.prepare(Labelled(*(column.to(target) for column in known)), head, 3)
+        pool = Features(task.pool.positions_n.to(target), task.pool.embeddings_nD.to(target))
         chosen.append(strategy.select(strategy.score(pool, state), state, 10, generator()).tolist())
     assert chosen[0] == chosen[1]
 
@@ -285,8 +285,8 @@ def test_the_ablation_symmetric_kl_is_the_prediction_after_the_step(build):
     before, after = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1.5657 - 1.4343))
     expected = (before - after) * (1 - (1.4343 - 1.5657)) / 2
     for head in (task.head, lambda rows: task.head(rows)):
-        found = strategy.score(task.pool, strategy.prepare(task.labelled, head, 0)).rows["divergences"]
-        assert found.tolist() == pytest.approx([expected, 0.0], abs=2e-4)
+        result = strategy.score(task.pool, strategy.prepare(task.labelled, head, 0)).rows["divergences"]
+        assert result.tolist() == pytest.approx([expected, 0.0], abs=2e-4)
 
 
 def test_the_ablation_symmetric_kl_takes_those_that_change_most(device, scores_at, alfamix, state):
@@ -334,15 +334,15 @@ def test_other_anchors_are_those_of_a_loop_for_any_head(make_task, anchors):
         distances = torch.cdist(rows, means).amin(dim=1)
     else:
         own = [known[labels == k] for k in labels.unique()]
-        medoids = torch.stack([each[(torch.cdist(each, each).square().sum(dim=1)).argmin()] for each in own])
+        medoids = torch.stack([entry[(torch.cdist(entry, entry).square().sum(dim=1)).argmin()] for entry in own])
         distances = torch.cdist(rows, known if anchors == "samples" else medoids).amax(dim=1)
     usual = torch.cdist(rows, means).amax(dim=1)
-    found = caps_of(task, anchors=anchors)
-    torch.testing.assert_close(found, (caps_of(task) * (usual / distances).float()), rtol=1e-4, atol=1e-6)
+    result = caps_of(task, anchors=anchors)
+    torch.testing.assert_close(result, (caps_of(task) * (usual / distances).float()), rtol=1e-4, atol=1e-6)
     grid = caps_of(task, lambda z: task.head(z), anchors=anchors)
-    expected = torch.full_like(found, math.inf)
+    expected = torch.full_like(result, math.inf)
     for cap in (1.0, 0.8, 0.6, 0.4, 0.2):
-        expected[found < cap] = cap
+        expected[result < cap] = cap
     assert torch.equal(grid, expected)
 
 
@@ -367,8 +367,8 @@ def test_learning_more_often_flips_no_later(make_task):
 
 
 def test_compatibility_sets_fill_and_clustering(state):
-    found = state(compatibility="released")
-    assert (found.tunables.ray, found.fill, found.clustering, found.continuous) == (
+    result = state(compatibility="released")
+    assert (result.tunables.ray, result.fill, result.clustering, result.continuous) == (
         "released",
         "random",
         "ten_starts",

@@ -26,9 +26,9 @@ LOGITS = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.5, 0.5]]).log()
 @pytest.mark.on_real_devices
 def test_three_samples_by_hand(device):
     """Squared norms .32, .18, .5: the third first; to it .82 and .68: the first follows with 0.5467."""
-    scores, found = choose(device, EMBEDDINGS, LOGITS, 3)
+    scores, result = choose(device, EMBEDDINGS, LOGITS, 3)
     assert scores.tolist() == pytest.approx([0.32, 0.18, 0.5], abs=1e-6)
-    assert found[0] == 2
+    assert result[0] == 2
     seconds = [choose(device, EMBEDDINGS, LOGITS, 2, seed)[1][1] for seed in range(1000)]
     assert seconds.count(0) / 1000 == pytest.approx(0.5467, abs=0.05)
 
@@ -66,9 +66,9 @@ def test_any_choice_is_that_of_the_gradients_themselves(device, n, D, K, seed, d
 
 
 def test_copies_fill_up_by_score(device):
-    found = choose(device, EMBEDDINGS.repeat(2, 1), LOGITS.repeat(2, 1), 6)[1]
-    assert sorted(row % 3 for row in found[:3]) == [0, 1, 2]
-    assert [row % 3 for row in found[3:]] == [2, 0, 1]
+    result = choose(device, EMBEDDINGS.repeat(2, 1), LOGITS.repeat(2, 1), 6)[1]
+    assert sorted(row % 3 for row in result[:3]) == [0, 1, 2]
+    assert [row % 3 for row in result[3:]] == [2, 0, 1]
 
 
 def test_a_pool_of_certain_samples_is_ranked_by_score_and_position(device):

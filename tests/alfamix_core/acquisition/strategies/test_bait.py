@@ -17,7 +17,7 @@ def top(logits):
 
 
 def by_the_published_steps(pool, labelled, p_pool, p_labelled, count, ridge, *, scaled):
-    """Two gradients a sample, one for each answer, and the trace by Woodbury's formula, all in numpy's float64.
+    """Two gradients per sample, one for each answer, and the trace by Woodbury's formula, all in numpy's float64.
 
     scaled: whether labels weigh L/(L + B) and picks B/(L + B), as in the published code.
     """
@@ -59,8 +59,12 @@ def test_the_picks_are_those_of_the_published_steps_with_two_gradients_a_sample(
     if normalise:
         rows, labelled = (torch.nn.functional.normalize(x, dim=1) for x in (rows, labelled))
     expected = by_the_published_steps(
-        *(rows.cpu().double().numpy(), labelled.cpu().double().numpy()),
-        *(top(task.pool.logits_nK), top(task.labelled.logits_LK), 12, 0.5),
+        pool=rows.cpu().double().numpy(),
+        labelled=labelled.cpu().double().numpy(),
+        p_pool=top(task.pool.logits_nK),
+        p_labelled=top(task.labelled.logits_LK),
+        count=12,
+        ridge=0.5,
         scaled=scaling == "published",
     )
     assert chosen(task, 12, ridge=0.5, normalise=normalise, scaling=scaling) == expected

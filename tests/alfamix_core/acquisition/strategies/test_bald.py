@@ -32,18 +32,18 @@ def test_it_is_entropy_of_the_mean_less_the_mean_entropy(device):
 
 def test_small_disagreements_keep_their_digits(device):
     """Two passes at gaps 40 and 41: the difference of two entropies would be rounding."""
-    found = disagreements(torch.tensor([[[40.0, 0.0], [41.0, 0.0]]], device=device)).item()
+    result = disagreements(torch.tensor([[[40.0, 0.0], [41.0, 0.0]]], device=device)).item()
     p, q = math.exp(-40), math.exp(-41)
     mean = (p + q) / 2
     # the larger class adds less by a factor of p
     expected = (p * math.log(p / mean) + q * math.log(q / mean)) / 2
-    assert found == pytest.approx(expected, rel=1e-6)
+    assert result == pytest.approx(expected, rel=1e-6)
 
 
 def test_logits_without_bounds_give_numbers(device):
     """The released code takes log(0)."""
-    found = disagreements(torch.tensor([[[3e4, 0.0], [0.0, 3e4]]], device=device))
-    assert found.item() == pytest.approx(math.log(2))
+    result = disagreements(torch.tensor([[[3e4, 0.0], [0.0, 3e4]]], device=device))
+    assert result.item() == pytest.approx(math.log(2))
 
 
 def test_one_class_is_too_few_to_compare():
@@ -57,10 +57,10 @@ def test_the_scores_and_the_choice_are_those_of_scikit_activeml(device):
     pool_module = pytest.importorskip("skactiveml.pool", reason="scikit-activeml is not installed")
     logits = 2 * torch.randn(200, 6, 5, generator=torch.Generator().manual_seed(3))
     probs = logits.double().softmax(dim=2).transpose(0, 1).numpy()
-    theirs = torch.from_numpy(pool_module.batch_bald(probs, batch_size=1, random_state=0)[0])
+    reference = torch.from_numpy(pool_module.batch_bald(probs, batch_size=1, random_state=0)[0])
     strategy = strategies.load("bald")
     pool = Features(torch.arange(200, device=device), mc_logits_nTK=logits.to(device))
     scores = strategy.score(pool, strategy.prepare(NONE, HEAD, 0))
-    torch.testing.assert_close(scores.scores_n.cpu().double(), theirs, rtol=1e-5, atol=1e-7)
-    found = strategy.select(scores, strategy.prepare(NONE, HEAD, 0), 30, torch.Generator())
-    assert torch.equal(found.cpu(), theirs.sort(descending=True, stable=True).indices[:30])
+    torch.testing.assert_close(scores.scores_n.cpu().double(), reference, rtol=1e-5, atol=1e-7)
+    result = strategy.select(scores, strategy.prepare(NONE, HEAD, 0), 30, torch.Generator())
+    assert torch.equal(result.cpu(), reference.sort(descending=True, stable=True).indices[:30])

@@ -46,11 +46,11 @@ def test_two_passes_by_hand():
     """Each sure of one of two classes: the first sample says which pass it is, ln 2; after it, nothing says more."""
     sure, level = torch.eye(2, dtype=torch.float64), torch.full((2, 2), 0.5, dtype=torch.float64)
     probs = torch.stack([level, sure, sure.flip(0)])
-    told = outcomes(2)
-    assert told.gains(probs).tolist() == pytest.approx([0, math.log(2), math.log(2)])
-    told.add(probs[1])
-    assert told.gains(probs).tolist() == pytest.approx([0, 0, 0])
-    assert told.chances_C.tolist() == [0.5, 0.5]
+    text = outcomes(2)
+    assert text.gains(probs).tolist() == pytest.approx([0, math.log(2), math.log(2)])
+    text.add(probs[1])
+    assert text.gains(probs).tolist() == pytest.approx([0, 0, 0])
+    assert text.chances_C.tolist() == [0.5, 0.5]
     assert jointly(probs, outcomes(2), 3) == [1, 0, 2]
 
 
@@ -68,12 +68,12 @@ def test_a_copy_is_not_asked_beside_its_original_while_others_say_something(devi
     probs = probabilities(1, 6, 5, 3)
     probs = torch.cat([probs, probs]).float().to(device)
     strategy = strategies.load("batchbald")
-    state = strategy.module.prepare(None, None, seed=0)
+    state = strategy.module.prepare(None, None, strategy.tunables, seed=0)
     pool = Features(torch.arange(12, device=device), mc_logits_nTK=probs.log())
     asked = strategy.select(strategy.score(pool, state), state, 3, torch.Generator()).tolist()
     assert len({position % 6 for position in asked}) == 3
     by_bald = strategies.load("bald")
-    plain = by_bald.module.prepare(None, None, seed=0)
+    plain = by_bald.module.prepare(None, None, by_bald.tunables, seed=0)
     first = by_bald.select(by_bald.score(pool, plain), plain, 2, torch.Generator()).tolist()
     assert first[0] % 6 == first[1] % 6
     assert asked[0] == first[0]

@@ -51,8 +51,8 @@ def test_the_probabilities_of_badge_given_the_same_draws(device):
     nearest = points.squares()
     for draw in range(1, 30):
         lower(points, nearest, points.take(torch.tensor([int(chosen[draw - 1])], device=device)))
-        theirs = torch.from_numpy(shares[draw]).nan_to_num()
-        torch.testing.assert_close((nearest / nearest.sum()).cpu(), theirs, rtol=1e-6, atol=1e-12)
+        reference = torch.from_numpy(shares[draw]).nan_to_num()
+        torch.testing.assert_close((nearest / nearest.sum()).cpu(), reference, rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_probabilities_of_badge_given_the_same_draws(device):
 )
 def test_rankings(device, name, method):
     embeddings, head = task()
-    theirs = pool.UncertaintySampling(method=method, random_state=0).query(
+    reference = pool.UncertaintySampling(method=method, random_state=0).query(
         embeddings.numpy(), [float("nan")] * 300, classifier(head), fit_clf=False, batch_size=40
     )
     strategy = strategies.load(name)
@@ -69,17 +69,17 @@ def test_rankings(device, name, method):
     none = Labelled(embeddings[:0], head(embeddings[:0]), torch.zeros(0, dtype=torch.int64, device=device))
     state = strategy.prepare(none, head, 0)
     scores = strategy.score(Features(torch.arange(300, device=device), logits_nK=head(embeddings)), state)
-    assert strategy.select(scores, state, 40, torch.Generator()).tolist() == [int(row) for row in theirs]
+    assert strategy.select(scores, state, 40, torch.Generator()).tolist() == [int(row) for row in reference]
 
 
-def test_typiclust_on_heaps_far_apart(device):
-    """Six heaps of unit vectors of 45 to 95, one with a label: of the five others the middle, the largest first."""
+def test_typiclust_on_groups_far_apart(device):
+    """Six groups of unit vectors of 45 to 95, one with a label: of the five others the middle, the largest first."""
     random = torch.Generator().manual_seed(0)
     sizes = [60, 45, 95, 75, 55, 85]
     parts = [torch.eye(6)[heap] + 0.05 * torch.randn(size, 6, generator=random) for heap, size in enumerate(sizes)]
     rows = torch.nn.functional.normalize(torch.cat(parts), dim=1)
     labels = [0.0] + [float("nan")] * (len(rows) - 1)
-    theirs = pool.TypiClust(k=20, random_state=0, cluster_algo_dict={"n_init": 10}).query(
+    reference = pool.TypiClust(k=20, random_state=0, cluster_algo_dict={"n_init": 10}).query(
         rows.double().numpy(), labels, batch_size=5
     )
     rows, head = rows.to(device), moved(LinearHead(torch.eye(2, 6), torch.zeros(2)), device)
@@ -87,11 +87,11 @@ def test_typiclust_on_heaps_far_apart(device):
     labelled = Labelled(rows[:1], head(rows[:1]), torch.zeros(1, dtype=torch.int64, device=device))
     state = strategy.prepare(labelled, head, 0)
     scores = strategy.score(Features(torch.arange(1, len(rows), device=device), rows[1:]), state)
-    assert strategy.select(scores, state, 5, torch.Generator()).tolist() == [int(row) for row in theirs]
+    assert strategy.select(scores, state, 5, torch.Generator()).tolist() == [int(row) for row in reference]
 
 
 def test_dropquery_given_the_same_masks(device):
-    """Four heaps of unit vectors far apart, without a bias; the samples that most passes flip are enough."""
+    """Four groups of unit vectors far apart, without a bias; the samples that most passes flip are enough."""
     random = torch.Generator().manual_seed(0)
     parts = [torch.eye(8)[heap] + 0.05 * torch.randn(100, 8, generator=random) for heap in range(4)]
     rows = torch.nn.functional.normalize(torch.cat(parts), dim=1)
@@ -101,7 +101,7 @@ def test_dropquery_given_the_same_masks(device):
     answers = iter([head(seen).argmax(dim=1).numpy() for seen in [rows, *dropped]])
     given = classifier(head)
     given.predict = lambda X: next(answers)
-    theirs = pool.DropQuery(n_dropout_samples=3, random_state=0, cluster_algo_dict={"n_init": 10}).query(
+    reference = pool.DropQuery(n_dropout_samples=3, random_state=0, cluster_algo_dict={"n_init": 10}).query(
         rows.double().numpy(), [float("nan")] * 400, given, fit_clf=False, batch_size=4
     )
     assert next(answers, None) is None
@@ -112,4 +112,4 @@ def test_dropquery_given_the_same_masks(device):
     state = strategy.prepare(none, head, 3)
     scores = strategy.score(Features(torch.arange(400, device=device), rows), state)
     assert 100 <= int((scores.scores_n > 1).sum()) < 400
-    assert set(strategy.select(scores, state, 4, torch.Generator()).tolist()) == {int(row) for row in theirs}
+    assert set(strategy.select(scores, state, 4, torch.Generator()).tolist()) == {int(row) for row in reference}

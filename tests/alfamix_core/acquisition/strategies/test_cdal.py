@@ -24,10 +24,10 @@ def choose(device, probs, labelled, need):
 
 def test_two_classes_by_hand(device):
     """½ (.4 ln 1.8 + .4 ln 5) = 0.439445 from (.5, .5) to (.9, .1); as far to (.1, .9), on the other side."""
-    scores, found = choose(device, [[0.5, 0.5], [0.9, 0.1], [0.1, 0.9], [0.89, 0.11]], [[0.5, 0.5]], 4)
+    scores, result = choose(device, [[0.5, 0.5], [0.9, 0.1], [0.1, 0.9], [0.89, 0.11]], [[0.5, 0.5]], 4)
     assert scores.tolist() == pytest.approx([0, 0.439445, 0.439445, 0.407703], abs=1e-5)
-    assert found[:2] == [1, 2]
-    assert found[2:] == [3, 0]
+    assert result[:2] == [1, 2]
+    assert result[2:] == [3, 0]
 
 
 def test_probabilities_that_round_to_one_are_told_apart(device):
@@ -36,9 +36,9 @@ def test_probabilities_that_round_to_one_are_told_apart(device):
     logits = torch.tensor([[60.0, 0.0], [80.0, 0.0]], device=device)
     labelled = Labelled(torch.zeros(1, 1, device=device), logits[:1], torch.tensor([0], device=device))
     pool = Features(torch.arange(2, device=device), None, logits)
-    found = strategy.score(pool, strategy.prepare(labelled, HEAD, 0)).scores_n
-    assert found[0] == 0
-    assert found[1].item() == pytest.approx(10 * math.exp(-60), rel=1e-5)
+    result = strategy.score(pool, strategy.prepare(labelled, HEAD, 0)).scores_n
+    assert result[0] == 0
+    assert result[1].item() == pytest.approx(10 * math.exp(-60), rel=1e-5)
 
 
 def test_without_labels_the_seed_decides_the_first(device):

@@ -15,24 +15,24 @@ from alfamix_core.errors import InputError
 ON_EACH_DEVICE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def found(device, marks, count, own=0):
+def result(device, marks, count, own=0):
     """Places for a row of marks from most to least like the class: 1 and 0 are labels, ? are pool samples."""
-    ranks = torch.tensor([marks[:place].count("?") for place, mark in enumerate(marks) if mark != "?"])
+    ranks = torch.tensor([marks[:target].count("?") for target, mark in enumerate(marks) if mark != "?"])
     is_k = torch.tensor([mark == "1" for mark in marks if mark != "?"])
     return asked_ranks(ranks.long().to(device), is_k.bool().to(device), marks.count("?"), own, count)
 
 
 def by_loop(marks, count, own):
     """Literally: every run between two labels that differ; else every cut."""
-    unlabelled, labelled = marks.count("?"), [place for place, mark in enumerate(marks) if mark != "?"]
+    unlabelled, labelled = marks.count("?"), [target for target, mark in enumerate(marks) if mark != "?"]
     runs = [(b - a - 1, marks[:a].count("?")) for a, b in pairwise(labelled) if marks[a] != marks[b] and b - a > 1]
     if runs:
         length, start = min(runs)
-        return {start + place for place in spread(length, count)}
+        return {start + target for target in spread(length, count)}
     cuts = []
-    for place in range(len(marks) + 1):
-        wrong = marks[:place].count("0") + marks[place:].count("1")
-        cut = marks[:place].count("?")
+    for target in range(len(marks) + 1):
+        wrong = marks[:target].count("0") + marks[target:].count("1")
+        cut = marks[:target].count("?")
         cuts.append((wrong, abs(cut - own), cut))
     cut = min(cuts)[2]
     start = min(max(cut - (count + 1) // 2, 0), max(unlabelled - count, 0))
@@ -58,10 +58,10 @@ def two_classes(device, *shares):
 
 def test_a_run_is_searched_evenly_by_hand(device):
     """Labels 1 ? ? ? ? ? 0: one query takes the third, two the second and fourth."""
-    assert found(device, "1?????0", 1) == [2]
-    assert sorted(found(device, "1?????0", 2)) == [1, 3]
-    assert found(device, "1?????0", 5) == [2, 1, 3, 0, 4]
-    assert sorted(found(device, "1?????0", 9)) == [0, 1, 2, 3, 4]
+    assert result(device, "1?????0", 1) == [2]
+    assert sorted(result(device, "1?????0", 2)) == [1, 3]
+    assert result(device, "1?????0", 5) == [2, 1, 3, 0, 4]
+    assert sorted(result(device, "1?????0", 9)) == [0, 1, 2, 3, 4]
 
 
 @given(st.integers(0, 60), st.integers(1, 70))
@@ -74,29 +74,29 @@ def test_places_of_a_run_are_distinct_and_cut_it_into_equal_pieces(length, count
 
 
 def test_the_shortest_run_counts_the_first_of_equal_length(device):
-    assert found(device, "1????0?1????????0", 1) == [4]
-    assert found(device, "?1???0???1?", 1) == [2]
-    assert found(device, "1?1?0?0", 1) == [1]
+    assert result(device, "1????0?1????????0", 1) == [4]
+    assert result(device, "?1???0???1?", 1) == [2]
+    assert result(device, "1?1?0?0", 1) == [1]
 
 
 def test_labels_that_touch_have_no_run_and_the_cut_between_them_is_surrounded(device):
-    assert found(device, "???11" + "00???", 2) == [2, 3]
-    assert found(device, "???11" + "00???", 3) == [2, 3, 1]
+    assert result(device, "???11" + "00???", 2) == [2, 3]
+    assert result(device, "???11" + "00???", 3) == [2, 3, 1]
 
 
 def test_without_one_of_the_two_the_models_own_cut_decides(device):
-    assert sorted(found(device, "?????", 2, own=3)) == [2, 3]
-    assert found(device, "0?????", 1, own=3) == [2] or found(device, "0?????", 1, own=3) == [0]
-    assert sorted(found(device, "??0????", 2, own=5)) == [1, 2]
-    assert sorted(found(device, "????1??", 2, own=1)) == [3, 4]
-    assert sorted(found(device, "???", 9, own=0)) == [0, 1, 2]
+    assert sorted(result(device, "?????", 2, own=3)) == [2, 3]
+    assert result(device, "0?????", 1, own=3) == [2] or result(device, "0?????", 1, own=3) == [0]
+    assert sorted(result(device, "??0????", 2, own=5)) == [1, 2]
+    assert sorted(result(device, "????1??", 2, own=1)) == [3, 4]
+    assert sorted(result(device, "???", 9, own=0)) == [0, 1, 2]
 
 
 @ON_EACH_DEVICE
 @given(marks=st.text("01??", max_size=25), count=st.integers(1, 8), data=st.data())
 def test_places_are_those_of_the_loop(device, marks, count, data):
     own = data.draw(st.integers(0, marks.count("?")))
-    assert set(found(device, marks, count, own)) == by_loop(marks, count, own)
+    assert set(result(device, marks, count, own)) == by_loop(marks, count, own)
 
 
 @ON_EACH_DEVICE
@@ -107,7 +107,7 @@ def test_runs_have_the_places_of_the_sorted_pool(device, pool, labelled, data):
     order = sorted(range(len(pool)), key=lambda row: (-pool[row], row))
     assert runs.ends_l[:-1].tolist() == [sum(key > label for key in pool) for label in sorted(labelled, reverse=True)]
     places = data.draw(st.lists(st.integers(0, len(pool) - 1), max_size=5))
-    assert runs.rows(places) == [order[place] for place in places]
+    assert runs.rows(places) == [order[target] for target in places]
 
 
 def test_classes_take_turns_the_rarest_first(device):

@@ -34,7 +34,7 @@ def state(make_task, **parameters):
     return strategies.load("cluster_margin", parameters).prepare(task.labelled, task.head, 0)
 
 
-def heaps(sizes):
+def groups(sizes):
     """Heaps far apart on a line, scores equal: the clusters are plain."""
     embeddings = torch.cat([torch.linspace(0, 1, size)[:, None] + 100 * heap for heap, size in enumerate(sizes)])
     return Scores(torch.arange(len(embeddings)), torch.full((len(embeddings),), 0.5), {"embeddings": embeddings})
@@ -62,16 +62,16 @@ def test_turns_are_those_of_the_loop(rows):
     assert in_turn(torch.tensor(owners), torch.tensor(numbers), len(owners)) == by_loop(owners, numbers)
 
 
-def test_heaps_are_asked_in_turn(make_task, generator):
+def test_groups_are_asked_in_turn(make_task, generator):
     """Sizes 15, 5, 10 and 3 clusters: the heap of five first, then ten, then fifteen, and again."""
-    scores = heaps([15, 5, 10])
+    scores = groups([15, 5, 10])
     chosen = strategies.load("cluster_margin").select(scores, state(make_task), 6, generator()).tolist()
     heap = [0 if row < 15 else 1 if row < 20 else 2 for row in chosen]
     assert heap == [1, 2, 0, 1, 2, 0]
 
 
 def test_of_a_cluster_the_smallest_number_of_the_seed_comes_first(make_task, generator):
-    scores = heaps([10, 10])
+    scores = groups([10, 10])
     seed = noise.draw_seed(generator())
     numbers = noise.uniform(noise.fold(seed, noise.CLUSTER_MEMBER_ORDER), scores.positions_n)
     chosen = strategies.load("cluster_margin").select(scores, state(make_task), 2, generator()).tolist()
@@ -79,7 +79,7 @@ def test_of_a_cluster_the_smallest_number_of_the_seed_comes_first(make_task, gen
 
 
 def test_only_ten_times_the_batch_is_clustered(make_task, generator):
-    scores = heaps([30, 30])
+    scores = groups([30, 30])
     scores.scores_n[:30] = 0.9
     assert len(cluster_margin.keep(scores, state(make_task), 3)) == 30
     assert all(
@@ -88,7 +88,7 @@ def test_only_ten_times_the_batch_is_clustered(make_task, generator):
 
 
 def test_with_a_small_limit_the_next_margins_fill_up(make_task, generator):
-    scores = heaps([30])
+    scores = groups([30])
     scores.scores_n[:] = torch.linspace(1, 0, 30)
     prepared = state(make_task, max_clustered=4)
     assert len(cluster_margin.keep(scores, prepared, 10)) == 10
@@ -99,7 +99,7 @@ def test_with_a_small_limit_the_next_margins_fill_up(make_task, generator):
 
 @pytest.mark.parametrize("copies", [False, True])
 def test_micro_clusters_find_the_heaps_that_the_rows_themselves_form(device, monkeypatch, copies):
-    """300 rows in 12 heaps far apart, 40 micro-clusters; as copies there are fewer distinct rows than those."""
+    """300 rows in 12 groups far apart, 40 micro-clusters; as copies there are fewer distinct rows than those."""
     random = torch.Generator().manual_seed(0)
     heap = torch.randint(12, (300,), generator=random)
     rows = 100 * torch.randn(12, 5, generator=random)[heap]
@@ -117,8 +117,8 @@ def test_no_matrix_of_all_clustered_pairs_is_made(make_task, generator, monkeypa
         cluster_margin.agglomerative, "distances", lambda rows: largest.append(len(rows)) or distances(rows)
     )
     monkeypatch.setattr(cluster_margin, "_EXACT_ROWS", 50)
-    scores = heaps([3, 40, 60, 97])
-    found = strategies.load("cluster_margin").select(scores, state(make_task, cluster_size=50), 20, generator())
+    scores = groups([3, 40, 60, 97])
+    result = strategies.load("cluster_margin").select(scores, state(make_task, cluster_size=50), 20, generator())
     assert largest == [50]
-    assert len(set(found.tolist())) == 20
-    assert {int(position) for position in found if position < 3} == {0, 1, 2}
+    assert len(set(result.tolist())) == 20
+    assert {int(position) for position in result if position < 3} == {0, 1, 2}

@@ -176,8 +176,8 @@ def test_select_returns_positions_and_not_rows(name, make_task, generator):
     task = make_task(N=30)
     pool = dataclasses.replace(task.pool, positions_n=task.pool.positions_n * 7 + 100)
     strategy, state, scores = scored(name, task, pool)
-    found = strategy.select(scores, state, 30, generator())
-    assert sorted(found.tolist()) == pool.positions_n.tolist()
+    result = strategy.select(scores, state, 30, generator())
+    assert sorted(result.tolist()) == pool.positions_n.tolist()
 
 
 @pytest.mark.on_real_devices

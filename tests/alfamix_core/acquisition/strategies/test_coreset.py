@@ -22,9 +22,9 @@ def choose(build):
 def test_four_samples_by_hand(choose):
     """Labelled (0,0): (3,1) at √10 first, then (0,2) at 2, then (1,0) and (3,0) tie at 1."""
     pool = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [3.0, 1.0]])
-    scores, found = choose(pool, torch.zeros(1, 2), 4)
+    scores, result = choose(pool, torch.zeros(1, 2), 4)
     assert scores.scores_n.tolist() == pytest.approx([1, 2, 3, 10**0.5])
-    assert found == [3, 1, 0, 2]
+    assert result == [3, 1, 0, 2]
 
 
 def test_copies_of_labelled_samples_come_last(choose):
@@ -44,5 +44,5 @@ def test_the_choice_is_that_of_scikit_activeml(choose):
     pool, labelled = torch.randn(300, 2, generator=random), torch.randn(5, 2, generator=random)
     rows = torch.cat([labelled, pool]).double().numpy()
     answers = [0.0] * 5 + [float("nan")] * 300
-    theirs = pool_module.CoreSet(random_state=0).query(rows, answers, batch_size=40)
-    assert choose(pool, labelled, 40)[1] == [int(row) - 5 for row in theirs]
+    reference = pool_module.CoreSet(random_state=0).query(rows, answers, batch_size=40)
+    assert choose(pool, labelled, 40)[1] == [int(row) - 5 for row in reference]

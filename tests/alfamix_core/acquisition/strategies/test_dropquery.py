@@ -25,15 +25,15 @@ def test_a_score_counts_the_passes_that_flip_one_by_one(make_task):
     task = make_task(N=300, D=16)
     strategy = strategies.load("dropquery")
     prepared = strategy.prepare(task.labelled, task.head, 3)
-    found = strategy.score(task.pool, prepared).scores_n.tolist()
+    result = strategy.score(task.pool, prepared).scores_n.tolist()
     expected = [0] * 300
     for index in range(3):
         mask = masks.kept(noise.fold(3, noise.HEAD_DROPOUT, index), task.pool.positions_n, 16, 0.75)
         for row, embedding in enumerate(task.pool.embeddings_nD):
             dropped = torch.where(mask[row], 4 * embedding, 0.0)
             expected[row] += int(task.head(dropped[None]).argmax()) != int(task.head(embedding[None]).argmax())
-    assert found == expected
-    assert set(found) == {0, 1, 2, 3}
+    assert result == expected
+    assert set(result) == {0, 1, 2, 3}
 
 
 def test_any_head_will_do(make_task):
@@ -55,38 +55,38 @@ def test_enough_that_most_passes_flip_leave_the_others_out(make_task, generator,
     """B = 2: 50 rows with two flips or more are enough, 49 are not."""
     prepared = state(make_task)
     for most, candidates in ((50, 50), (49, 79)):
-        found = scores(device, [20, 30, most - 10, 10])
-        assert dropquery.summary(found, prepared, 2) == {"candidates": candidates}
-        assert len(dropquery.keep(found, prepared, 2)) == candidates
-        chosen = strategies.load("dropquery").select(found, prepared, 2, generator())
+        result = scores(device, [20, 30, most - 10, 10])
+        assert dropquery.summary(result, prepared, 2) == {"candidates": candidates}
+        assert len(dropquery.keep(result, prepared, 2)) == candidates
+        chosen = strategies.load("dropquery").select(result, prepared, 2, generator())
         assert len(chosen) == 2
-        assert (found.scores_n[chosen] >= (2 if most == 50 else 1)).all()
+        assert (result.scores_n[chosen] >= (2 if most == 50 else 1)).all()
 
 
 def test_the_threshold_falls_by_one_pass_at_a_time(make_task, device):
     """T = 5, B = 2: three flips or more are 10 rows, too few; two or more are 50, which are enough; one or more 80."""
     prepared = state(make_task, passes=5)
-    found = scores(device, [20, 30, 40, 7, 2, 1])
-    assert dropquery.summary(found, prepared, 2) == {"candidates": 50}
-    assert dropquery.summary(found, prepared, 3) == {"candidates": 80}
+    result = scores(device, [20, 30, 40, 7, 2, 1])
+    assert dropquery.summary(result, prepared, 2) == {"candidates": 50}
+    assert dropquery.summary(result, prepared, 3) == {"candidates": 80}
 
 
 def test_too_few_candidates_are_all_asked_and_then_the_smallest_numbers(make_task, generator, device):
-    prepared, found = state(make_task), scores(device, [20, 3, 1, 1])
-    chosen = strategies.load("dropquery").select(found, prepared, 8, generator())
-    assert found.scores_n[chosen].tolist() == [3, 2, 1, 1, 1, 0, 0, 0]
-    numbers = noise.uniform(noise.fold(3, noise.FLIPS_FILL), found.positions_n)
-    rest = [row for row in numbers.argsort().tolist() if found.scores_n[row] == 0]
+    prepared, result = state(make_task), scores(device, [20, 3, 1, 1])
+    chosen = strategies.load("dropquery").select(result, prepared, 8, generator())
+    assert result.scores_n[chosen].tolist() == [3, 2, 1, 1, 1, 0, 0, 0]
+    numbers = noise.uniform(noise.fold(3, noise.FLIPS_FILL), result.positions_n)
+    rest = [row for row in numbers.argsort().tolist() if result.scores_n[row] == 0]
     assert chosen[5:].tolist() == rest[:3]
 
 
 def test_max_candidates_bounds_what_is_kept(make_task, device):
-    prepared, found = state(make_task, max_candidates=30), scores(device, [20, 300, 100, 10])
-    kept = dropquery.keep(found, prepared, 2)
+    prepared, result = state(make_task, max_candidates=30), scores(device, [20, 300, 100, 10])
+    kept = dropquery.keep(result, prepared, 2)
     assert len(kept) == 30
     assert (kept.scores_n >= 2).all()
     assert int((kept.scores_n == 3).sum()) == 10
-    assert len(dropquery.keep(found, prepared, 35)) == 36
+    assert len(dropquery.keep(result, prepared, 35)) == 36
 
 
 def test_passes_and_dropout_are_tunable(make_task):

@@ -14,5 +14,5 @@ def test_three_classes_by_hand(device):
 
 def test_a_class_without_probability_adds_nothing(device):
     """The released code takes the logarithm of 0."""
-    found = entropies(torch.tensor([[0.0, -2000.0], [0.0, 0.0]], device=device).double().log_softmax(dim=1))
-    assert found.tolist() == pytest.approx([0.0, math.log(2)])
+    result = entropies(torch.tensor([[0.0, -2000.0], [0.0, 0.0]], device=device).double().log_softmax(dim=1))
+    assert result.tolist() == pytest.approx([0.0, math.log(2)])

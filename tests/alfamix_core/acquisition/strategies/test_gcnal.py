@@ -46,9 +46,9 @@ def test_the_logit_is_the_last_feature_and_is_low_for_what_looks_unlabelled():
     near, far = torch.rand(40, 6, generator=random), torch.rand(40, 6, generator=random)
     near[:, :3] += 4
     far[:, 3:] += 4
-    found = graph_features(torch.cat([near[10:], far]), near[:10], 1)
-    assert found.shape == (80, 129)
-    assert found[:30, -1].min() > found[30:70, -1].max()
+    result = graph_features(torch.cat([near[10:], far]), near[:10], 1)
+    assert result.shape == (80, 129)
+    assert result[:30, -1].min() > result[30:70, -1].max()
 
 
 @pytest.mark.on_real_devices
@@ -58,7 +58,7 @@ def test_the_queries_are_those_of_a_loop_on_the_features(make_task, features):
     strategy = strategies.load("gcnal", {"features": features})
     state = strategy.prepare(task.labelled, task.head, 5)
     generator = torch.Generator().manual_seed(0)
-    found = strategy.select(strategy.score(task.pool, state), state, 10, generator).tolist()
+    result = strategy.select(strategy.score(task.pool, state), state, 10, generator).tolist()
     seed = noise.draw_seed(torch.Generator().manual_seed(0))
     seen = graph_features(
         task.pool.embeddings_nD, task.labelled.embeddings_LD, noise.fold(seed, noise.GCN_TRAINING) >> 1
@@ -70,7 +70,7 @@ def test_the_queries_are_those_of_a_loop_on_the_features(make_task, features):
         distances[picks] = -1
         picks.append(int(distances.argmax()))
         centres = torch.cat([centres, seen[picks[-1] :][:1]])
-    assert found == picks
+    assert result == picks
 
 
 def test_a_shard_sends_the_rows_of_the_subset(make_task):
@@ -81,5 +81,5 @@ def test_a_shard_sends_the_rows_of_the_subset(make_task):
     numbers = noise.uniform(noise.fold(5, noise.GCN_SUBSET), task.pool.positions_n)
     assert strategy.keep(scores, state, 10).positions_n.tolist() == sorted(numbers.argsort()[:30].tolist())
     assert len(strategy.keep(scores, state, 50)) == 50
-    found = strategy.select(scores, state, 10, torch.Generator().manual_seed(0)).tolist()
-    assert set(found) <= set(numbers.argsort()[:30].tolist())
+    result = strategy.select(scores, state, 10, torch.Generator().manual_seed(0)).tolist()
+    assert set(result) <= set(numbers.argsort()[:30].tolist())

@@ -15,5 +15,5 @@ def test_three_classes_by_hand(device):
 
 def test_confident_samples_keep_their_digits(device):
     """At logits (0, -50) 1 - p_y is 0 in float64; Σ_{k≠y} p_k is e^-50."""
-    found = least_confidences(torch.tensor([[0.0, -50.0]], device=device).double().log_softmax(dim=1))
-    assert found.tolist() == pytest.approx([math.exp(-50)], rel=1e-12, abs=0)
+    result = least_confidences(torch.tensor([[0.0, -50.0]], device=device).double().log_softmax(dim=1))
+    assert result.tolist() == pytest.approx([math.exp(-50)], rel=1e-12, abs=0)

@@ -17,5 +17,5 @@ def test_a_tie_of_two_is_one(device):
 
 def test_confident_samples_keep_their_digits(device):
     """Two classes at logits (0, -50): p_(2) twice."""
-    found = margins(torch.tensor([[0.0, -50.0]], device=device).double().log_softmax(dim=1))
-    assert found.tolist() == pytest.approx([2 * math.exp(-50)], rel=1e-12, abs=0)
+    result = margins(torch.tensor([[0.0, -50.0]], device=device).double().log_softmax(dim=1))
+    assert result.tolist() == pytest.approx([2 * math.exp(-50)], rel=1e-12, abs=0)

@@ -42,8 +42,8 @@ def test_the_picks_are_those_of_scikit_activeml(make_task, labelled):
     rows = torch.cat([task.labelled.embeddings_LD[:labelled], task.pool.embeddings_nD]).cpu().double().numpy()
     labels = torch.full((len(rows),), torch.nan)
     labels[:labelled] = 0
-    theirs = pool_module.MaxHerding(metric_dict={"gamma": 1 / 0.36}, random_state=0)
-    expected = theirs.query(rows, labels.numpy(), batch_size=15) - labelled
+    reference = pool_module.MaxHerding(metric_dict={"gamma": 1 / 0.36}, random_state=0)
+    expected = reference.query(rows, labels.numpy(), batch_size=15) - labelled
     known = Labelled(
         task.labelled.embeddings_LD[:labelled], task.labelled.logits_LK[:labelled], task.labelled.labels_L[:labelled]
     )

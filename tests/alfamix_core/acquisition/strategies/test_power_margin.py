@@ -15,16 +15,16 @@ def scored(task, seed=0, **parameters):
 
 def test_three_classes_by_hand(device):
     """Probabilities .7, .2, .1: ln (.2 + .3); with a Gumbel number of .3 the score is -.3931."""
-    found = log_margins(torch.tensor([[0.7, 0.2, 0.1]], device=device).double().log())
-    assert found.tolist() == pytest.approx([math.log(0.5)])
-    assert float(found) + 0.3 == pytest.approx(-0.3931, abs=5e-5)
+    result = log_margins(torch.tensor([[0.7, 0.2, 0.1]], device=device).double().log())
+    assert result.tolist() == pytest.approx([math.log(0.5)])
+    assert float(result) + 0.3 == pytest.approx(-0.3931, abs=5e-5)
     assert math.log(0.9) - 1 == pytest.approx(-1.1054, abs=5e-5)
 
 
 def test_confident_samples_keep_their_digits(device):
     """Two classes at logits (0, -800): p_(2) twice, whose exponential is 0 in any precision."""
-    found = log_margins(torch.tensor([[0.0, -800.0]], device=device).double().log_softmax(dim=1))
-    assert found.tolist() == pytest.approx([math.log(2) - 800])
+    result = log_margins(torch.tensor([[0.0, -800.0]], device=device).double().log_softmax(dim=1))
+    assert result.tolist() == pytest.approx([math.log(2) - 800])
 
 
 def test_a_score_is_the_power_and_the_gumbel_number_of_seed_and_position(make_task):

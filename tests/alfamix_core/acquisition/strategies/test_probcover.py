@@ -76,7 +76,7 @@ def test_balls_on_a_circle_by_hand(device):
     assert chosen(pool, known, 2, radius=chord(15)) == [4, 2]
 
 
-def test_the_purity_of_two_heaps_by_hand(device):
+def test_the_purity_of_two_groups_by_hand(device):
     """Heaps at 0 … 30 and 90 … 100: 30 and 90 are 60 apart, so all balls below 60 degrees are pure."""
     rows = on_a_circle(0.0, 10.0, 20.0, 30.0, 90.0, 100.0).to(device)
     owner = torch.tensor([0, 0, 0, 0, 1, 1], device=device)
@@ -95,8 +95,8 @@ def test_the_first_pick_covers_as_many_as_any_does_for_scikit_activeml(make_task
     rows = torch.nn.functional.normalize(rows, dim=1)
     labels = torch.full((len(rows),), torch.nan)
     labels[:6] = 0
-    theirs = pool_module.ProbCover(deltas=[radius], random_state=0)
-    _, utilities = theirs.query(rows.numpy(), labels.numpy(), batch_size=1, return_utilities=True)
+    reference = pool_module.ProbCover(deltas=[radius], random_state=0)
+    _, utilities = reference.query(rows.numpy(), labels.numpy(), batch_size=1, return_utilities=True)
     ours = chosen(task.pool, task.labelled, 1, radius=radius)
     best = torch.from_numpy(utilities[0][6:])
     assert float(best[ours[0]]) == float(best.nan_to_num(-1).max())

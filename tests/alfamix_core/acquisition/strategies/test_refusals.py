@@ -33,8 +33,8 @@ def chosen(name, pool, task, budget, rules=lambda scores: (), parameters=None):
     strategy, state, scores = scored(name, pool, task, max(budget, len(pool)), parameters)
     reach = max(budget, len(pool))
     generator = torch.Generator().manual_seed(0)
-    found = policy.choose(strategy, scores, state, budget, generator, reach=reach, constraints=rules(scores))
-    return [query.position for query in found.queries]
+    result = policy.choose(strategy, scores, state, budget, generator, reach=reach, constraints=rules(scores))
+    return [query.position for query in result.queries]
 
 
 @pytest.mark.parametrize("name", strategies.names())
@@ -73,8 +73,8 @@ def test_rules_that_change_with_the_batch_fill_it_and_hold(name, make_task, seed
     """At most three of each of ten groups, which is all the budget: every group is full in the end."""
     task = make_task(seed=seed)
     codes_n = torch.arange(200) % 10
-    found = chosen(name, task.pool, task, 30, lambda scores: [AtMost(codes_n, dict.fromkeys(range(10), 3), "group")])
-    assert codes_n[found].bincount().tolist() == [3] * 10
+    result = chosen(name, task.pool, task, 30, lambda scores: [AtMost(codes_n, dict.fromkeys(range(10), 3), "group")])
+    assert codes_n[result].bincount().tolist() == [3] * 10
 
 
 @pytest.mark.on_real_devices
@@ -85,11 +85,11 @@ def test_queries_that_must_be_apart_are_and_as_many_as_can_be(name, make_task):
     def rules(scores):
         return [Apart(task.pool.embeddings_nD, 3.0)]
 
-    found = chosen(name, task.pool, task, 20, rules)
-    gaps = torch.cdist(task.pool.embeddings_nD[found], task.pool.embeddings_nD[found]).fill_diagonal_(torch.inf)
+    result = chosen(name, task.pool, task, 20, rules)
+    gaps = torch.cdist(task.pool.embeddings_nD[result], task.pool.embeddings_nD[result]).fill_diagonal_(torch.inf)
     assert gaps.min() >= 3.0
-    rest = torch.cdist(task.pool.embeddings_nD, task.pool.embeddings_nD[found]).amin(dim=1)
-    assert len(found) == 20 or rest.max() < 3.0
+    rest = torch.cdist(task.pool.embeddings_nD, task.pool.embeddings_nD[result]).amin(dim=1)
+    assert len(result) == 20 or rest.max() < 3.0
 
 
 ONE_BY_ONE = [
@@ -129,8 +129,8 @@ def on_a_line(values, budget, rule):
     strategy = strategies.load("coreset")
     state = strategy.prepare(Labelled(torch.zeros(1, 1), torch.zeros(1, 2), torch.zeros(1).long()), None, 0)
     scores = strategy.score(pool, state)
-    found = policy.choose(strategy, scores, state, budget, torch.Generator(), constraints=[rule])
-    return [values[query.position] for query in found.queries], found.short_by
+    result = policy.choose(strategy, scores, state, budget, torch.Generator(), constraints=[rule])
+    return [values[query.position] for query in result.queries], result.short_by
 
 
 def test_a_refused_sample_is_no_centre_by_hand():
@@ -159,7 +159,7 @@ def test_core_set_with_a_limit_by_group_picks_what_a_loop_picks_that_passes_over
     strategy = strategies.load("coreset")
     state = strategy.prepare(labelled, None, 0)
     rule = AtMost(codes_n, dict.fromkeys(range(8), 4), "group")
-    found = policy.choose(strategy, strategy.score(pool, state), state, 30, torch.Generator(), constraints=[rule])
+    result = policy.choose(strategy, strategy.score(pool, state), state, 30, torch.Generator(), constraints=[rule])
     twin, counts = [], [0] * 8
     centres = [*known_LD.double()]
     open_n = torch.ones(400, dtype=torch.bool)
@@ -172,7 +172,7 @@ def test_core_set_with_a_limit_by_group_picks_what_a_loop_picks_that_passes_over
         counts[codes_n[best]] += 1
         twin.append(best)
         centres.append(rows_nD[best].double())
-    assert [query.position for query in found.queries] == twin
+    assert [query.position for query in result.queries] == twin
 
 
 def sources(seed):
@@ -196,6 +196,6 @@ def test_a_restricted_source_takes_nothing_from_the_clusters_that_are_covered(na
         task = build(rows_nD, rows_nD[known], torch.arange(30) % 5, head)
         free_n = source_n == 0
         rule = lambda scores, source_n=source_n: [AtMost(source_n, {1: 0}, "source")]  # noqa: E731
-        found = chosen(name, task.pool, task, 35, rule)
+        result = chosen(name, task.pool, task, 35, rule)
         without = chosen(name, task.rows(free_n.nonzero()[:, 0]), task, 35)
-        assert owner_n[found].unique().tolist() == owner_n[without].unique().tolist()
+        assert owner_n[result].unique().tolist() == owner_n[without].unique().tolist()

@@ -28,8 +28,8 @@ def chosen(build, pool, labelled, need, **parameters):
 
 def test_typicality_by_hand(device):
     """0, 1, 2 and 10, two neighbours: mean distances 1.5, 1, 1.5 and 8.5."""
-    found = typicalities(torch.tensor([[0.0], [1.0], [2.0], [10.0]], device=device), 2)
-    assert (1 / found).tolist() == pytest.approx([1.50001, 1.00001, 1.50001, 8.50001])
+    result = typicalities(torch.tensor([[0.0], [1.0], [2.0], [10.0]], device=device), 2)
+    assert (1 / result).tolist() == pytest.approx([1.50001, 1.00001, 1.50001, 8.50001])
 
 
 @pytest.mark.parametrize(("count", "neighbours"), [(1025, 20), (2500, 20), (2500, 1249)])
@@ -58,16 +58,16 @@ def test_a_cluster_with_a_label_comes_after_those_without(build):
 
 def test_clusters_are_visited_again_in_the_same_order(build):
     pool = at_angles(*EIGHT, *NINE)
-    found = chosen(build, pool, at_angles(), 17, max_clusters=2)
-    assert sorted(found) == list(range(17))
-    assert [position >= 8 for position in found] == [True, False] * 8 + [True]
+    result = chosen(build, pool, at_angles(), 17, max_clusters=2)
+    assert sorted(result) == list(range(17))
+    assert [position >= 8 for position in result] == [True, False] * 8 + [True]
 
 
 def test_small_clusters_are_passed_over_unless_all_are(build):
     pool = at_angles(*EIGHT, 90, 91)
-    found = chosen(build, pool, at_angles(), 2)
-    assert found[0] == 3
-    assert all(position < 8 for position in found)
+    result = chosen(build, pool, at_angles(), 2)
+    assert result[0] == 3
+    assert all(position < 8 for position in result)
     assert sorted(position >= 8 for position in chosen(build, pool, at_angles(), 2, min_size=50)) == [False, True]
 
 
@@ -90,8 +90,8 @@ def test_of_a_large_cluster_the_members_nearest_to_its_centre_are_compared(make_
     for limit, members in ((20, inner), (80, torch.arange(80, device=rows.device))):
         strategy = strategies.load("typiclust", {"max_clusters": 1, "max_compared": limit})
         state = strategy.prepare(task.labelled, task.head, 0)
-        found = strategy.select(strategy.score(task.pool, state), state, 1, torch.Generator().manual_seed(1))
+        result = strategy.select(strategy.score(task.pool, state), state, 1, torch.Generator().manual_seed(1))
         distances = torch.cdist(rows[members].double(), rows[members].double())
         neighbours = min(20, len(members) // 2)
         means = distances.sort(dim=1).values[:, 1 : neighbours + 1].mean(dim=1)
-        assert found.item() == int(members[means.argmin()])
+        assert result.item() == int(members[means.argmin()])

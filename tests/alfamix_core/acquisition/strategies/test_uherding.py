@@ -55,14 +55,14 @@ def test_lazy_picks_are_those_of_the_dense_loop(m, labelled, width, seed):
     rows = torch.nn.functional.normalize(torch.randn(m, 4, generator=random, dtype=torch.float64), dim=1)
     known = torch.nn.functional.normalize(torch.randn(labelled, 4, generator=random, dtype=torch.float64), dim=1)
     weights = torch.rand(m, generator=random, dtype=torch.float64)
-    found = herd(rows, weights, known, width, m).tolist()
-    assert sorted(found) == list(range(m))
+    result = herd(rows, weights, known, width, m).tolist()
+    assert sorted(result) == list(range(m))
     # where the best gains differ by rounding alone either may be picked, so follow our picks
     pairs = kernel(rows, rows, width)
     covered = kernel(rows, known, width).amax(dim=1) if labelled else torch.zeros(m, dtype=torch.float64)
-    for place, pick in enumerate(found):
+    for target, pick in enumerate(result):
         gains = (pairs - covered).clamp(min=0) @ weights
-        gains[found[:place]] = -1
+        gains[result[:target]] = -1
         assert float(gains[pick]) >= float(gains.max()) - 1e-9
         covered = torch.maximum(covered, pairs[pick])
 
@@ -87,9 +87,9 @@ def test_a_permuted_pool_gives_the_same_samples(make_task):
 
 def test_of_copies_one_is_asked_and_the_others_come_last(device):
     rows = torch.eye(4, dtype=torch.float64, device=device).repeat_interleave(3, dim=0)
-    found = herd(rows, torch.ones(12, dtype=torch.float64, device=device), rows[:0], 0.1, 12).tolist()
-    assert found[:4] == [0, 3, 6, 9]
-    assert sorted(found) == list(range(12))
+    result = herd(rows, torch.ones(12, dtype=torch.float64, device=device), rows[:0], 0.1, 12).tolist()
+    assert result[:4] == [0, 3, 6, 9]
+    assert sorted(result) == list(range(12))
 
 
 def test_the_width_is_the_smallest_distance_that_is_not_zero(device):
@@ -106,20 +106,20 @@ def test_without_labels_every_sample_weighs_the_same(make_task):
 
 def test_a_score_is_one_minus_the_margin_at_the_temperature(make_task):
     task, strategy = make_task(), strategies.load("uherding", {"temperature": 2.5})
-    found = strategy.score(task.pool, strategy.prepare(task.labelled, task.head, 0)).scores_n
+    result = strategy.score(task.pool, strategy.prepare(task.labelled, task.head, 0)).scores_n
     top = (task.pool.logits_nK.double() / 2.5).softmax(dim=1).topk(2, dim=1).values
-    torch.testing.assert_close(found, (1 - top[:, 0] + top[:, 1]).float())
+    torch.testing.assert_close(result, (1 - top[:, 0] + top[:, 1]).float())
 
 
 def test_uncertainty_can_be_entropy_or_least_confidence_by_hand(make_task):
     """P = (.7, .2, .1): a margin of .5, .801819 nats, and .3 that is not of the top class."""
     task = make_task()
     block = Features(torch.arange(1), torch.zeros(1, 8), torch.tensor([[0.7, 0.2, 0.1]]).log())
-    found = {}
+    result = {}
     for uncertainty in ("margin", "entropy", "least_confidence"):
         strategy = strategies.load("uherding", {"uncertainty": uncertainty})
-        found[uncertainty] = strategy.score(block, strategy.prepare(task.labelled, task.head, 0)).scores_n.item()
-    assert found == pytest.approx({"margin": 0.5, "entropy": 0.801819, "least_confidence": 0.3})
+        result[uncertainty] = strategy.score(block, strategy.prepare(task.labelled, task.head, 0)).scores_n.item()
+    assert result == pytest.approx({"margin": 0.5, "entropy": 0.801819, "least_confidence": 0.3})
 
 
 def test_the_choice_is_made_from_the_subset_of_the_seed(make_task, generator):
@@ -147,5 +147,5 @@ def test_with_equal_weights_the_picks_are_those_of_scikit_activeml():
     rows = torch.nn.functional.normalize(torch.randn(150, 5, generator=random).double(), dim=1)
     labels = [0.0] * 4 + [math.nan] * 146
     herding = pool.MaxHerding(metric="rbf", metric_dict={"gamma": 1 / 0.6**2}, random_state=0)
-    theirs = herding.query(rows.numpy(), labels, batch_size=20) - 4
-    assert herd(rows[4:], torch.ones(146).double(), rows[:4], 0.6, 20).tolist() == theirs.tolist()
+    reference = herding.query(rows.numpy(), labels, batch_size=20) - 4
+    assert herd(rows[4:], torch.ones(146).double(), rows[:4], 0.6, 20).tolist() == reference.tolist()

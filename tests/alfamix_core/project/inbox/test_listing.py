@@ -2,13 +2,15 @@
 
 import os
 import socket
+import uuid
 from pathlib import Path
 
+import boto3
 import pytest
 
-from alfamix_core.project import planning
+from alfamix_core.project import doctor, planning
 from alfamix_core.project.inbox.listing import list_inbox
-from alfamix_core.storage import path_of
+from alfamix_core.storage import open_store, path_of
 
 
 def test_files_come_in_the_order_of_their_keys_bytes_with_what_they_are_for(store):
@@ -45,7 +47,43 @@ def test_names_that_cannot_be_keys_are_listed_apart(place):
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).write_bytes(b"")
     found = list_inbox(place)
     assert [file.key for file in found.files] == ["labels/good.jsonl"]
-    assert found.odd == ("labels/new\nline.jsonl", "labels/\udcff.jsonl")
+    assert found.odd == (
+        ("labels/new\\nline.jsonl", "cannot be read: 'labels/new\\nline.jsonl' is not a valid name here"),
+        ("labels/\\udcff.jsonl", "cannot be read: 'labels/\\udcff.jsonl' is not a valid name here"),
+    )
+
+
+def test_a_delivery_that_can_be_no_drop_is_set_aside_and_rounds_go_ahead(made, holder, noon):
+    """Odd bytes, a line break, links to a folder or to nothing, and a file beside the drops: none is opened."""
+    made.drop("a", "b")
+    drops = path_of(made.store.uri) / "drops"
+    for folder in (b"bad\xff", b"new\nline"):
+        path = Path(os.fsdecode(os.fsencode(drops) + b"/" + folder))
+        path.mkdir()
+        (path / "manifest.jsonl").write_bytes(made.lines("c"))
+    outside = drops.parent.parent / "outside"
+    outside.mkdir()
+    (outside / "manifest.jsonl").write_bytes(made.lines("d"))
+    (drops / "linkdir").symlink_to(outside)
+    (drops / "nowhere").symlink_to("/nowhere")
+    (drops / "manifest.jsonl").write_bytes(made.lines("e"))
+    record, _ = planning.begin(made.store, holder("run-1"), noon)
+    assert record.counts.samples == 1
+    found = made.ledger(noon).set_aside()
+    names = ["bad\\udcff", "linkdir", "manifest.jsonl", "new\\nline", "nowhere"]
+    assert sorted(key for key, _, _ in found) == [f"drops/{name}" for name in names]
+    assert all(key in reason and "\n" not in reason for key, _, reason in found)
+    findings = [finding.key for finding in doctor.examine(made.store, noon) if finding.kind == "waiting"]
+    assert sorted(findings) == [f"drops/{name}" for name in names]
+
+
+def test_on_s3_what_can_be_no_drop_is_listed_apart(s3_server):
+    prefix = uuid.uuid4().hex
+    for key in ("drops/", "drops/a/manifest.jsonl", "drops/manifest.jsonl", "drops/new\nline/manifest.jsonl"):
+        boto3.resource("s3").Object(s3_server.bucket, f"{prefix}/{key}").put(Body=b"")
+    found = list_inbox(open_store(f"s3://{s3_server.bucket}/{prefix}"))
+    assert [file.key for file in found.files] == ["drops/a/manifest.jsonl"]
+    assert [name for name, _ in found.odd] == ["drops/manifest.jsonl", "drops/new\\nline"]
 
 
 def test_an_empty_project_has_an_empty_inbox(store):

@@ -251,13 +251,13 @@ def test_news_are_the_same_before_and_after_their_load(made, noon):
 # names and classes
 
 
-def test_samples_are_found_by_id_or_uri_and_a_withdrawn_one_is_not_known(made):
+def test_samples_are_found_by_id_or_uri_even_withdrawn_ones(made):
     made.drop("a", "b", "c")
     made.store.create("withdrawn/1.jsonl", b'{"sample_id": "b", "time": "2026-03-01T12:00:00Z"}\n')
     ledger = made.ledger()
     uri = made.store.uri_of("files/b.png")
     assert ledger.ids_of(["c", uri, "x", "c"]) == {"c": "c", uri: "b"}
-    assert ledger.known(["b", "c", "x"]) == {"c"}
+    assert ledger.known(["b", "c", "x"]) == {"b", "c"}
     assert ledger.withdrawn() == {"b"}
 
 

@@ -252,8 +252,8 @@ def test_files_whose_names_cannot_be_keys_are_said(made, noon):
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).write_bytes(b"")
     said = [what for _, what in waiting(made, noon)]
     assert said == [
-        "cannot be read: 'labels/back\\\\slash.jsonl' is not a valid file name here",
-        "cannot be read: 'labels/\\udcff.jsonl' is not a valid file name here",
+        "is set aside: cannot be read: 'labels/\\udcff.jsonl' is not a valid name here",
+        "is set aside: cannot be read: 'labels/back\\\\slash.jsonl' is not a valid name here",
     ]
     made.load()
     assert made.pool() == ["b"]
