@@ -58,7 +58,7 @@ def _trained(train: _Pixels, labelled_L: Tensor, image: ImageSettings, seed: int
         network.pixels = pixels.of_images(images)
     examples = Examples(images, train.labels_n[labelled_L])
     cpu = torch.device("cpu")
-    fit(network, examples, TrainingSettings(), frozen_encoder=False, seed=1000 * seed + number, device=cpu)
+    fit(network, examples, TrainingSettings(), seed=1000 * seed + number, device=cpu)
     return network
 
 

@@ -1,4 +1,4 @@
-"""Backbones by name: two small ones of our own, and every classification model of torchvision.
+"""Backbones by name: two small ones of our own, EfficientNet-Lite0, and every classification model of torchvision.
 
 torchvision is imported only for its own models, because importing it takes as long as importing torch.
 """
@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from alfamix_core.learning import efficientnet_lite
 from alfamix_core.learning.images import channels
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.pixels import from_settings
@@ -50,6 +51,8 @@ def skeleton(model: ModelSettings, image: ImageSettings, classes: int) -> Networ
     elif model.backbone == "mlp":
         embedding_size = 256
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(channel_count * image.size**2, embedding_size), nn.ReLU())
+    elif model.backbone == efficientnet_lite.NAME:
+        encoder, embedding_size = efficientnet_lite.EfficientNetLite0(), efficientnet_lite.EMBEDDING_SIZE
     else:
         from alfamix_core.learning.torchvision_encoders import encoder_of
 

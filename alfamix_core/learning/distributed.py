@@ -150,11 +150,11 @@ def launch(count: int, work: Callable[Concatenate[Team, P], None], *args: P.args
             raise RuntimeError(f"process {rank} of the {count} that train {end}") from failed
 
 
-def parallel(network: Network, device: torch.device) -> tuple[nn.Module, Network]:
-    """Return a module that averages the network's gradients over the processes, and the twin of the network it runs.
+def parallel(network: Network, device: torch.device) -> nn.Module:
+    """Return a module that averages the network's gradients over the processes.
 
-    The twin shares its weights and buffers with the network, whose own modules do not change. Its batch normalisation
-    takes statistics over all processes on CUDA, and over each process separately on the CPU.
+    It runs a twin that shares its weights and buffers with the network, whose own modules do not change. The twin's
+    batch normalisation takes statistics over all processes on CUDA, and over each process separately on the CPU.
     """
     from torch.nn.parallel import DistributedDataParallel
 
@@ -164,8 +164,7 @@ def parallel(network: Network, device: torch.device) -> tuple[nn.Module, Network
     if on_gpus:
         nn.SyncBatchNorm.convert_sync_batchnorm(twin)  # type: ignore[no-untyped-call]
     # all processes settle the statistics of batch normalisation together, so none broadcasts them before a batch
-    runner = DistributedDataParallel(twin, device_ids=[device.index] if on_gpus else None, broadcast_buffers=False)
-    return runner, twin
+    return DistributedDataParallel(twin, device_ids=[device.index] if on_gpus else None, broadcast_buffers=False)
 
 
 def _member(folder: str, work: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -17,6 +17,9 @@ from alfamix_core.errors import SampleError, one_line
 from alfamix_core.records.image_file import FORMATS, MAX_SCANS, check_pieces
 from alfamix_core.records.project import ImageSettings
 
+DECODING = 1
+"""Number of the rules by which a file becomes pixels; it grows when a file gives other pixels than before."""
+
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

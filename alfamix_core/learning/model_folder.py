@@ -22,11 +22,13 @@ def save(folder: Path, network: Network, card: ModelCard) -> None:
     Args:
         folder: Existing folder.
         network: Network to write.
-        card: Description of the network; the normalisation of the pixels comes from the network.
+        card: Description of the network; the network brings the normalisation of pixels and the scaling of features.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE)
-    (folder / CARD_FILE).write_bytes(card.model_copy(update={"pixels": network.pixels}).document())
+    (folder / CARD_FILE).write_bytes(
+        card.model_copy(update={"pixels": network.pixels, "features": network.features}).document()
+    )
 
 
 def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
@@ -47,6 +49,7 @@ def load(folder: Path, expected: Project) -> tuple[Network, ModelCard]:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(_damaged(folder, error)) from error
     network.pixels = card.pixels or imagenet(3 if card.model.backbone not in OWN else channels(card.image))
+    network.features = card.features
     return network.eval(), card
 
 
@@ -66,7 +69,7 @@ def load_grown(folder: Path, expected: Project, seed: int) -> Network:
         return load(folder, expected)[0]
     network, card = load(folder, expected.model_copy(update={"classes": known}))
     grown = initial(card.model, card.image, len(expected.classes), seed)
-    grown.pixels = network.pixels
+    grown.pixels, grown.features = network.pixels, network.features
     grown.encoder.load_state_dict(network.encoder.state_dict())
     with torch.no_grad():
         grown.head.weight[: len(known)] = network.head.weight

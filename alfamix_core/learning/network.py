@@ -2,17 +2,19 @@
 
 from torch import Tensor, nn
 
+from alfamix_core.learning.scaling import scaled
 from alfamix_core.learning.transforms import normalise
-from alfamix_core.records.model import PixelStatistics
+from alfamix_core.records.model import FeatureScaling, PixelStatistics
 
 
 class Network(nn.Module):
     """An encoder from pixels to embeddings, and a linear head from embeddings to logits.
 
     Attributes:
-        encoder: Module from normalised pixels (n, C, size, size) float32 to embeddings (n, D).
+        encoder: Module from normalised pixels (n, C, size, size) float32 to its output (n, D).
         head: nn.Linear from D to K.
         pixels: Numbers by which pixels are normalised.
+        features: Scaling of the encoder's output to embeddings; None if they are the same.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(embedding_size, classes)
         self.pixels = pixels
+        self.features: FeatureScaling | None = None
         self._repeat_grey = repeat_grey
 
     @property
@@ -47,12 +50,16 @@ class Network(nn.Module):
         """Size of an embedding, D."""
         return self.head.in_features
 
-    def embed(self, images_nCSS: Tensor) -> Tensor:
-        """Return the embeddings (n, D) of (n, C, size, size) uint8 images."""
+    def encode(self, images_nCSS: Tensor) -> Tensor:
+        """Return the encoder's output (n, D) for (n, C, size, size) uint8 images."""
         if self._repeat_grey and images_nCSS.shape[1] == 1:
             images_nCSS = images_nCSS.expand(-1, 3, -1, -1)
-        embeddings: Tensor = self.encoder(normalise(images_nCSS, self.pixels))
-        return embeddings
+        output: Tensor = self.encoder(normalise(images_nCSS, self.pixels))
+        return output
+
+    def embed(self, images_nCSS: Tensor) -> Tensor:
+        """Return the embeddings (n, D) of (n, C, size, size) uint8 images."""
+        return scaled(self.encode(images_nCSS), self.features)
 
     def forward(self, images_nCSS: Tensor) -> Tensor:
         """Return the logits (n, K) of (n, C, size, size) uint8 images."""

@@ -11,7 +11,7 @@ from alfamix_core.records.project import ImageSettings
 
 IMAGENET = PixelStatistics(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _IMAGENET_GREY = PixelStatistics(mean=(0.449,), std=(0.226,))  # the averages over the channels
-_HALF = PixelStatistics(mean=(0.5,), std=(0.5,))
+HALF = PixelStatistics(mean=(0.5,), std=(0.5,))
 _BATCH = 256
 _LEAST_STD = 1 / 255
 _DIGITS = 6
@@ -31,7 +31,7 @@ def from_settings(image: ImageSettings, channel_count: int) -> PixelStatistics:
     """
     if image.normalisation == "numbers":
         return PixelStatistics(mean=image.mean, std=image.std)
-    return imagenet(channel_count) if image.normalisation == "imagenet" else _HALF
+    return imagenet(channel_count) if image.normalisation == "imagenet" else HALF
 
 
 def of_images(images: SampleImages, team: Team = ALONE) -> PixelStatistics:
@@ -52,7 +52,7 @@ def of_images(images: SampleImages, team: Team = ALONE) -> PixelStatistics:
         pixels_nCSS = batch.images_bCSS[: len(batch.index_n)][batch.readable_n]
         counts_CV += torch.stack([channel.flatten().bincount(minlength=256) for channel in pixels_nCSS.unbind(dim=1)])
     counts = torch.stack(team.gathered(counts_CV)).sum(dim=0).tolist()
-    return _statistics(counts) if any(counts[0]) else _HALF
+    return _statistics(counts) if any(counts[0]) else HALF
 
 
 def _statistics(counts: list[list[int]]) -> PixelStatistics:

@@ -54,8 +54,8 @@ def _keywords(backbone: str, size: int) -> dict[str, object]:
 
 def _unknown(backbone: str, known: list[str]) -> str:
     line = (
-        f'model.backbone "{backbone}" is unknown: use small_cnn, mlp, or a torchvision classification model such as '
-        "resnet18, efficientnet_b0, mobilenet_v3_small, convnext_tiny, vit_b_16 or swin_t"
+        f'model.backbone "{backbone}" is unknown: use small_cnn, mlp, efficientnet_lite0, or a torchvision '
+        "classification model such as resnet18, efficientnet_b0, mobilenet_v3_small, convnext_tiny, vit_b_16 or swin_t"
     )
-    close = difflib.get_close_matches(backbone, ["small_cnn", "mlp", *known], n=3)
+    close = difflib.get_close_matches(backbone, ["small_cnn", "mlp", "efficientnet_lite0", *known], n=3)
     return f"{line} (did you mean {' or '.join(close)}?)" if close else line

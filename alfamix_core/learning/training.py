@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from alfamix_core.errors import InputError
-from alfamix_core.learning.batches import SampleImages, pieces
+from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.checkpoints import Checkpoint
 from alfamix_core.learning.distributed import ALONE, Team, parallel
 from alfamix_core.learning.network import Network
@@ -73,7 +73,6 @@ def fit(
     train: Examples,
     settings: TrainingSettings,
     *,
-    frozen_encoder: bool,
     seed: int,
     device: torch.device,
     val: Examples | None = None,
@@ -99,8 +98,6 @@ def fit(
         network: Network to train; afterwards it is on the device, in evaluation mode.
         train: Samples to learn from.
         settings: Settings of the training.
-        frozen_encoder: Whether to train only the head. The encoder then stays in evaluation mode, and without
-            augmentation it runs once over every sample.
         seed: Seed for the order of samples, the augmentation and dropout.
         device: Device on which to train; bfloat16 autocast is used only on CUDA.
         val: Samples of the val split, read only for stop ``val_accuracy``, which needs them.
@@ -125,17 +122,13 @@ def fit(
     network.to(device)
     with _own_random_state(seed + team.rank, device):
         generator = torch.Generator().manual_seed(seed)
-        learner: _Learner
-        if frozen_encoder and settings.augmentation == "none":
-            learner = _HeadOnEmbeddings(network, train, watched, settings, device, team)
-        else:
-            own = generator if team.size == 1 else torch.Generator().manual_seed(seed + 1 + team.rank)
-            learner = _WholeNetwork(network, train, watched, settings, frozen_encoder, own, device, team)
+        own = generator if team.size == 1 else torch.Generator().manual_seed(seed + 1 + team.rank)
+        learner = _Learner(network, train, watched, settings, own, device, team)
         training = _Training(learner, train, val, network, settings, generator, device, team)
         if begin is not None:
             training.restore(begin)
         result = training.run(progress, keeper)
-    network.requires_grad_(True).eval()
+    network.eval()
     for examples in (train, val):
         _mark(examples, _unreadable(examples, team))
     return result
@@ -170,18 +163,97 @@ class _Step:
     rows: int
 
 
-class _Learner(Protocol):
+class _Learner:
     """The module to train, with its passes over the training samples and its accuracy on the val split."""
 
-    module: nn.Module
-    team: Team
-    generator: torch.Generator
+    def __init__(
+        self,
+        network: Network,
+        train: Examples,
+        val: Examples | None,
+        settings: TrainingSettings,
+        generator: torch.Generator,
+        device: torch.device,
+        team: Team,
+    ) -> None:
+        self.module: nn.Module = network
+        self.team = team
+        self.generator = generator
+        self._train = train
+        self._val = val
+        self._settings = settings
+        self._device = device
+        self._runner: nn.Module = parallel(network, device) if team.size > 1 else network
 
-    def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]: ...
+    def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]:
+        self._runner.train()
+        if self.team.size == 1:
+            for images_nCSS, labels_n in _readable(self._train, self._settings.batch_size, order_n):
+                rows = len(labels_n)
+                labels_n = _at_least_two(labels_n.to(self._device))
+                yield _Step(self._logits(images_nCSS, twice=True), labels_n, rows, None, rows)
+            return
+        for batch in self._train.images.batches(self._settings.batch_size, order_n, self.team.own_part):
+            images_nCSS = batch.images_bCSS[: len(batch.index_n)][batch.readable_n]
+            labels_n = self._train.labels_n[batch.index_n[batch.readable_n]].to(self._device)
+            weight = weight_K[labels_n].sum() if weight_K is not None else torch.ones_like(labels_n).sum()
+            rows, weight = self.team.total(torch.stack([weight.new_tensor(len(labels_n)), weight]).double())
+            if rows:
+                # on CUDA statistics span all processes, so a row is doubled only if the whole batch has no other
+                twice = len(labels_n) == 1 and (self._device.type != "cuda" or rows == 1)
+                logits_nK = self._logits(images_nCSS, twice=twice)[: len(labels_n)]
+                yield _Step(logits_nK, labels_n, len(labels_n), weight.float(), int(rows))
 
-    def settle(self) -> None: ...
+    def _logits(self, images_nCSS: Tensor, *, twice: bool) -> Tensor:
+        """Return the logits of the augmented images; ``twice`` doubles a lone image."""
+        images_nCSS = augment(images_nCSS.to(self._device), self._settings.augmentation, self.generator)
+        with _precision(self._settings, self._device):
+            logits_nK: Tensor = self._runner(_at_least_two(images_nCSS) if twice else images_nCSS)
+        return logits_nK.float()
 
-    def val_accuracy(self) -> float | None: ...
+    def settle(self) -> None:
+        """Recompute the running statistics of batch normalisation over the training samples, with the present weights.
+
+        With few labels a training ends after a few steps, when the running averages still consist mostly of their
+        initial values: a resnet18 that fits 100 digits then does no better than chance.
+        """
+        norms = [module for module in self.module.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+        if not norms:
+            return
+        self.module.eval()
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            # without momentum, the plain mean over all batches
+            norm.momentum = None
+            norm.train()
+        batch_size = max(_SETTLING_ROWS, self._settings.batch_size)
+        own_n = self.team.own_batches(torch.arange(len(self._train.images)), batch_size)
+        for images_nCSS, _ in _readable(self._train, batch_size, own_n):
+            # a lone row at the end would weigh as much as a full batch
+            if len(images_nCSS) == 1 and (self.team.rank or int(norms[0].num_batches_tracked or 0)):
+                continue
+            with torch.no_grad():
+                self.module(_at_least_two(images_nCSS.to(self._device)))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if self.team.size > 1:
+                _average_over_batches(norm, self.team)
+        self.module.eval()
+
+    def val_accuracy(self) -> float | None:
+        if self._val is None:
+            return None
+        self.settle()
+        self.module.eval()
+        correct = rows = 0
+        own_n = self.team.own_batches(torch.arange(len(self._val.images)), self._settings.batch_size)
+        for images_nCSS, labels_n in _readable(self._val, self._settings.batch_size, own_n):
+            with torch.inference_mode():
+                predicted_n = self.module(images_nCSS.to(self._device)).argmax(dim=1).cpu()
+            correct += int((predicted_n == labels_n).sum())
+            rows += len(labels_n)
+        return _share(*self.team.total(torch.tensor([correct, rows], device=self._device)).tolist())
 
 
 class _Training:
@@ -352,179 +424,6 @@ class _BestEpoch:
         """Restore the best epoch's weights, and return its accuracy."""
         self._module.load_state_dict(self.weights)
         return self.accuracies[self.epoch - 1]
-
-
-class _WholeNetwork:
-    """Every pass runs the whole network; a frozen encoder computes no gradients and stays in evaluation mode."""
-
-    def __init__(
-        self,
-        network: Network,
-        train: Examples,
-        val: Examples | None,
-        settings: TrainingSettings,
-        frozen_encoder: bool,
-        generator: torch.Generator,
-        device: torch.device,
-        team: Team,
-    ) -> None:
-        self.module: nn.Module = network
-        self.team = team
-        self.generator = generator
-        self._train = train
-        self._val = val
-        self._settings = settings
-        self._frozen = frozen_encoder
-        self._device = device
-        network.encoder.requires_grad_(not frozen_encoder)
-        self._runner: nn.Module = network
-        self._encoder: nn.Module = network.encoder
-        if team.size > 1:
-            self._runner, twin = parallel(network, device)
-            self._encoder = twin.encoder
-
-    def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]:
-        self._runner.train()
-        if self._frozen:
-            self._encoder.eval()
-        if self.team.size == 1:
-            for images_nCSS, labels_n in _readable(self._train, self._settings.batch_size, order_n):
-                rows = len(labels_n)
-                labels_n = _at_least_two(labels_n.to(self._device))
-                yield _Step(self._logits(images_nCSS, twice=True), labels_n, rows, None, rows)
-            return
-        for batch in self._train.images.batches(self._settings.batch_size, order_n, self.team.own_part):
-            images_nCSS = batch.images_bCSS[: len(batch.index_n)][batch.readable_n]
-            labels_n = self._train.labels_n[batch.index_n[batch.readable_n]].to(self._device)
-            weight = weight_K[labels_n].sum() if weight_K is not None else torch.ones_like(labels_n).sum()
-            rows, weight = self.team.total(torch.stack([weight.new_tensor(len(labels_n)), weight]).double())
-            if rows:
-                # on CUDA statistics span all processes, so a row is doubled only if the whole batch has no other
-                twice = len(labels_n) == 1 and (self._device.type != "cuda" or rows == 1)
-                logits_nK = self._logits(images_nCSS, twice=twice)[: len(labels_n)]
-                yield _Step(logits_nK, labels_n, len(labels_n), weight.float(), int(rows))
-
-    def _logits(self, images_nCSS: Tensor, *, twice: bool) -> Tensor:
-        """Return the logits of the augmented images; ``twice`` doubles a lone image."""
-        images_nCSS = augment(images_nCSS.to(self._device), self._settings.augmentation, self.generator)
-        with _precision(self._settings, self._device):
-            logits_nK: Tensor = self._runner(_at_least_two(images_nCSS) if twice else images_nCSS)
-        return logits_nK.float()
-
-    def settle(self) -> None:
-        """Recompute the running statistics of batch normalisation over the training samples, with the present weights.
-
-        With few labels a training ends after a few steps, when the running averages still consist mostly of their
-        initial values: a resnet18 that fits 100 digits then does no better than chance.
-        """
-        norms = [module for module in self.module.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-        if not norms or self._frozen:
-            return
-        self.module.eval()
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            # without momentum, the plain mean over all batches
-            norm.momentum = None
-            norm.train()
-        batch_size = max(_SETTLING_ROWS, self._settings.batch_size)
-        own_n = self.team.own_batches(torch.arange(len(self._train.images)), batch_size)
-        for images_nCSS, _ in _readable(self._train, batch_size, own_n):
-            # a lone row at the end would weigh as much as a full batch
-            if len(images_nCSS) == 1 and (self.team.rank or int(norms[0].num_batches_tracked or 0)):
-                continue
-            with torch.no_grad():
-                self.module(_at_least_two(images_nCSS.to(self._device)))
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            if self.team.size > 1:
-                _average_over_batches(norm, self.team)
-        self.module.eval()
-
-    def val_accuracy(self) -> float | None:
-        if self._val is None:
-            return None
-        self.settle()
-        self.module.eval()
-        correct = rows = 0
-        own_n = self.team.own_batches(torch.arange(len(self._val.images)), self._settings.batch_size)
-        for images_nCSS, labels_n in _readable(self._val, self._settings.batch_size, own_n):
-            with torch.inference_mode():
-                predicted_n = self.module(images_nCSS.to(self._device)).argmax(dim=1).cpu()
-            correct += int((predicted_n == labels_n).sum())
-            rows += len(labels_n)
-        return _share(*self.team.total(torch.tensor([correct, rows], device=self._device)).tolist())
-
-
-class _HeadOnEmbeddings:
-    """The encoder runs once over every sample; the head then learns from embeddings in memory.
-
-    The processes of a team share the encoder's work; each then trains the same head on its own, to the same bits.
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        train: Examples,
-        val: Examples | None,
-        settings: TrainingSettings,
-        device: torch.device,
-        team: Team,
-    ) -> None:
-        network.eval()
-        self.module: nn.Module = nn.Sequential(network.dropout, network.head)
-        self.team = ALONE
-        self.generator = torch.Generator()
-        self._batch_size = settings.batch_size
-        self._train = _embedded(network, train, settings, device, team)
-        self._val = _embedded(network, val, settings, device, team) if val else None
-
-    def passes(self, order_n: Tensor, weight_K: Tensor | None) -> Iterator[_Step]:
-        self.module.train()
-        for part_n in pieces(order_n, self._batch_size):
-            rows_n = self._train.row_N[part_n]
-            rows_n = rows_n[rows_n >= 0]
-            if len(rows_n):
-                logits_nK = self.module(self._train.embeddings_nD[rows_n])
-                yield _Step(logits_nK, self._train.labels_n[rows_n], len(rows_n), None, len(rows_n))
-
-    def settle(self) -> None:
-        """Do nothing, because the encoder does not change and the head has no statistics."""
-
-    def val_accuracy(self) -> float | None:
-        if self._val is None:
-            return None
-        self.module.eval()
-        with torch.inference_mode():
-            predicted_n = self.module(self._val.embeddings_nD).argmax(dim=1)
-        return _share(int((predicted_n == self._val.labels_n).sum()), len(predicted_n))
-
-
-@dataclass(frozen=True)
-class _Embedded:
-    """Embeddings and labels of the n readable samples among N; ``row_N`` has each sample's row, -1 if unreadable."""
-
-    embeddings_nD: Tensor
-    labels_n: Tensor
-    row_N: Tensor
-
-
-def _embedded(
-    network: Network, examples: Examples, settings: TrainingSettings, device: torch.device, team: Team
-) -> _Embedded:
-    total = len(examples.images)
-    embeddings_ND = torch.zeros(total, network.embedding_size, device=device)
-    own_n = team.own_batches(torch.arange(total), settings.batch_size)
-    for batch in examples.images.batches(settings.batch_size, own_n):
-        with torch.no_grad():
-            embeddings_bD = network.embed(batch.images_bCSS.to(device)).float()
-        embeddings_ND[batch.index_n.to(device)] = embeddings_bD[: len(batch.index_n)]
-    team.total(embeddings_ND)
-    examples.images.mark_unreadable({sample.index: sample.reason for sample in _unreadable(examples, team)})
-    readable_n = examples.images.readable_n
-    row_N = torch.where(readable_n, readable_n.cumsum(0) - 1, -1)
-    labels_n = examples.labels_n[readable_n].to(device)
-    return _Embedded(embeddings_ND[readable_n.to(device)], labels_n, row_N)
 
 
 def _mark(examples: Examples | None, unreadable: Iterable[Unreadable]) -> None:

@@ -8,11 +8,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from alfamix_core.errors import InputError, SampleError, StorageError
+from alfamix_core.learning import efficientnet_lite
 from alfamix_core.learning.backbones import OWN
 from alfamix_core.learning.batches import Reader
 from alfamix_core.learning.images import channels
 from alfamix_core.learning.network import Network
-from alfamix_core.learning.pixels import imagenet
+from alfamix_core.learning.pixels import HALF, imagenet
 from alfamix_core.records.model import CARD_FILE, ModelCard, PixelStatistics
 from alfamix_core.records.project import ImageSettings, ModelSettings
 
@@ -24,7 +25,7 @@ def apply_initial_weights(network: Network, model: ModelSettings, image: ImageSe
     of the torchvision model itself. A head is loaded if it fits; otherwise the network's own stays. torchvision's
     weights are fetched from its server into torch's cache folder, and read without unpickling. If the settings leave
     the normalisation of the pixels open, it becomes that with which the weights were trained: model.json beside an
-    alfamix model says it, and for other files it is ImageNet's.
+    alfamix model says it, and for other files it is ImageNet's, or 0.5 and 0.5 for efficientnet_lite0.
 
     Args:
         network: Network with the backbone that ``model`` names; changed in place.
@@ -41,16 +42,17 @@ def apply_initial_weights(network: Network, model: ModelSettings, image: ImageSe
     if "://" in model.weights:
         assert reader is not None, "a URI needs a reader"
         tensors, pixels = _from_file(reader, model.weights)
-    elif model.backbone in OWN:
+    elif model.backbone in (*OWN, efficientnet_lite.NAME):
         raise InputError(
-            f'model.weights "{model.weights}" is not possible for {model.backbone}, which has no pretrained weights: '
+            f'model.weights "{model.weights}" is not possible for {model.backbone}, which has no weights to download: '
             "use none or the URI of a safetensors file"
         )
     else:
         tensors, pixels = _from_torchvision(model)
     _apply(network, tensors, model)
     if image.normalisation == "auto":
-        network.pixels = pixels or imagenet(channels(image) if model.backbone in OWN else 3)
+        usual = imagenet(channels(image) if model.backbone in OWN else 3)
+        network.pixels = pixels or (HALF if model.backbone == efficientnet_lite.NAME else usual)
 
 
 def _from_file(reader: Reader, uri: str) -> tuple[dict[str, Tensor], PixelStatistics | None]:

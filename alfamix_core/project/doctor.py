@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from alfamix_core.errors import InputError, MissingObjectError
-from alfamix_core.project import champion, layout, lock, models, objects, rounds
+from alfamix_core.project import champion, features, layout, lock, models, objects, rounds
 from alfamix_core.project.cleaning import left_uploads
 from alfamix_core.project.ledger.audit import Difference, differences
 from alfamix_core.project.ledger.ledger import Ledger, open_ledger
@@ -25,7 +25,7 @@ _SOON = timedelta(days=3)
 _ROOTS = {
     *(layout.PROJECT, layout.CHAMPION, layout.LOCK, layout.DROPS, layout.LABELS, layout.ROUNDS),
     *(layout.FILES, layout.RELEASED, layout.WITHDRAWN, layout.LEDGER, layout.MODELS, layout.FAILURES),
-    layout.DECISIONS,
+    *(layout.DECISIONS, layout.FEATURES),
 }
 
 
@@ -59,7 +59,8 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
     Args:
         store: The project.
         now: Moment at which locks and queries are judged, UTC.
-        deep: Whether to read the whole inbox and all models and objects again, and compare the ledger with them.
+        deep: Whether to read the whole inbox and all models, objects and features again, and compare the ledger with
+            the inbox.
 
     Raises:
         InputError: There is no project.
@@ -87,6 +88,9 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
     if current := _sound(partial(lock.read, store), layout.LOCK, "delete it when no run is alive", findings):
         findings += _lock(current.value, records, now)
     findings += _orphans(store, records, now)
+    if deep:
+        remedy = "delete it; the next round computes its samples again"
+        findings += [Finding("orphaned", key, what, remedy) for key, what in features.faults(store)]
     # a server may list a folder for a moment after its last object was deleted
     findings = [
         finding

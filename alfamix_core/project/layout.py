@@ -4,7 +4,7 @@ project.json                         drops/<drop>/manifest.jsonl      labels/<ba
 champion.json  lock.json             files/<sha256>                   withdrawn/<batch>.jsonl
 rounds/<n>/round.json                rounds/<n>/objects/<sha256>      released/<batch>.jsonl
 rounds/<n>/run/…                     models/<sha256>/…                ledger/<table>/…
-failures/<run id>.json               decisions/<revision>.json
+failures/<run id>.json               decisions/<revision>.json        features/<encoder>/…
 """
 
 import re
@@ -25,6 +25,7 @@ WITHDRAWN = "withdrawn/"
 LEDGER = "ledger/"
 MODELS = "models/"
 DECISIONS = "decisions/"
+FEATURES = "features/"
 FAILURES = "failures/"
 MANIFEST_FILE = "manifest.jsonl"
 
@@ -91,6 +92,11 @@ def copied(sha256: str) -> str:
 def model(digest: str) -> str:
     """Return the folder of a model, with its slash."""
     return f"{MODELS}{digest}/"
+
+
+def features(encoder: str) -> str:
+    """Return the folder of an encoder's kept features, with its slash."""
+    return f"{FEATURES}{encoder}/"
 
 
 def round_folder(number: int) -> str:

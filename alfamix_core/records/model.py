@@ -18,6 +18,16 @@ class PixelStatistics(Record):
     std: tuple[float, ...] = Field(min_length=1, max_length=3, description="divisor after that, above 0")
 
 
+class FeatureScaling(Record):
+    """How the output of a frozen encoder becomes the embedding that head and strategies see."""
+
+    kind: Literal["l2", "standardised"] = Field(
+        description="l2: each row divided by its length; standardised: each column by mean and std"
+    )
+    mean: tuple[float, ...] = Field((), description="subtracted from the columns; only for standardised")
+    std: tuple[float, ...] = Field((), description="divisor after that, above 0; only for standardised")
+
+
 class ModelCard(Record):
     """What the weights belong to; a folder whose card differs from the project's settings is refused."""
 
@@ -27,6 +37,9 @@ class ModelCard(Record):
     image: ImageSettings = Field(description="settings by which images are read")
     pixels: PixelStatistics | None = Field(
         None, description="normalisation of the pixels; null: ImageNet's, as for every model without this field"
+    )
+    features: FeatureScaling | None = Field(
+        None, description="scaling of the encoder's output; null: the embedding is that output"
     )
     embedding_size: int = Field(ge=1, description="embedding size D")
     round: int = Field(ge=0, description="round that trained it")

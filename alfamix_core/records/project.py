@@ -37,7 +37,8 @@ class ImageSettings(Record):
         "auto",
         description="normalisation of the pixels; data: by mean and standard deviation of each channel over the "
         "training images; imagenet: by those of ImageNet; half: by 0.5 and 0.5; numbers: by image.mean and image.std; "
-        "auto: as the pretrained weights, or the champion from which training starts, were trained, otherwise data",
+        "auto: as the pretrained weights, or the champion from which training starts, were trained, otherwise data, or "
+        "half for a frozen encoder, whose features data would change in every round",
     )
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (), max_length=3, description="mean of each channel, for pixels from 0 to 1; only for normalisation=numbers"
@@ -64,14 +65,30 @@ class ImageSettings(Record):
 class ModelSettings(Record):
     """The network: an encoder, which computes the embedding, and a linear head, which classifies it."""
 
-    backbone: str = Field("resnet18", description="small_cnn, mlp, or the name of a torchvision classification model")
+    backbone: str = Field(
+        "resnet18", description="small_cnn, mlp, efficientnet_lite0, or the name of a torchvision model"
+    )
     weights: str = Field(
         "none",
         description="initial weights: none, default (torchvision's, which the stage downloads), the name of weights of "
         "torchvision, or the URI of a safetensors file",
     )
     encoder: Literal["trained", "frozen"] = Field(
-        "trained", description="whether training changes the encoder's weights"
+        "trained",
+        description="whether training changes the encoder's weights; frozen: never; the head alone is fitted, by "
+        "logistic regression to convergence, and of the section training only class_weights and start count",
+    )
+    features: Literal["l2", "standardised", "raw"] = Field(
+        "l2",
+        description="scaling of a frozen encoder's output; l2: each row to length 1; standardised: each column to mean "
+        "0 and deviation 1 over the training samples; raw: none; no effect on a trained encoder",
+    )
+    head_penalty: float = Field(
+        0.01,
+        ge=1e-6,
+        le=1e6,
+        description="penalty of the head on a frozen encoder: half of it times the squared weights is added to the "
+        "sum of the samples' losses (1 / C of scikit-learn); about 0.01 suits l2, and 100 standardised",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the embedding that training drops before the head")
     embedding_dtype: Literal["float16", "float32"] = Field("float16", description="number format of stored embeddings")

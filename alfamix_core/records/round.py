@@ -118,6 +118,7 @@ class Promotion(Record):
     promoted: bool = Field(description="whether the model passed the gate")
     reason: str = Field(description="human-readable reason, with the numbers")
     model: str = Field("", description="digest of the round's model; empty if it is untrained")
+    encoder: str = Field("", description="identity of the model's frozen encoder; empty if its encoder is trained")
     metrics: dict[str, float] = Field(description="metrics of the round's model on the test split")
     champion_round: int | None = Field(None, description="round whose model it was compared with")
     champion_metrics: dict[str, float] = Field(

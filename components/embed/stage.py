@@ -10,16 +10,19 @@ from alfamix_core.choosing.decision import strategy_of_round, wanted_columns
 from alfamix_core.evaluation import drift
 from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.embedding import EmbeddedBlock, embed
+from alfamix_core.learning.kept_features import kept_features
 from alfamix_core.learning.samples import images
+from alfamix_core.project import layout
 from alfamix_core.project.stage_meter import StageMeter
 from alfamix_core.records.features import SLICE_FILE, SUMS_FILE, FeatureWriter
 from alfamix_core.records.project import Project
 from alfamix_core.records.snapshot import read_pool, read_roots, read_round, shard_range
+from alfamix_core.storage import open_store
 from alfamix_core.telemetry.events import Progress
 
 
 def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> None:
-    """Write the shard's features.
+    """Write the shard's features; those of a frozen encoder are kept in the project, and computed once.
 
     Args:
         shard: Name of the shard.
@@ -38,10 +41,12 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
         pool = read_pool(snapshot)
         positions = shard_range(pool.num_rows, record.shards, int(shard))
         rows = pool.slice(positions.start, len(positions))
-        samples = images(rows, settings, read_roots(snapshot, settings))
         network, card = model_folder.load(model, settings)
         strategy = strategy_of_round(settings, card)
         wanted = wanted_columns(settings, strategy)
+        roots = read_roots(snapshot, settings)
+        samples = images(rows, settings, roots)
+        kept = kept_features(open_store(roots[0]), layout.FEATURES, network, settings.model, settings.image)
         folder.mkdir(parents=True, exist_ok=True)
         writer = FeatureWriter(folder)
         summary = _Summary(rows, network.embedding_size, settings)
@@ -55,6 +60,7 @@ def run(shard: str, snapshot_path: str, model_path: str, features_path: str) -> 
             columns=wanted,
             seed=record.seed,
             parameters=strategy.column_parameters(),
+            kept=kept,
         ):
             columns = block.columns()
             positions_n = block.index_n + positions.start

@@ -15,9 +15,10 @@ from alfamix_core.evaluation.metrics import Metrics, measure
 from alfamix_core.learning import device, model_folder
 from alfamix_core.learning.batches import SampleImages
 from alfamix_core.learning.embedding import embed
+from alfamix_core.learning.kept_features import KeptFeatures, kept_features
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.samples import images
-from alfamix_core.project import champion, lock, models
+from alfamix_core.project import champion, layout, lock, models
 from alfamix_core.project.stage_meter import StageMeter
 from alfamix_core.records import evaluation
 from alfamix_core.records.evaluation import ClassMetrics, Evaluation
@@ -79,6 +80,8 @@ def run(
         lock.renew(store, run_id, now, now + timedelta(hours=record.settings.round.max_hours))
         digest = models.upload(store, model) if card.trained else ""
         promotion = _proposal(record, digest, compared, predictions[compared], rival, temperature)
+        if kept := _kept(network, splits["test"].roots, record.settings):
+            promotion = promotion.model_copy(update={"encoder": kept.encoder})
         agreement = predictions[compared].agreement(rival) if rival else None
         evaluated = _evaluation(record, card, predictions, agreement, promotion, temperature)
         _write(evaluated, folder, mistakes_path)
@@ -141,11 +144,17 @@ def _predict(network: Network, split: _Split, settings: Project) -> _Predictions
             batch_size=settings.model.embedding_batch,
             dtype=settings.model.embedding_dtype,
             device=device.choose(),
+            kept=_kept(network, split.roots, settings),
         )
     )
     index_n = torch.cat([torch.zeros(0, dtype=torch.int64), *(block.index_n for block in blocks)])
     logits_nK = torch.cat([torch.zeros(0, network.head.out_features), *(block.logits_nK for block in blocks)])
     return _Predictions(index_n, logits_nK, split.labels_n[index_n])
+
+
+def _kept(network: Network, roots: Sequence[str], settings: Project) -> KeptFeatures | None:
+    """Return the kept features of a network's encoder; the first of the roots is the project."""
+    return kept_features(open_store(roots[0]), layout.FEATURES, network, settings.model, settings.image)
 
 
 def _predict_champion(folder: Path, split: _Split, settings: Project) -> _Predictions:

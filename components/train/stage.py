@@ -2,17 +2,20 @@
 
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from alfamix_core.learning import device, distributed, model_folder, pixels
+from alfamix_core.learning import device, distributed, model_folder, pixels, scaling
 from alfamix_core.learning.backbones import initial
 from alfamix_core.learning.checkpoints import Checkpoint, Checkpoints, digest_of
 from alfamix_core.learning.distributed import Team
-from alfamix_core.learning.embedding import embed
+from alfamix_core.learning.embedding import EmbeddedBlock, embed
+from alfamix_core.learning.kept_features import kept_features
+from alfamix_core.learning.logistic import fit_head
 from alfamix_core.learning.network import Network
 from alfamix_core.learning.samples import images
 from alfamix_core.learning.training import Examples, FitResult, fit
@@ -25,7 +28,7 @@ from alfamix_core.records.model import ModelCard
 from alfamix_core.records.project import Project
 from alfamix_core.records.round import Round
 from alfamix_core.records.snapshot import LABELLED_FILE, read_labelled, read_roots, read_round, take
-from alfamix_core.storage import SampleReader, open_store
+from alfamix_core.storage import SampleReader, Store, open_store
 from alfamix_core.telemetry.events import Progress, emit
 
 _CHAMPION = "champion.json"
@@ -37,7 +40,8 @@ _UNTRAINED = FitResult(0, (), (), (), "fewer than two classes have a label: the 
 def run(snapshot_path: str, champion_path: str, model_path: str, labelled_path: str, project_uri: str = "") -> None:
     """Write the round's model and the features of its training samples.
 
-    If there are several GPUs, they share the training, see ``learning.distributed``.
+    If there are several GPUs, they share the training, see ``learning.distributed``. A frozen encoder is not trained:
+    the head alone is fitted to its output, see ``learning.logistic``.
 
     Args:
         snapshot_path: Folder of the round's snapshot.
@@ -51,7 +55,9 @@ def run(snapshot_path: str, champion_path: str, model_path: str, labelled_path: 
         InputError: A setting cannot be followed, such as an unknown backbone.
         StorageError: The store of the samples does not answer.
     """
-    count = distributed.processes()
+    # the head of a frozen encoder needs no team
+    is_frozen = read_round(Path(snapshot_path)).settings.model.encoder == "frozen"
+    count = 1 if is_frozen else distributed.processes()
     model, labelled = Path(model_path), Path(labelled_path)
     meter = StageMeter("train", consumed=[Path(snapshot_path)], outputs=[model, labelled], processes=count)
     with tempfile.TemporaryDirectory() as scratch:
@@ -88,14 +94,18 @@ def _train(
     train, val = (_Split.read(snapshot, split, record.settings) for split in ("train", "val"))
     network, is_given = _initial_network(record.settings, champion)
     is_trainable = len(set(train.examples.labels_n.tolist())) >= 2
+    is_frozen = record.settings.model.encoder == "frozen"
     digest = _identity(record, snapshot, champion, team)
-    checkpoints = _checkpoints(project_uri, record, digest, scratch) if project_uri and is_trainable else None
+    is_kept = bool(project_uri) and is_trainable and not is_frozen
+    checkpoints = _checkpoints(project_uri, record, digest, scratch) if is_kept else None
     begin = checkpoints.find(team) if checkpoints else None
     normalisation = record.settings.image.normalisation
-    if begin is None and (normalisation == "data" or (normalisation == "auto" and not is_given)):
+    if begin is None and (normalisation == "data" or (normalisation == "auto" and not is_given and not is_frozen)):
         network.pixels = pixels.of_images(train.examples.images, team)
     result = _UNTRAINED
-    if is_trainable:
+    if is_frozen:
+        result = _fit_head(network, train, record.settings)
+    elif is_trainable:
         result = _fit(network, train.examples, val.examples, record, team, checkpoints, begin)
     read = torch.tensor(train.examples.images.bytes_read + val.examples.images.bytes_read)
     meter.bytes_read = sum(int(count) for count in team.gathered(read)[1:])
@@ -110,10 +120,11 @@ def _train(
 
 @dataclass(frozen=True)
 class _Split:
-    """The labelled samples of one split, with their rows in labelled.parquet (n,) int64."""
+    """The labelled samples of one split, with their rows in labelled.parquet (n,) int64, and the project's store."""
 
     examples: Examples
     rows_n: torch.Tensor
+    store: Store
 
     @staticmethod
     def read(snapshot: Path, name: str, settings: Project) -> "_Split":
@@ -122,8 +133,9 @@ class _Split:
         rows = [row for row, split in enumerate(table["split"].to_pylist()) if split == name]
         samples = take(table, rows)
         labels_n = torch.tensor(samples["label"].to_pylist(), dtype=torch.int64)
-        pictures = images(samples, settings, read_roots(snapshot, settings), keep=True)
-        return _Split(Examples(pictures, labels_n), torch.tensor(rows, dtype=torch.int64))
+        roots = read_roots(snapshot, settings)
+        pictures = images(samples, settings, roots, keep=True)
+        return _Split(Examples(pictures, labels_n), torch.tensor(rows, dtype=torch.int64), open_store(roots[0]))
 
 
 def _initial_network(settings: Project, champion: Path) -> tuple[Network, bool]:
@@ -189,7 +201,6 @@ def _fit(
         network,
         train,
         record.settings.training,
-        frozen_encoder=record.settings.model.encoder == "frozen",
         seed=record.seed,
         device=device.choose(),
         val=val,
@@ -197,6 +208,47 @@ def _fit(
         team=team,
         keeper=checkpoints,
         begin=begin,
+    )
+
+
+def _fit_head(network: Network, train: _Split, settings: Project) -> FitResult:
+    """Scale the encoder's output, and fit the head to it; both come from the training samples that can be read."""
+    network.features = None
+    output_nD, _ = _embeddings(network, train, settings)
+    network.features = scaling.fitted(settings.model.features, output_nD)
+    rows_nD, labels_n = _embeddings(network, train, settings)
+    if len(set(labels_n.tolist())) < 2:
+        return _UNTRAINED
+    head = fit_head(
+        rows_nD,
+        labels_n,
+        len(settings.classes),
+        penalty=settings.model.head_penalty,
+        balanced=settings.training.class_weights == "balanced",
+    )
+    with torch.no_grad():
+        network.head.weight.copy_(head.weight_KD)
+        network.head.bias.copy_(head.bias_K)
+    end = "converged" if head.is_converged else "did not converge"
+    return FitResult(head.passes, (), (), (), f"the head {end} within {head.passes} passes over the frozen features")
+
+
+def _embeddings(network: Network, train: _Split, settings: Project) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the embeddings (n, D), as they are stored, and the labels (n,) of the samples that can be read."""
+    blocks = list(_embedded(network, train, settings))
+    index_n = torch.cat([torch.zeros(0, dtype=torch.int64), *(block.index_n for block in blocks)])
+    rows = [torch.zeros(0, network.embedding_size), *(block.embeddings_nD for block in blocks)]
+    return torch.cat(rows), train.examples.labels_n[index_n]
+
+
+def _embedded(network: Network, train: _Split, settings: Project) -> Iterator[EmbeddedBlock]:
+    return embed(
+        network,
+        train.examples.images,
+        batch_size=settings.model.embedding_batch,
+        dtype=settings.model.embedding_dtype,
+        device=device.choose(),
+        kept=kept_features(train.store, layout.FEATURES, network, settings.model, settings.image),
     )
 
 
@@ -219,13 +271,7 @@ def _write_model(folder: Path, network: Network, record: Round, result: FitResul
 def _write_features(folder: Path, network: Network, train: _Split, settings: Project) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     writer = FeatureWriter(folder)
-    for block in embed(
-        network,
-        train.examples.images,
-        batch_size=settings.model.embedding_batch,
-        dtype=settings.model.embedding_dtype,
-        device=device.choose(),
-    ):
+    for block in _embedded(network, train, settings):
         columns = {"embeddings": block.embeddings_nD, "logits": block.logits_nK}
         index_n = block.index_n
         writer.add(columns | {"labels": train.examples.labels_n[index_n], "rows": train.rows_n[index_n]})

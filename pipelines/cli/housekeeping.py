@@ -86,7 +86,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> Shown:
-    """Delete reports, thumbnails and models of old closed rounds, and what no record names.
+    """Delete reports, thumbnails and models of old closed rounds, what no record names, and features without a use.
 
     A champion and an open round are never touched; every round's numbers, queries and decisions stay.
     """

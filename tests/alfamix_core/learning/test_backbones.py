@@ -89,7 +89,9 @@ def test_an_unknown_backbone_is_answered_with_the_known_ones():
     with pytest.raises(InputError) as caught:
         network("resnet81")
     line = str(caught.value)
-    assert line.startswith('model.backbone "resnet81" is unknown: use small_cnn, mlp, or a torchvision classification')
+    assert line.startswith(
+        'model.backbone "resnet81" is unknown: use small_cnn, mlp, efficientnet_lite0, or a torchvision'
+    )
     assert "did you mean resnet18" in line
     with pytest.raises(InputError, match="did you mean small_cnn"):
         network("smallcnn")

@@ -46,22 +46,20 @@ class Keeping:
 
 PIXELS = PixelStatistics(mean=(0.3,), std=(0.2,))
 CASES = {
-    "adam with augmentation and dropout": ({"augmentation": "flip_crop"}, 0.3, False, "mlp"),
-    "sgd with cosine": ({"optimiser": "sgd", "schedule": "cosine", "learning_rate": 0.02}, 0.0, False, "mlp"),
+    "adam with augmentation and dropout": ({"augmentation": "flip_crop"}, 0.3, "mlp"),
+    "sgd with cosine": ({"optimiser": "sgd", "schedule": "cosine", "learning_rate": 0.02}, 0.0, "mlp"),
     "watched, and over by patience": (
         {"stop": "val_accuracy", "patience": 2, "learning_rate": 0.02, "max_epochs": 30},
         0.2,
-        False,
         "mlp",
     ),
-    "head alone": ({"stop": "val_accuracy", "patience": 2, "learning_rate": 0.02}, 0.2, True, "small_cnn"),
-    "batch normalisation": ({"class_weights": "balanced", "optimiser": "adamw"}, 0.0, False, "small_cnn"),
+    "batch normalisation": ({"class_weights": "balanced", "optimiser": "adamw"}, 0.0, "small_cnn"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_going_on_after_any_epoch_gives_the_bits_of_the_undisturbed_training(digits, case):
-    changes, dropout, frozen, backbone = CASES[case]
+    changes, dropout, backbone = CASES[case]
     settings = TrainingSettings(**({"max_epochs": 5, "stop": "never", "batch_size": 16} | changes))
 
     def trained(keeper=None, begin=None):
@@ -75,7 +73,6 @@ def test_going_on_after_any_epoch_gives_the_bits_of_the_undisturbed_training(dig
             model,
             digits.examples(range(60)),
             settings,
-            frozen_encoder=frozen,
             seed=5,
             device=torch.device("cpu"),
             val=digits.examples(range(1000, 1060)),
@@ -103,7 +100,7 @@ def test_a_training_that_dies_keeps_what_it_had_found_unreadable(digits):
     images.images.mark_unreadable({3: "no image"})
     keeping = Keeping(dies_after=1)
     model = initial(ModelSettings(backbone="mlp"), ImageSettings(size=8, channels="grey"), 10, 0)
-    told = {"frozen_encoder": False, "seed": 0, "device": torch.device("cpu")}
+    told = {"seed": 0, "device": torch.device("cpu")}
     with pytest.raises(Dead):
         fit(model, images, TrainingSettings(max_epochs=2, stop="never"), keeper=keeping, **told)
     fresh = digits.examples(range(20))

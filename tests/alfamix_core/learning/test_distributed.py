@@ -39,7 +39,6 @@ def train_cases(team: Team, folder: str, cases: dict) -> None:
             model,
             train,
             TrainingSettings(**case["settings"]),
-            frozen_encoder=case["frozen"],
             seed=3,
             device=torch.device("cpu"),
             val=examples_of(case["val_uris"], case["val_labels"]),
@@ -64,11 +63,10 @@ def outcome(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases")
     (folder / "bad.png").write_text("no image")
 
-    def case(rows, backbone="mlp", frozen=False, bad=(), **settings):
+    def case(rows, backbone="mlp", bad=(), **settings):
         uris = [str(folder / "bad.png") if row in bad else digits.uris[row] for row in range(rows)]
         return {
             "backbone": backbone,
-            "frozen": frozen,
             "uris": uris,
             "labels": digits.labels_n[:rows].tolist(),
             "val_uris": digits.uris[1000:1101],
@@ -82,7 +80,6 @@ def outcome(digits, tmp_path_factory):
         "weights": case(101, class_weights="balanced", optimiser="sgd", learning_rate=0.05, schedule="cosine"),
         "unreadable": case(70, bad={0, 1, 2, 40, 69}),
         "watched": case(101, stop="val_accuracy", patience=2, max_epochs=12, learning_rate=0.01),
-        "frozen": case(70, "small_cnn", frozen=True, bad={5}),
         "cnn": case(65, "small_cnn"),
     }
     threads = torch.get_num_threads()
@@ -110,16 +107,10 @@ def test_two_processes_have_the_loss_curve_and_the_weights_of_one(outcome, name)
         torch.testing.assert_close(others[key], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["uneven", "unreadable", "watched", "frozen", "cnn"])
+@pytest.mark.parametrize("name", ["uneven", "unreadable", "watched", "cnn"])
 def test_all_processes_end_with_the_same_bits(outcome, name):
     (first, weights), (second, others) = outcome(name, 2, 0), outcome(name, 2, 1)
     assert first == second
-    assert all(torch.equal(value, others[key]) for key, value in weights.items())
-
-
-def test_a_head_alone_is_trained_to_the_bits_of_one_process(outcome):
-    (one, weights), (two, others) = outcome("frozen", 1), outcome("frozen", 2)
-    assert one == two
     assert all(torch.equal(value, others[key]) for key, value in weights.items())
 
 

@@ -20,11 +20,9 @@ def network(backbone="mlp", size=8, seed=0) -> Network:
     )
 
 
-def trained(model, train, seed=0, frozen=False, val=None, progress=None, **settings) -> FitResult:
+def trained(model, train, seed=0, val=None, progress=None, **settings) -> FitResult:
     told = {} if progress is None else {"progress": progress}
-    return fit(
-        model, train, TrainingSettings(**settings), frozen_encoder=frozen, seed=seed, device=CPU, val=val, **told
-    )
+    return fit(model, train, TrainingSettings(**settings), seed=seed, device=CPU, val=val, **told)
 
 
 def accuracy(model, examples: Examples) -> float:
@@ -147,56 +145,31 @@ def test_the_val_split_stops_training_and_its_best_epoch_is_kept(digits):
     assert same(model, again)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_watching_an_empty_val_split_is_refused(digits, frozen):
+def test_watching_an_empty_val_split_is_refused(digits):
     for val in (None, digits.examples(range(0))):
         with pytest.raises(InputError, match="no sample of the val split has a label"):
-            trained(network(), digits.examples(range(20)), frozen=frozen, val=val, stop="val_accuracy")
+            trained(network(), digits.examples(range(20)), val=val, stop="val_accuracy")
 
 
-@pytest.mark.parametrize("augmentation", ["none", "crop"])
-@pytest.mark.parametrize("stop", ["train_accuracy", "val_accuracy"])
-def test_a_frozen_encoder_stays_and_the_head_learns(digits, augmentation, stop):
-    model = network("resnet18" if augmentation == "none" else "small_cnn", 32)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    result = trained(
-        model,
-        digits.examples(range(200), size=32),
-        frozen=True,
-        val=digits.examples(range(1000, 1050), size=32),
-        augmentation=augmentation,
-        stop=stop,
-        max_epochs=8,
-        learning_rate=0.01,
-    )
-    after = model.state_dict()
-    assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("encoder."))
-    assert not torch.equal(before["head.weight"], after["head.weight"])
-    assert result.accuracies[-1] > 2 * result.accuracies[0]
-    assert all(parameter.requires_grad for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_samples_that_cannot_be_read_are_left_out(digits, tmp_path, reader, frozen):
+def test_samples_that_cannot_be_read_are_left_out(digits, tmp_path, reader):
     (tmp_path / "bad.png").write_text("no image")
     uris = [*digits.uris[:30], str(tmp_path / "bad.png"), *digits.uris[31:60]]
     images = SampleImages(
         reader, [str(row) for row in range(60)], uris, ImageSettings(size=8, channels="grey"), max_pixels=100
     )
     model = network()
-    result = trained(model, Examples(images, digits.labels_n[:60]), frozen=frozen, max_epochs=30, learning_rate=0.01)
+    result = trained(model, Examples(images, digits.labels_n[:60]), max_epochs=30, learning_rate=0.01)
     assert result.accuracies[-1] > 0.9
     assert [sample.sample_id for sample in images.quarantined()] == ["30"]
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_when_no_sample_can_be_read_nothing_is_learned(tmp_path, reader, frozen):
+def test_when_no_sample_can_be_read_nothing_is_learned(tmp_path, reader):
     (tmp_path / "bad.png").write_text("no image")
     images = SampleImages(
         reader, ["a"], [str(tmp_path / "bad.png")], ImageSettings(size=8, channels="grey"), max_pixels=100
     )
     model = network()
-    result = trained(model, Examples(images, torch.tensor([3])), frozen=frozen)
+    result = trained(model, Examples(images, torch.tensor([3])))
     assert result == FitResult(0, (), (), (), "no sample can be read")
     assert same(model, network())
 
@@ -246,12 +219,11 @@ def test_torchvision_models_learn_digits_and_repeat_to_the_bit(digits, backbone)
     assert accuracy(models[0], digits.examples(range(1000, 1300), size=32)) > 0.5
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["whole network", "head alone"])
-def test_dropout_before_the_head_is_at_work_in_training_and_not_afterwards(digits, frozen):
+def test_dropout_before_the_head_is_at_work_in_training_and_not_afterwards(digits):
     models = []
     for share in (0.0, 0.5, 0.5):
         model = initial(ModelSettings(backbone="mlp", dropout=share), ImageSettings(size=8, channels="grey"), 10, 0)
-        trained(model, digits.examples(range(70)), frozen=frozen, max_epochs=2, stop="never")
+        trained(model, digits.examples(range(70)), max_epochs=2, stop="never")
         models.append(model)
     assert not same(models[0], models[1])
     assert same(models[1], models[2])

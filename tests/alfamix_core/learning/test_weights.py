@@ -77,9 +77,10 @@ def test_a_file_that_is_no_safetensors_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["default", "IMAGENET1K_V1"])
-def test_our_own_backbones_have_no_pretrained_weights(weights):
-    with pytest.raises(InputError, match="which has no pretrained weights: use none or the URI"):
-        network(ModelSettings(backbone="small_cnn", weights=weights))
+@pytest.mark.parametrize("backbone", ["small_cnn", "efficientnet_lite0"])
+def test_our_own_backbones_have_no_weights_to_download(backbone, weights):
+    with pytest.raises(InputError, match="which has no weights to download: use none or the URI"):
+        network(ModelSettings(backbone=backbone, weights=weights))
 
 
 def test_an_unknown_torchvision_weights_name_is_answered_with_the_known_ones():
