@@ -23,7 +23,7 @@ from alfamix_core.records.evaluation import ClassMetrics, Evaluation
 from alfamix_core.records.labels import LabelEvent
 from alfamix_core.records.lock import Holder, Lock
 from alfamix_core.records.manifest import ManifestLine
-from alfamix_core.records.model import ModelCard, PixelStatistics
+from alfamix_core.records.model import FeatureScaling, ModelCard, PixelStatistics
 from alfamix_core.records.project import ImageSettings, ModelSettings, Project
 from alfamix_core.records.query import ChosenSample, Question
 from alfamix_core.records.record import MAX_LINE, Record, bounded_lines, read_lines
@@ -80,6 +80,7 @@ EXAMPLES = [
         classes=("a", "b"), model=ModelSettings(), image=ImageSettings(), embedding_size=64, round=1, trained=True
     ),
     PIXELS,
+    FeatureScaling(kind="standardised", mean=(0.5,), std=(1 / 3,)),
     ChosenSample(rank=0, position=3, sample_id="s", uri="file:///a", score=None, suggestion=""),
     ChosenSample(rank=0, position=3, sample_id="s", uri="file:///a", score=-1e-30, suggestion="猫", confidence=0.5),
     Question(sample_id="s", uri="file:///a", round=1, rank=0, asked_at=NOON),
