@@ -160,7 +160,7 @@ def prepared(name="alfamix", *, embeddings=None, logits=None, labels=None, head=
         ),
         (
             {"embeddings": torch.full((3, 2), 1e-20)},
-            r"^labelled samples: one value at least must be 1e-15, the largest is 1e-20$",
+            r"^labelled samples: embeddings must have a value of 1e-15 or more, the largest is 1e-20$",
         ),
         (
             {"embeddings": torch.zeros(2, 2)},

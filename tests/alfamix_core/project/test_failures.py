@@ -1,4 +1,4 @@
-"""How a stage ends, and what it leaves for whoever asks why."""
+"""How a stage ends, and what it leaves for readers of its failure."""
 
 import logging
 import math

@@ -100,7 +100,7 @@ def test_a_renewed_lock_ends_later_and_never_earlier_and_keeps_its_fence(store, 
         renew(store, "a", noon + 2 * HOUR, noon + 9 * HOUR)
 
 
-def test_unlocking_takes_it_from_whoever_holds_it(place, holder, noon):
+def test_unlocking_takes_it_from_its_holder(place, holder, noon):
     assert unlock(place) is None
     acquire(place, holder("a"), noon, noon + HOUR)
     assert unlock(place).holder.run_id == "a"

@@ -1,4 +1,4 @@
-"""The built-in queue: answered once, whoever repeats it."""
+"""The built-in queue: answered once, even if the answer is repeated."""
 
 import pytest
 

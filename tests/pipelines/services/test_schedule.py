@@ -1,4 +1,4 @@
-"""One recurring run per project, and no run in flight killed, whatever dies and whoever else sets it."""
+"""One recurring run per project, and no run in flight killed, even if the command dies or two people set it."""
 
 import random
 import threading
@@ -209,7 +209,7 @@ def test_another_service_account_renews_the_schedule(kubeflow, server, settings,
         assert [row["service_account"] for row in server.recurring.values()] == [account or "pipeline-runner"]
 
 
-# whatever dies, and whoever else sets it
+# if the command dies, or two people set it
 
 
 def enabled(server):

@@ -1,4 +1,4 @@
-"""A load: what is delivered is in the tables exactly once, whoever dies and whoever changes it afterwards."""
+"""A load: what is delivered is in the tables exactly once, even if loaders die and files change afterwards."""
 
 import os
 import random
@@ -306,7 +306,7 @@ def test_the_same_id_with_the_same_uri_again_is_a_repetition(made, noon):
     assert (file.rows, file.repeated) == (1, 2)
 
 
-# whoever dies
+# even if loaders die
 
 
 def test_a_round_is_in_the_tables_once_it_is_committed_and_an_abandoned_one_never(made, noon):
