@@ -95,7 +95,7 @@ def examine(store: Store, now: datetime, deep: bool = False) -> list[Finding]:
     findings = [
         finding
         for finding in findings
-        if finding.kind == "waiting" or not finding.key.endswith("/") or any(True for _ in store.list(finding.key))
+        if finding.kind != "orphaned" or not finding.key.endswith("/") or any(True for _ in store.list(finding.key))
     ]
     order = ("inconsistent", "locked", "overdue", "orphaned", "waiting")
     return sorted(findings, key=lambda finding: (order.index(finding.kind), finding.key, finding.what))

@@ -1,5 +1,6 @@
 """What is wrong with a project, what to do, and what may be deleted."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -116,7 +117,7 @@ def test_an_unfinished_round_a_promotion_that_was_not_applied_and_a_waiting_one_
     ]
 
 
-def test_a_champion_newer_than_the_rounds_is_half_a_restore(made, holder, noon):
+def test_a_champion_without_its_model_or_newer_than_the_rounds_is_found(made, holder, noon):
     """The next round would take the number of one that serves, and no rollback could tell them apart."""
     made.drop("a", "b", "c")
     planning.begin(made.store, holder("run-1"), noon, force=True)
@@ -125,6 +126,9 @@ def test_a_champion_newer_than_the_rounds_is_half_a_restore(made, holder, noon):
     rounds.mark_exported(made.store, 1, "run-1", outcome, noon, promotion=promotion)
     champion.apply(made.store, rounds.read(made.store, 1).value)
     lock.release(made.store, "run-1")
+    assert "the champion's model is not complete" not in [each.what for each in doctor.examine(made.store, noon)]
+    shutil.rmtree(path_of(made.store.uri) / "models")
+    assert "the champion's model is not complete" in [each.what for each in doctor.examine(made.store, noon)]
     path_of(made.store.uri).joinpath("rounds/000001/round.json").unlink()
     line = "champion.json names round 1, and rounds/ has no round: put back both as of one moment"
     with pytest.raises(InputError, match=f"^{line}$"):
