@@ -152,8 +152,8 @@ def expected(site: Site, number: int) -> dict[str, float]:
     }
     for state in ("planned", "failed", "exported", "closed", "lost"):
         values[f'round_state{{state="{state}"}}'] = float(state == newest["state"])
-    for stage, seconds in outcome["seconds"].items():
-        values[f'stage_duration_seconds{{stage="{stage}"}}'] = seconds
+    for stage, total in outcome["stages"].items():
+        values[f'stage_duration_seconds{{stage="{stage}"}}'] = total["seconds"]
     for name, count in outcome["labels"].items():
         values[f'data_class_labels{{class="{name}"}}'] = count
     return values
