@@ -66,7 +66,7 @@ def show(
     lines = [] if any(entry.enabled for entry in schedules) else ["no schedule is set"]
     for entry in schedules:
         if not entry.enabled:
-            lines.append(f"recurring run {entry.recurring_run_id}: disabled, replaced while it had a run in flight")
+            lines.append(f"recurring run {entry.recurring_run_id}: disabled, replaced; a later set deletes it")
             continue
         try:
             expression = cron.parse(entry.cron)

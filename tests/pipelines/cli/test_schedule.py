@@ -43,7 +43,7 @@ def test_a_recurring_run_that_somebody_edited_is_shown_with_what_is_wrong(birds,
     server.recurring[key]["trigger"] = {"periodic_schedule": {"interval_second": "60"}}
     assert f'recurring run {key}: cron "": must have 6 fields' in birds.run("schedule", "show", "birds")
     assert "no change" not in birds.run("schedule", "set", "birds", "--cron", "0 0 6 * * *")
-    assert f"recurring run {key}" not in birds.run("schedule", "show", "birds")
+    assert f"recurring run {key}: cron" not in birds.run("schedule", "show", "birds")
 
 
 def test_a_plan_of_a_schedule_needs_no_cluster(birds, server):
