@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from datetime import UTC, datetime
 
 import pytest
 
 from alfamix_core.errors import InputError
-from alfamix_core.project import layout, models, rounds
+from alfamix_core.project import layout, lock, models, rounds
 from alfamix_core.records import snapshot
 from alfamix_core.records.champion import Champion
 from alfamix_core.records.stage import read_logs
@@ -121,9 +122,13 @@ def test_the_champion_that_was_frozen_is_handed_out_with_its_model_and_a_changed
     (tmp_path / "model.json").write_bytes(b"card")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     digest = models.upload(birds.store, tmp_path)
-    serving = Champion(revision=1, round=7, model=digest, metrics={"accuracy": 0.5})
+    birds.ingest("run-1")
+    lock.release(birds.store, "run-1")
+    rounds.abandon(birds.store, "no matter", datetime.now(UTC))
+    serving = Champion(revision=1, round=1, model=digest, metrics={"accuracy": 0.5})
     birds.store.create(layout.CHAMPION, serving.document())
-    _, _, folder = run()
+    key = birds.ingest("run-1", force=True)
+    _, _, folder = run(key=key)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
         "champion.json": serving.document(),
         "model.json": b"card",
@@ -132,4 +137,4 @@ def test_the_champion_that_was_frozen_is_handed_out_with_its_model_and_a_changed
     birds.store.delete(layout.model(digest) + "model.safetensors")
     birds.store.create(layout.model(digest) + "model.safetensors", b"other")
     with pytest.raises(InputError, match=rf"^models/{digest}/ was changed: its bytes are not those of its digest"):
-        run("again", rounds.read(birds.store, 1)[0].key)
+        run("again", key)

@@ -44,7 +44,7 @@ def stopping(write):
         return write(self, *arguments)
     return stopped
 
-for name in ("_create", "_create_from", "_swap", "_mark", "_delete"):
+for name in ("create", "create_from", "swap", "mark", "delete"):
     setattr(FolderStore, name, stopping(getattr(FolderStore, name)))
 
 def parent_sees(answer):

@@ -99,5 +99,5 @@ def test_no_project_is_made_by_a_wrong_clock(shifted):
     command = [sys.executable, "-m", "pipelines.cli", "init", store.uri, "--classes", "cat,dog"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert re.fullmatch(r"alfamix: the clock of this machine says [^\n]*, best by NTP\n", done.stderr)
+    assert re.fullmatch(r"alfamix: the clock of this machine says [^\n]*, preferably by NTP\n", done.stderr)
     assert list(store.list()) == []
