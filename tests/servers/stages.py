@@ -206,7 +206,7 @@ def _stop_before(number: int) -> None:
     """Make this process stop itself before its write of this number, of objects and tables alike."""
     import deltalake
 
-    from alfamix_core.storage import Store
+    from alfamix_core.storage import FolderStore, S3Store
 
     writes = itertools.count(1)
 
@@ -220,7 +220,8 @@ def _stop_before(number: int) -> None:
         return first
 
     for name in ("create", "mark", "create_from", "swap", "delete"):
-        setattr(Store, name, stopping(getattr(Store, name)))
+        for kind in (FolderStore, S3Store):
+            setattr(kind, name, stopping(getattr(kind, name)))
     deltalake.write_deltalake = stopping(deltalake.write_deltalake)
 
 

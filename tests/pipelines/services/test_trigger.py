@@ -440,10 +440,10 @@ class Restricted(FolderStore):
     def _denied(self, key: str, *_: object) -> str:
         raise DeniedError(f"{self.uri_of(key)}: access is denied")
 
-    _create = _create_from = _mark = _delete = _denied
+    create = create_from = mark = delete = _denied
 
-    def _swap(self, key: str, data: bytes, tag: str) -> str:
-        return super()._swap(key, data, tag) if key in RIGHTS else self._denied(key)
+    def swap(self, key: str, data: bytes, tag: str) -> str:
+        return super().swap(key, data, tag) if key in RIGHTS else self._denied(key)
 
 
 def documented_rights():
