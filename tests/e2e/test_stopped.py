@@ -44,7 +44,7 @@ def stopping(write):
         return write(self, *arguments)
     return stopped
 
-for name in ("create", "create_from", "swap", "mark", "delete"):
+for name in ("create", "_create_from", "swap", "mark", "delete"):
     setattr(FolderStore, name, stopping(getattr(FolderStore, name)))
 
 def parent_sees(answer):

@@ -219,7 +219,7 @@ def _stop_before(number: int) -> None:
 
         return first
 
-    for name in ("create", "mark", "create_from", "swap", "delete"):
+    for name in ("create", "mark", "_create_from", "swap", "delete"):
         for kind in (FolderStore, S3Store):
             setattr(kind, name, stopping(getattr(kind, name)))
     deltalake.write_deltalake = stopping(deltalake.write_deltalake)

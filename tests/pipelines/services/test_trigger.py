@@ -440,7 +440,7 @@ class Restricted(FolderStore):
     def _denied(self, key: str, *_: object) -> str:
         raise DeniedError(f"{self.uri_of(key)}: access is denied")
 
-    create = create_from = mark = delete = _denied
+    create = _create_from = mark = delete = _denied
 
     def swap(self, key: str, data: bytes, tag: str) -> str:
         return super().swap(key, data, tag) if key in RIGHTS else self._denied(key)
